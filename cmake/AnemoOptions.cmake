@@ -1,0 +1,98 @@
+# Compiler flags and libraries, once, for all rooms.
+
+include(CheckCCompilerFlag)
+find_package(PkgConfig)
+find_package(Threads REQUIRED)
+
+add_library(anemo_flags INTERFACE)
+target_include_directories(anemo_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
+# No contraction of a*b+c outside files that ask for it: a row's result must not depend on the compiler's mood.
+target_compile_options(anemo_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
+    -Wno-missing-field-initializers -fno-math-errno -ffp-contract=off>)
+target_compile_definitions(anemo_flags INTERFACE _GNU_SOURCE)
+target_link_libraries(anemo_flags INTERFACE m Threads::Threads)
+if(ANEMO_WERROR)
+  target_compile_options(anemo_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-Werror>)
+endif()
+if(ANEMO_SANITIZE)
+  target_compile_options(anemo_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:C>:-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+  target_link_options(anemo_flags INTERFACE -fsanitize=address,undefined)
+endif()
+if(ANEMO_TSAN)
+  set(ANEMO_PTHREADS ON)
+  target_compile_options(anemo_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-fsanitize=thread>)
+  target_link_options(anemo_flags INTERFACE -fsanitize=thread)
+endif()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(ANEMO_X86 1)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(ANEMO_AARCH64 1)
+endif()
+
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+if(NOT ANEMO_PTHREADS)
+  find_package(OpenMP REQUIRED COMPONENTS C)
+endif()
+
+# anemo_optional(NAME pkg-config-module): sets ANEMO_HAVE_NAME and the target PkgConfig::NAME.
+function(anemo_optional name module)
+  set(ANEMO_HAVE_${name} 0 PARENT_SCOPE)
+  if(ANEMO_WITH_${name} STREQUAL "OFF")
+    return()
+  endif()
+  pkg_check_modules(${name} IMPORTED_TARGET ${module})
+  if(${name}_FOUND)
+    set(ANEMO_HAVE_${name} 1 PARENT_SCOPE)
+    set(ANEMO_${name}_VERSION "${${name}_VERSION}" PARENT_SCOPE)
+  elseif(ANEMO_WITH_${name} STREQUAL "ON")
+    message(FATAL_ERROR "ANEMO_WITH_${name}=ON, but pkg-config finds no ${module}")
+  endif()
+endfunction()
+anemo_optional(OPENBLAS openblas)
+anemo_optional(HWLOC hwloc)
+anemo_optional(PAPI papi)
+
+set(ANEMO_HAVE_CUDA 0)
+if(NOT ANEMO_WITH_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real" CACHE STRING "GPU targets")
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(ANEMO_HAVE_CUDA 1)
+    set(CMAKE_CUDA_STANDARD 17)
+    if(ANEMO_WERROR)
+      target_compile_options(anemo_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Wall>)
+    endif()
+  elseif(ANEMO_WITH_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "ANEMO_WITH_CUDA=ON, but no CUDA compiler was found")
+  endif()
+endif()
+
+string(TOUPPER "${CMAKE_BUILD_TYPE}" build_type)
+set(ANEMO_COMPILER "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
+set(ANEMO_FLAGS "${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${build_type}}")
+configure_file(${CMAKE_SOURCE_DIR}/cmake/config.h.in ${CMAKE_BINARY_DIR}/generated/anemo_config.h)
+
+message(STATUS "anemo ${ANEMO_VERSION}: CUDA ${ANEMO_HAVE_CUDA} OpenBLAS ${ANEMO_HAVE_OPENBLAS} "
+               "hwloc ${ANEMO_HAVE_HWLOC} PAPI ${ANEMO_HAVE_PAPI}")
+
+# Instruction sets come from the file's suffix and from nowhere else: *_avx2.c, *_avx512.c, *_avx512vnni.c,
+# *_avx512bf16.c. A file whose suffix the compiler or the target does not know is left out by its variants.inc.
+set(ANEMO_ISA_avx2 -mavx2 -mfma -mf16c)
+set(ANEMO_ISA_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+set(ANEMO_ISA_avx512vnni ${ANEMO_ISA_avx512} -mavx512vnni)
+set(ANEMO_ISA_avx512bf16 ${ANEMO_ISA_avx512} -mavx512bf16)
+function(anemo_isa_flags)
+  foreach(file ${ARGN})
+    if(file MATCHES "_(avx2|avx512|avx512vnni|avx512bf16)\\.c$")
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${ANEMO_ISA_${CMAKE_MATCH_1}}")
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,73 @@
+/* Memory, streams and threads of one device. The harness makes a device and hands it to a plan;
+ * variants see only the anemo_exec. The account says who holds how much; anemo never allocates
+ * device memory by another way. */
+#ifndef ANEMO_DEVICE_H
+#define ANEMO_DEVICE_H
+
+#include "kernels/kernel.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct anemo_device anemo_device;
+
+typedef enum anemo_memory_use {
+    ANEMO_MEM_WEIGHTS,
+    ANEMO_MEM_KV,
+    ANEMO_MEM_WORKSPACE,
+    ANEMO_MEM_STEP,
+    ANEMO_MEM_USES
+} anemo_memory_use;
+
+/* n_threads <= 0: one per CPU in the process's affinity mask. cpus: n_threads CPU numbers to bind
+ * the threads to, or NULL for no binding. CUDA: ordinal of the GPU; ANEMO_E_UNSUPPORTED in a build
+ * without CUDA. */
+anemo_status anemo_device_create_cpu(int32_t n_threads, const int32_t *cpus, anemo_device **out,
+                                     anemo_error *err);
+anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device **out, anemo_error *err);
+void anemo_device_free(anemo_device *device);
+
+anemo_backend anemo_device_backend(const anemo_device *device);
+int32_t anemo_device_capability(const anemo_device *device); /* CUDA: 10 * major + minor; CPU: 0 */
+const char *anemo_device_name(const anemo_device *device);
+
+/* 64-byte aligned (CUDA: 256), zeroed. NULL when there is no memory. CPU allocations of 2 MiB and
+ * more ask for huge pages. free needs the same use and size, for the account. */
+void *anemo_device_alloc(anemo_device *device, anemo_memory_use use, size_t bytes);
+void anemo_device_dealloc(anemo_device *device, anemo_memory_use use, void *memory, size_t bytes);
+size_t anemo_device_held_bytes(const anemo_device *device, anemo_memory_use use);
+size_t anemo_device_peak_bytes(const anemo_device *device);
+
+/* Ordered on the device's stream; the host buffer may be reused after anemo_device_synchronise. On
+ * the CPU: memcpy. */
+anemo_status anemo_device_upload(anemo_device *device, void *to, const void *from_host,
+                                 size_t bytes);
+anemo_status anemo_device_download(anemo_device *device, void *to_host, const void *from,
+                                   size_t bytes);
+anemo_status anemo_device_synchronise(anemo_device *device, anemo_error *err);
+
+/* Events for timing on the device's own clock; on the CPU they read CLOCK_MONOTONIC_RAW. */
+typedef struct anemo_event anemo_event;
+anemo_event *anemo_event_create(anemo_device *device);
+void anemo_event_free(anemo_event *event);
+anemo_status anemo_event_record(anemo_device *device, anemo_event *event);
+/* Waits for `stop`; nanoseconds between the two. */
+anemo_status anemo_event_elapsed_ns(anemo_event *start, anemo_event *stop, double *ns);
+
+/* Capture of what is launched between begin and end into a replayable graph. CPU:
+ * ANEMO_E_UNSUPPORTED. */
+typedef struct anemo_graph anemo_graph;
+anemo_status anemo_capture_begin(anemo_device *device);
+anemo_status anemo_capture_end(anemo_device *device, anemo_graph **out, anemo_error *err);
+anemo_status anemo_graph_launch(anemo_device *device, anemo_graph *graph);
+void anemo_graph_free(anemo_graph *graph);
+
+/* An exec on this device's threads and stream with no workspace; the caller sets workspace and
+ * mark. */
+anemo_exec anemo_device_exec(anemo_device *device);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,154 @@
+/* The engine: the one door of models/ for the harness.
+ *
+ *   model    an opened checkpoint: immutable, shared by plans
+ *   plan     a model on a device under limits: variants chosen, weights packed, one workspace.
+ * Every refusal comes from plan_create, none from a step session  one timeline of tokens and its KV
+ * pages step     any mix of prefill chunks and decode tokens of any number of sessions of one plan
+ *
+ * Thread safety: a model may be shared; a plan and its sessions belong to one thread at a time.
+ */
+#ifndef ANEMO_ENGINE_H
+#define ANEMO_ENGINE_H
+
+#include "kernels/device.h"
+#include "kernels/kernel.h"
+
+/* ---------------------------------------------------------------- model */
+
+typedef struct anemo_model anemo_model;
+typedef struct anemo_tokenizer anemo_tokenizer;
+
+typedef struct anemo_model_options {
+    const char *requantise; /* NULL, "q8_0" or "q4_0": every matrix but the router is requantised
+                               when opened */
+    int64_t window; /* -1: as the model says; 0: none; N > 0: N keys, the token itself included */
+} anemo_model_options;
+
+/* What a checkpoint says of itself, after validation. */
+typedef struct anemo_model_info {
+    char name[128];         /* directory or file name, or the synth: URI */
+    char architecture[32];  /* "mistral", "mixtral" */
+    char weights[32];       /* "bf16", "q4_0", "mixed": what most matrix bytes are stored as */
+    char source_sha256[65]; /* of the (first) weight file's header and config: identity, not
+                               integrity; "" for synth */
+    bool synthetic;         /* accuracy is not applicable */
+    int64_t vocab, d, ffn, layers, heads, kv_heads, head_dim;
+    int64_t experts, experts_per_token; /* 0, 0 when dense */
+    int64_t window;                     /* 0 = none */
+    int64_t context_max;
+    int32_t bos, eos[8], n_eos; /* bos -1: none */
+    double parameters, active_parameters;
+    double weight_bytes;        /* canonical bytes of all tensors */
+    double active_weight_bytes; /* what a decode step of one token reads: no embedding table, top-k
+                                   of the experts */
+} anemo_model_info;
+
+/* path: a directory (HF safetensors + config.json), a .gguf file, or
+ * "synth:PRESET:TYPE[:layers=N]". ANEMO_E_INPUT names file, field, value and what is accepted. */
+anemo_status anemo_model_open(const char *path, const anemo_model_options *options,
+                              anemo_model **out, anemo_error *err);
+void anemo_model_close(anemo_model *model);
+const anemo_model_info *anemo_model_describe(const anemo_model *model);
+/* NULL when the model has none (synth:, or a directory opened without one); `why` then says so. */
+const anemo_tokenizer *anemo_model_tokenizer(const anemo_model *model, anemo_error *why);
+
+/* ---------------------------------------------------------------- tokenizer */
+
+/* Opens tokenizer.json, a SentencePiece tokenizer.model, or the vocabulary of a .gguf: by content,
+ * not by name. */
+anemo_status anemo_tokenizer_open(const char *path, anemo_tokenizer **out, anemo_error *err);
+void anemo_tokenizer_close(anemo_tokenizer *tokenizer);
+int32_t anemo_tokenizer_vocab(const anemo_tokenizer *tokenizer);
+int32_t anemo_tokenizer_bos(const anemo_tokenizer *tokenizer); /* -1: none */
+int32_t anemo_tokenizer_eos(const anemo_tokenizer *tokenizer);
+/* Text never becomes a control token. add_bos puts BOS first exactly once. *ids is malloc'ed. Any
+ * bytes are accepted: what is not UTF-8 becomes byte tokens. */
+anemo_status anemo_tokenizer_encode(const anemo_tokenizer *tokenizer, const char *text,
+                                    size_t text_bytes, bool add_bos, int32_t **ids, size_t *n_ids,
+                                    anemo_error *err);
+/* Control tokens are left out; *text is malloc'ed, `\0` behind *text_bytes. Bytes as they are, also
+ * invalid UTF-8. */
+anemo_status anemo_tokenizer_decode(const anemo_tokenizer *tokenizer, const int32_t *ids,
+                                    size_t n_ids, char **text, size_t *text_bytes,
+                                    anemo_error *err);
+/* The piece as stored ("\u2581the", "<0x0A>", "</s>"); NULL out of range. */
+const char *anemo_tokenizer_piece(const anemo_tokenizer *tokenizer, int32_t id, size_t *bytes);
+
+/* ---------------------------------------------------------------- plan */
+
+typedef struct anemo_plan anemo_plan;
+
+typedef struct anemo_limits {
+    int64_t tokens_per_step; /* rows of one step at most */
+    int32_t sessions;        /* sessions alive at most */
+    int64_t context;         /* positions of one session at most; 0 = the model's */
+    int64_t kv_tokens;       /* positions held by all sessions together; 0 = sessions * context
+                                (window-bounded) */
+    int32_t kv_type;         /* anemo_kv_type */
+    int64_t logits_rows;     /* logits rows of one step at most; 0 = tokens_per_step */
+} anemo_limits;
+
+/* Sees the router's choice of each MoE layer of a step (host memory): [tokens, top_k] expert ids
+ * and weights. */
+typedef void (*anemo_route_observer)(void *ctx, int32_t layer, int64_t tokens, int32_t top_k,
+                                     const int32_t *experts, const float *weights);
+
+typedef struct anemo_plan_options {
+    anemo_limits limits;
+    const char *const *with; /* n_with rules "OP[@ROLE][:m=LO..HI]=VARIANT"; a rule that cannot be
+                                met refuses the plan */
+    int32_t n_with;
+    anemo_route_observer on_route;
+    void *on_route_ctx;
+} anemo_plan_options;
+
+anemo_status anemo_plan_create(anemo_model *model, anemo_device *device,
+                               const anemo_plan_options *options, anemo_plan **out,
+                               anemo_error *err);
+void anemo_plan_free(anemo_plan *plan);
+/* Which variant runs each (op, role, m range): "qgemm@gate_up:m=1..4=qgemm_w4a8_tile_avx512vnni".
+ * NULL at the end. */
+const char *anemo_plan_choice(const anemo_plan *plan, int32_t index);
+double anemo_plan_resident_bytes(const anemo_plan *plan); /* packed weights + KV + workspace */
+
+/* ---------------------------------------------------------------- session */
+
+typedef struct anemo_session anemo_session;
+anemo_status anemo_session_create(anemo_plan *plan, anemo_session **out, anemo_error *err);
+/* A second timeline with the same past; full pages are shared, the tail page is copied when either
+ * writes. */
+anemo_status anemo_session_fork(anemo_session *session, anemo_session **out, anemo_error *err);
+void anemo_session_free(anemo_session *session);
+int64_t anemo_session_length(const anemo_session *session);
+
+/* ---------------------------------------------------------------- step */
+
+typedef enum anemo_want {
+    ANEMO_WANT_NONE,        /* only append to the KV (all but the last prefill chunk) */
+    ANEMO_WANT_SAMPLE,      /* a sampled id after the last token */
+    ANEMO_WANT_LOGITS_LAST, /* logits after the last token */
+    ANEMO_WANT_LOGITS_ALL   /* logits after each token */
+} anemo_want;
+
+typedef struct anemo_step_entry {
+    anemo_session *session; /* each session at most once per step */
+    const int32_t *tokens; /* NULL: one token, the id sampled for this session by the step before */
+    int32_t n_tokens;
+    anemo_want want;
+    anemo_sample_params sample;
+} anemo_step_entry;
+
+typedef struct anemo_step_result {
+    int32_t id;          /* WANT_SAMPLE, else -1 */
+    const float *logits; /* [rows, vocab] in host memory until the next step of the plan, or NULL */
+    int64_t rows;
+} anemo_step_result;
+
+/* ANEMO_E_INPUT: a token outside the vocabulary, limits exceeded, a session twice: nothing has
+ * changed then. ANEMO_E_NUMERIC (from wait): logits with NaN. */
+anemo_status anemo_step_submit(anemo_plan *plan, const anemo_step_entry *entries, int32_t n_entries,
+                               anemo_error *err);
+anemo_status anemo_step_wait(anemo_plan *plan, anemo_step_result *results,
+                             anemo_error *err); /* n_entries results */
+
+#endif
