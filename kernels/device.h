@@ -45,6 +45,7 @@ anemo_status anemo_device_upload(anemo_device *device, void *to, const void *fro
                                  size_t bytes);
 anemo_status anemo_device_download(anemo_device *device, void *to_host, const void *from,
                                    size_t bytes);
+anemo_status anemo_device_copy(anemo_device *device, void *to, const void *from, size_t bytes);
 anemo_status anemo_device_synchronise(anemo_device *device, anemo_error *err);
 
 /* Events for timing on the device's own clock; on the CPU they read CLOCK_MONOTONIC_RAW. */

@@ -247,6 +247,8 @@ typedef struct anemo_variant {
     const char *act;    /* activation format it reads (qgemm, moe_experts) or writes (quantize_act);
                            NULL = float */
     uint32_t traits;
+    int32_t
+        m_from; /* fewest rows for which a plan picks it by itself (0 = any); --with may always */
     const char *idea; /* one line for `anemo list` */
     bool (*accepts)(const void *problem, char *why, size_t why_bytes);
     size_t (*workspace_bytes)(const void *problem, int32_t n_threads);
@@ -485,7 +487,9 @@ typedef struct anemo_add_rmsnorm_args {
     float *x;            /* [m, d], updated when add */
     const float *delta;  /* [m, d] or NULL */
     const float *weight; /* [d] */
-    float *y;            /* [m, d] = x / sqrt(mean(x^2) + eps) * weight */
+    const int32_t
+        *rows; /* [m] or NULL; row i of y is made from row rows[i] of x (then add must be 0) */
+    float *y;  /* [m, d] = x / sqrt(mean(x^2) + eps) * weight */
 } anemo_add_rmsnorm_args;
 
 typedef struct anemo_embed_problem {
@@ -497,9 +501,9 @@ typedef struct anemo_embed_problem {
 typedef struct anemo_embed_args {
     uint32_t size;
     int64_t m;
-    const int32_t *ids;         /* [m], 0 <= id < vocab: checked by the caller */
-    const anemo_weight *weight; /* [vocab, d], canonical; in backend memory on CUDA: see device.h */
-    float *y;                   /* [m, d] */
+    const int32_t *ids; /* [m], 0 <= id < vocab: checked by the caller */
+    const void *weight; /* packed if the variant names a layout, else the anemo_weight [vocab, d] */
+    float *y;           /* [m, d] */
 } anemo_embed_args;
 
 /* Temperature 0: argmax, ties to the lower index. Else softmax(logits / temperature) restricted to
