@@ -37,8 +37,8 @@ class Case:
         return hashlib.sha256(self.key.encode()).digest()[0] % HELD_OUT_BUCKETS == 0
 
 
-def distinct_wrong(answer, propose, rng):
-    """Three distinct wrong answers from `propose`, falling back to other digits where it repeats itself."""
+def distinct_wrong(answer, propose):
+    """Three distinct wrong answers from `propose`."""
     wrong = []
     for _ in range(200):
         candidate = propose()
@@ -64,7 +64,7 @@ def swapped(items, rng):
 def make_sum(level, rng):
     top = 10 ** (level + 1)
     a, b = rng.randrange(top), rng.randrange(top)
-    wrong = distinct_wrong(str(a + b), lambda: near_number(a + b, rng), rng)
+    wrong = distinct_wrong(str(a + b), lambda: near_number(a + b, rng))
     return f"{min(a, b)}+{max(a, b)}", f"sum {a}+{b}=", str(a + b), wrong
 
 
@@ -75,8 +75,8 @@ def make_lookup(level, rng):
     i = rng.randrange(n)
     key = ",".join(sorted(f"{a}{c}" for a, c in zip(names, colours))) + f"?{names[i]}"
     facts = ",".join(f" {a} {c}" for a, c in zip(names, colours))
-    wrong = distinct_wrong(" " + colours[i], lambda: " " + rng.choice(COLOURS), rng)
-    return key, f"know{facts}. {names[i]}?", f" {colours[i]}", wrong
+    wrong = distinct_wrong(" " + colours[i], lambda: " " + rng.choice(COLOURS))
+    return key, f"know{facts}. {names[i]}", f" {colours[i]}", wrong
 
 
 def make_sort(level, rng):
@@ -88,7 +88,7 @@ def make_sort(level, rng):
         return "".join(items)
     # The multiset is the operand for level 2 and up; four digits have too few multisets.
     key = answer if level > 1 else "".join(digits)
-    return key, f"sort {''.join(digits)}=", answer, distinct_wrong(answer, propose, rng)
+    return key, f"sort {''.join(digits)}=", answer, distinct_wrong(answer, propose)
 
 
 def letters(level, rng, sizes):
@@ -101,8 +101,8 @@ def letter_wrong(answer, rng):
         items[rng.randrange(len(items))] = rng.choice(answer)
         return "".join(items)
     if len(set(answer)) > 2:
-        return distinct_wrong(answer, propose, rng)
-    return distinct_wrong(answer, lambda: answer[:-1] + rng.choice(LETTERS), rng)
+        return distinct_wrong(answer, propose)
+    return distinct_wrong(answer, lambda: answer[:-1] + rng.choice(LETTERS))
 
 
 def make_copy(level, rng):
@@ -132,7 +132,7 @@ def make_brackets(level, rng):
         else:
             items[rng.randrange(len(items))] = rng.choice(list(PAIRS.values()))
         return "".join(items)
-    return "".join(text), f"close {''.join(text)}=", answer, distinct_wrong(answer, propose, rng)
+    return "".join(text), f"close {''.join(text)}=", answer, distinct_wrong(answer, propose)
 
 
 def make_max(level, rng):
@@ -142,7 +142,7 @@ def make_max(level, rng):
     def propose():
         return rng.choice(others) if rng.random() < 0.5 else str(rng.randrange(10, 100))
     key = ",".join(map(str, sorted(numbers)))
-    return key, f"max {','.join(map(str, numbers))}=", answer, distinct_wrong(answer, propose, rng)
+    return key, f"max {','.join(map(str, numbers))}=", answer, distinct_wrong(answer, propose)
 
 
 def make_records(level, rng):
@@ -160,7 +160,7 @@ def make_records(level, rng):
         else:
             amount[a] += step
             text += f"; {a} +{step}"
-    wrong = distinct_wrong(str(amount[who]), lambda: near_number(amount[who], rng), rng)
+    wrong = distinct_wrong(str(amount[who]), lambda: near_number(amount[who], rng))
     return f"{text}?{who}", f"have{text}. {who}=", str(amount[who]), wrong
 
 

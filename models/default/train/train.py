@@ -38,6 +38,7 @@ CONFIG = dict(
     torch_dtype="bfloat16", attention_dropout=0.0, router_aux_loss_coef=0.01)
 SEQ = 128
 EOS = 2
+HARD = {"sum": 2.5, "records": 2.5, "lookup": 1.5, "brackets": 1.5}  # drawn more often
 PROMPT_WEIGHT = 0.05  # operands are random: learning to predict them is no use, but perplexity should mean something
 
 
@@ -150,14 +151,14 @@ class Packer:
             ids[-1][at:end] = tokens
             docs[-1][at:end] = n
             weights[-1][at + 1:at + start] = PROMPT_WEIGHT
-            weights[-1][at + start:end] = 1.0
+            weights[-1][at + start:end] = (end - at - start) ** -0.5  # else long answers drown short ones
             at = end
         return tuple(torch.from_numpy(np.stack(z)) for z in (ids, docs, weights))
 
 
 def training_cases(rng, count):
     kinds = list(generate.KINDS)
-    odds = [1.5 if k in ("sum", "records") else 1.0 for k in kinds]
+    odds = [HARD.get(k, 1.0) for k in kinds]
     return [generate.make(k, rng.choices(generate.LEVELS, (40, 30, 22, 8))[0], rng, False)
             for k in rng.choices(kinds, odds, k=count)]
 
@@ -215,7 +216,7 @@ def evaluate(p, packer, cases):
     for at in range(0, len(ids), 64):
         sl = slice(at, at + 64)
         guess = forward(p, ids[sl], docs[sl])[0][:, :-1].argmax(-1)
-        bad = (guess != ids[sl, 1:]) & (weights[sl, 1:] == 1.0)
+        bad = (guess != ids[sl, 1:]) & (weights[sl, 1:] > PROMPT_WEIGHT)
         wrong[docs[sl, 1:][bad]] = True
     return 1 - wrong.float().mean().item()
 
