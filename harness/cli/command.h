@@ -16,9 +16,9 @@ typedef enum anemo_exit {
     ANEMO_EXIT_INTERRUPTED = 130
 } anemo_exit;
 
-/* commands.inc: ANEMO_COMMAND(name, reader, summary, example); main() calls anemo_cmd_<name>(argc,
- * argv) with argv[0] = "anemo <name>" and returns what it returns. */
-#define ANEMO_COMMAND(name, reader, summary, example) int anemo_cmd_##name(int argc, char **argv);
+/* commands.inc: ANEMO_COMMAND(name, reader, summary); main() calls anemo_cmd_<name>(argc, argv)
+ * with argv[0] = "anemo <name>" and returns what it returns. */
+#define ANEMO_COMMAND(name, reader, summary) int anemo_cmd_##name(int argc, char **argv);
 #include "harness/cli/commands.inc"
 #undef ANEMO_COMMAND
 
