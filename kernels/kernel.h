@@ -208,7 +208,9 @@ typedef struct anemo_act {
 /* The a8 record: int8 codes[kp], float scales[groups], int32 sums[groups] (sum of the group's
  * codes), padded to 64 bytes. kp = k rounded up to 128; padding codes are 0. groups = kp / group,
  * or 1. scale = max|x| / 127 over the group, code = round-half-even(x * (127 / max|x|)) with max|x|
- * = 0 giving zeros. */
+ * = 0 giving zeros, as does a max|x| so small that 127 / max|x| overflows. NaN or infinity in a
+ * group: its scale is NaN and its codes are 0, so that what reads it becomes NaN. All padding bytes
+ * are 0. The bf16 record: bfloat16[k], rounded to nearest even, zero-padded to 64 bytes. */
 int64_t anemo_a8_padded_k(int64_t k);
 int64_t anemo_a8_groups(int32_t group, int64_t k);
 

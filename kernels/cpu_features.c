@@ -1,0 +1,119 @@
+/* What this processor has and what the operating system saves on a context switch. An instruction
+ * set counts only when both agree: CPUID alone lies under some hypervisors and old kernels. */
+#include "anemo_config.h"
+#include "kernels/internal.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#if ANEMO_X86
+#include <cpuid.h>
+
+static uint64_t saved_state(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static bool has(uint32_t reg, uint32_t mask) {
+    return (reg & mask) == mask;
+}
+
+static uint32_t detect(void) {
+    uint32_t a, b, c, d, c1;
+    if (!__get_cpuid(1, &a, &b, &c1, &d) || !has(c1, bit_OSXSAVE | bit_AVX)) {
+        return 0;
+    }
+    const uint64_t state = saved_state();
+    if ((state & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        return 0;
+    }
+    uint32_t features = 0;
+    if (has(b, bit_AVX2) && has(c1, bit_FMA | bit_F16C)) {
+        features |= ANEMO_CPU_AVX2;
+    }
+    const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    if (features && (state & 0xe6) == 0xe6 && has(b, avx512)) {
+        features |= ANEMO_CPU_AVX512;
+        features |= has(c, bit_AVX512VNNI) ? ANEMO_CPU_AVX512_VNNI : 0;
+        features |= has(c, bit_AVX512VBMI) ? ANEMO_CPU_AVX512_VBMI : 0;
+        if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 1u << 5)) {
+            features |= ANEMO_CPU_AVX512_BF16;
+        }
+    }
+    return features;
+}
+
+void anemo_cpu_brand(char *name, size_t name_bytes) {
+    uint32_t words[12];
+    char text[sizeof words + 1];
+    for (uint32_t leaf = 0; leaf < 3; leaf++) {
+        uint32_t *w = words + 4 * leaf;
+        if (!__get_cpuid(0x80000002u + leaf, &w[0], &w[1], &w[2], &w[3])) {
+            snprintf(name, name_bytes, "x86-64 CPU");
+            return;
+        }
+    }
+    memcpy(text, words, sizeof words);
+    text[sizeof words] = 0;
+    const char *begin = text + strspn(text, " ");
+    size_t length = strlen(begin);
+    while (length > 0 && begin[length - 1] == ' ') {
+        length--;
+    }
+    snprintf(name, name_bytes, "%.*s", (int)length, begin);
+}
+
+#else
+
+#if ANEMO_AARCH64 && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+static uint32_t detect(void) {
+    uint32_t features = 0;
+    features |= getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? ANEMO_CPU_NEON_DOT : 0;
+    features |= getauxval(AT_HWCAP2) & HWCAP2_I8MM ? ANEMO_CPU_NEON_I8MM : 0;
+    return features;
+}
+#else
+static uint32_t detect(void) {
+    return 0;
+}
+#endif
+
+void anemo_cpu_brand(char *name, size_t name_bytes) {
+    snprintf(name, name_bytes, ANEMO_AARCH64 ? "aarch64 CPU" : "CPU");
+}
+#endif
+
+uint32_t anemo_cpu_features(void) {
+    static _Atomic uint32_t known; /* bit 31: detected; CPUID is slow in a virtual machine */
+    uint32_t features = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!features) {
+        features = detect() | 1u << 31;
+        atomic_store_explicit(&known, features, memory_order_relaxed);
+    }
+    return features & ~(1u << 31);
+}
+
+const char *anemo_cpu_feature_name(uint32_t one_bit) {
+    switch (one_bit) {
+    case ANEMO_CPU_AVX2:
+        return "avx2";
+    case ANEMO_CPU_AVX512:
+        return "avx512";
+    case ANEMO_CPU_AVX512_VNNI:
+        return "avx512vnni";
+    case ANEMO_CPU_AVX512_BF16:
+        return "avx512bf16";
+    case ANEMO_CPU_AVX512_VBMI:
+        return "avx512vbmi";
+    case ANEMO_CPU_NEON_DOT:
+        return "neon-dot";
+    case ANEMO_CPU_NEON_I8MM:
+        return "neon-i8mm";
+    default:
+        return "unknown";
+    }
+}

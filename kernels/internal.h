@@ -1,0 +1,56 @@
+/* What the files of this room share among themselves. Nothing here is part of the plug-in ABI, and
+ * no other room includes it. */
+#ifndef ANEMO_KERNELS_INTERNAL_H
+#define ANEMO_KERNELS_INTERNAL_H
+
+#include "kernels/kernel.h"
+
+#include <string.h>
+
+/* Writes why a problem is refused (why may be NULL) and returns false, so that
+ * `return anemo_refuse(...)` reads well in an `accepts`. */
+bool anemo_refuse(char *why, size_t why_bytes, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Is this a meaningful weight type for rows of k? Says why not. */
+bool anemo_weight_type_valid(const anemo_weight_type *type, int64_t k, char *why, size_t why_bytes);
+
+static inline bool anemo_code_is_float(const anemo_weight_type *type) {
+    return type->code <= ANEMO_CODE_BF16;
+}
+
+/* The weight matrices of a problem: the one place that knows where each op keeps them. Returns how
+ * many (0..3), or -1 when the problem is malformed (a wrong count of parts). */
+typedef struct anemo_problem_weight {
+    const anemo_weight_type *type;
+    int64_t n, k;
+} anemo_problem_weight;
+int32_t anemo_problem_weights(anemo_op op, const void *problem, anemo_problem_weight out[3]);
+
+/* Brand string of the processor, trimmed ("AMD EPYC 9354"), or the architecture's name. */
+void anemo_cpu_brand(char *name, size_t name_bytes);
+
+static inline int64_t anemo_ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+static inline int64_t anemo_round_up(int64_t a, int64_t b) {
+    return anemo_ceil_div(a, b) * b;
+}
+
+/* bfloat16: the upper half of a float32, rounded to nearest even; NaN stays a (quiet) NaN. */
+static inline uint16_t anemo_bf16_from_f32(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return (uint16_t)(bits >> 16 | 0x40u);
+    }
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+static inline float anemo_f32_from_bf16(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+#endif
