@@ -157,8 +157,7 @@ static anemo_work rope_work(const anemo_rope_problem *p, double m) {
     const double page =
         2.0 * kv->n_kv_heads * (double)anemo_kv_vector_bytes((anemo_kv_type)kv->type, kv->head_dim);
     return (anemo_work){.act_bytes = m * (4.0 * (2.0 * q + 2.0 * k + k) + page),
-                        .ops =
-                            m * 3.0 * p->rotary_dims * ((double)kv->n_heads + kv->n_kv_heads)};
+                        .ops = m * 3.0 * p->rotary_dims * ((double)kv->n_heads + kv->n_kv_heads)};
 }
 
 anemo_work anemo_op_work(anemo_op op, const void *problem, int64_t m_rows, int64_t context) {
@@ -185,7 +184,8 @@ anemo_work anemo_op_work(anemo_op op, const void *problem, int64_t m_rows, int64
     }
     case ANEMO_OP_SWA:
         return swa_work(problem, m_rows, context);
-    case ANEMO_OP_ADD_RMSNORM: { /* x, y; with add also delta and x again; square, sum, 2 products */
+    case ANEMO_OP_ADD_RMSNORM: { /* x, y; with add also delta and x again; square, sum, 2 products
+                                  */
         const anemo_add_rmsnorm_problem *p = problem;
         const double d = (double)p->d;
         return (anemo_work){.weight_bytes = 4.0 * d,

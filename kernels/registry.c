@@ -7,8 +7,8 @@
 #include "anemo_config.h"
 #include "kernels/internal.h"
 
-#define ANEMO_VARIANT(name) extern const anemo_variant anemo_##name;
-#define ANEMO_LAYOUT(name) extern const anemo_layout anemo_layout_##name;
+#define ANEMO_VARIANT(name)            extern const anemo_variant anemo_##name;
+#define ANEMO_LAYOUT(name)             extern const anemo_layout anemo_layout_##name;
 #define ANEMO_ACT(name, columns, bits) extern const anemo_act anemo_act_##name;
 #include "kernels/acts.inc"
 #include "kernels/dense/variants.inc"
@@ -20,8 +20,8 @@
 #undef ANEMO_LAYOUT
 #undef ANEMO_ACT
 
-#define ANEMO_VARIANT(name) &anemo_##name,
-#define ANEMO_LAYOUT(name) &anemo_layout_##name,
+#define ANEMO_VARIANT(name)            &anemo_##name,
+#define ANEMO_LAYOUT(name)             &anemo_layout_##name,
 #define ANEMO_ACT(name, columns, bits) &anemo_act_##name,
 static const anemo_variant *const built_in_variants[] = {
 #include "kernels/qgemm/variants.inc"
@@ -149,8 +149,8 @@ static anemo_status check_acts(const anemo_plugin *p, anemo_error *err) {
             taken = taken || strcmp(p->acts[j]->name, a->name) == 0;
         }
         if (taken) {
-            return anemo_fail(err, ANEMO_E_INPUT,
-                              "plug-in %s: activation format %s exists already", p->name, a->name);
+            return anemo_fail(err, ANEMO_E_INPUT, "plug-in %s: activation format %s exists already",
+                              p->name, a->name);
         }
     }
     return ANEMO_OK;
@@ -246,22 +246,23 @@ static anemo_status check_variant(const anemo_plugin *p, int32_t index, anemo_er
 
 static anemo_status check_plugin(const anemo_plugin *p, anemo_error *err) {
     if (!p || p->size < sizeof *p || !p->name) {
-        return anemo_fail(err, ANEMO_E_INPUT,
-                          "plug-in: no description, a short one (%u bytes, at least %zu) or no name",
-                          p ? p->size : 0, sizeof *p);
+        return anemo_fail(
+            err, ANEMO_E_INPUT,
+            "plug-in: no description, a short one (%u bytes, at least %zu) or no name",
+            p ? p->size : 0, sizeof *p);
     }
     if (p->abi_major != ANEMO_ABI_MAJOR) {
         return anemo_fail(err, ANEMO_E_INPUT,
-                          "plug-in %s: built for kernel ABI %u.%u; this anemo accepts %d.x", p->name,
-                          p->abi_major, p->abi_minor, ANEMO_ABI_MAJOR);
+                          "plug-in %s: built for kernel ABI %u.%u; this anemo accepts %d.x",
+                          p->name, p->abi_major, p->abi_minor, ANEMO_ABI_MAJOR);
     }
     if (p->n_variants < 0 || p->n_layouts < 0 || p->n_acts < 0 || (p->n_variants && !p->variants) ||
         (p->n_layouts && !p->layouts) || (p->n_acts && !p->acts)) {
         return anemo_fail(err, ANEMO_E_INPUT,
                           "plug-in %s: a negative count, or a count without its array", p->name);
     }
-    if (p->n_variants > ADDED_MAX - n_added_variants || p->n_layouts > ADDED_MAX - n_added_layouts ||
-        p->n_acts > ADDED_MAX - n_added_acts) {
+    if (p->n_variants > ADDED_MAX - n_added_variants ||
+        p->n_layouts > ADDED_MAX - n_added_layouts || p->n_acts > ADDED_MAX - n_added_acts) {
         return anemo_fail(err, ANEMO_E_INPUT,
                           "plug-in %s: more than %d variants, layouts or activation formats in all "
                           "plug-ins",

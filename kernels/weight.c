@@ -12,8 +12,8 @@ bool anemo_weight_type_valid(const anemo_weight_type *type, int64_t k, char *why
     if (anemo_code_is_float(type)) {
         const int want = type->code == ANEMO_CODE_F32 ? 32 : 16;
         if (bits != want || type->scale != ANEMO_SCALE_NONE || type->offset != ANEMO_OFFSET_NONE) {
-            return anemo_refuse(why, why_bytes,
-                                "a float weight has %d bits and no scale or offset", want);
+            return anemo_refuse(why, why_bytes, "a float weight has %d bits and no scale or offset",
+                                want);
         }
         return true;
     }

@@ -42,7 +42,8 @@ static double dot(const float *x, const double *w, int64_t k) {
 }
 
 /* Column `row` of y for all m rows of x: one weight row, or with ACT_MUL one of each part. */
-static void one_column(const job *j, anemo_qgemm_block block, double *w0, double *w1, void *scratch) {
+static void one_column(const job *j, anemo_qgemm_block block, double *w0, double *w1,
+                       void *scratch) {
     const anemo_qgemm_problem *p = j->p;
     const anemo_qgemm_args *a = j->a;
     const int64_t k = p->k, column = block.row;
