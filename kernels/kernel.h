@@ -569,6 +569,7 @@ typedef const anemo_plugin *(*anemo_plugin_entry_fn)(void);
 anemo_status anemo_registry_add(const anemo_plugin *plugin, anemo_error *err);
 
 int32_t anemo_variant_count(void);
+int32_t anemo_variant_builtin_count(void); /* the first so many are built in */
 const anemo_variant *
 anemo_variant_at(int32_t index); /* built-in first, in ladder order, then plug-ins */
 const anemo_variant *anemo_variant_find(const char *name);

@@ -1,0 +1,198 @@
+/* The blocks that model families share: attention, dense feed-forward, mixture of experts. Shapes:
+ * m rows of the step, d = hidden size; each block reads and adds to the residual stream x [m, d].
+ */
+#include "models/arch/arch.h"
+
+const anemo_arch_family *anemo_arch_family_of(anemo_arch arch) {
+    return arch == ANEMO_ARCH_MIXTRAL ? &anemo_family_mixtral : &anemo_family_mistral;
+}
+
+/* h = rmsnorm(x) * weight over the rows of the step. */
+static anemo_status norm_forward(const anemo_plan *plan, const float *weight) {
+    const anemo_add_rmsnorm_args args = {
+        .size = sizeof args, .m = plan->rows, .x = plan->buf.x, .weight = weight, .y = plan->buf.h};
+    return anemo_plan_run(plan, &plan->norm, plan->rows, &args);
+}
+
+/* ---------------------------------------------------------------- attention */
+
+anemo_status anemo_attention_resolve(anemo_plan *plan, int64_t index, anemo_error *err) {
+    anemo_layer *layer = &plan->layers[index];
+    const int64_t m_max = plan->limits.tokens_per_step;
+    anemo_matrix *const qkv[] = {&layer->q, &layer->k, &layer->v};
+    anemo_matrix *const o[] = {&layer->o};
+    anemo_status status = anemo_plan_vector(plan, ANEMO_T_ATTN_NORM, index, &layer->attn_norm, err);
+    for (int i = 0; i < 3 && status == ANEMO_OK; i++) {
+        status = anemo_plan_matrix(plan, ANEMO_T_Q + i, index, 0, qkv[i], err);
+    }
+    if (status == ANEMO_OK) {
+        status = anemo_plan_matrix(plan, ANEMO_T_O, index, 0, &layer->o, err);
+    }
+    if (status == ANEMO_OK) {
+        status = anemo_plan_gemm(plan, "qkv", qkv, 3, ANEMO_EPI_STORE, m_max, &layer->qkv, err);
+    }
+    if (status == ANEMO_OK) {
+        status = anemo_plan_gemm(plan, "o", o, 1, ANEMO_EPI_ADD, m_max, &layer->o_proj, err);
+    }
+    return status;
+}
+
+static anemo_status qkv_forward(const anemo_plan *plan, const anemo_layer *layer) {
+    const anemo_buffers *b = &plan->buf;
+    const int64_t q_width = layer->q.canonical.n, kv_width = layer->k.canonical.n;
+    return anemo_plan_run_gemm(plan, &layer->qkv, plan->rows, b->h,
+                               (const anemo_matrix *const[]){&layer->q, &layer->k, &layer->v},
+                               (float *const[]){b->q, b->k, b->v},
+                               (const int64_t[]){q_width, kv_width, kv_width});
+}
+
+anemo_status anemo_attention_forward(const anemo_plan *plan, int64_t index) {
+    const anemo_layer *layer = &plan->layers[index];
+    const anemo_buffers *b = &plan->buf;
+    const int64_t m = plan->rows;
+    anemo_kv_view view = plan->view;
+    view.pool = anemo_pages_layer(&plan->pages, index);
+
+    anemo_status status = norm_forward(plan, layer->attn_norm);
+    if (status == ANEMO_OK) {
+        status = qkv_forward(plan, layer);
+    }
+    if (status == ANEMO_OK) {
+        const anemo_rope_args args = {.size = sizeof args,
+                                      .rows = m,
+                                      .q = b->q,
+                                      .k = b->k,
+                                      .v = b->v,
+                                      .inv_freq = plan->inv_freq,
+                                      .kv = view};
+        status = anemo_plan_run(plan, &plan->rope, m, &args);
+    }
+    if (status == ANEMO_OK) {
+        const anemo_swa_args args = {
+            .size = sizeof args, .rows = m, .q = b->q, .kv = view, .out = b->att};
+        status = anemo_plan_run(plan, &plan->swa, m, &args);
+    }
+    if (status == ANEMO_OK) {
+        status = anemo_plan_run_gemm(
+            plan, &layer->o_proj, m, b->att, (const anemo_matrix *const[]){&layer->o},
+            (float *const[]){b->x}, (const int64_t[]){layer->o.canonical.n});
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- feed-forward */
+
+/* Norm and the gate, up and down matrices of `n` experts (1 when dense). */
+static anemo_status ffn_load(anemo_plan *plan, int64_t index, anemo_error *err) {
+    anemo_layer *layer = &plan->layers[index];
+    anemo_status status = anemo_plan_vector(plan, ANEMO_T_FFN_NORM, index, &layer->ffn_norm, err);
+    for (int64_t e = 0; e < layer->n_experts && status == ANEMO_OK; e++) {
+        status = anemo_plan_matrix(plan, ANEMO_T_GATE, index, e, &layer->gate[e], err);
+        if (status == ANEMO_OK) {
+            status = anemo_plan_matrix(plan, ANEMO_T_UP, index, e, &layer->up[e], err);
+        }
+        if (status == ANEMO_OK) {
+            status = anemo_plan_matrix(plan, ANEMO_T_DOWN, index, e, &layer->down[e], err);
+        }
+    }
+    return status;
+}
+
+anemo_status anemo_dense_ffn_resolve(anemo_plan *plan, int64_t index, anemo_error *err) {
+    anemo_layer *layer = &plan->layers[index];
+    const int64_t m_max = plan->limits.tokens_per_step;
+    anemo_matrix *const gate_up[] = {layer->gate, layer->up};
+    anemo_matrix *const down[] = {layer->down};
+    anemo_status status = ffn_load(plan, index, err);
+    if (status == ANEMO_OK) {
+        status = anemo_plan_gemm(plan, "gate_up", gate_up, 2, ANEMO_EPI_ACT_MUL, m_max,
+                                 &layer->gate_up, err);
+    }
+    if (status == ANEMO_OK) {
+        status =
+            anemo_plan_gemm(plan, "down", down, 1, ANEMO_EPI_ADD, m_max, &layer->down_proj, err);
+    }
+    return status;
+}
+
+anemo_status anemo_dense_ffn_forward(const anemo_plan *plan, int64_t index) {
+    const anemo_layer *layer = &plan->layers[index];
+    const anemo_buffers *b = &plan->buf;
+    const int64_t m = plan->rows, ffn = layer->gate->canonical.n, d = layer->down->canonical.n;
+    anemo_status status = norm_forward(plan, layer->ffn_norm);
+    if (status == ANEMO_OK) {
+        status = anemo_plan_run_gemm(plan, &layer->gate_up, m, b->h,
+                                     (const anemo_matrix *const[]){layer->gate, layer->up},
+                                     (float *const[]){b->ffn, NULL}, (const int64_t[]){ffn, ffn});
+    }
+    if (status == ANEMO_OK) {
+        status = anemo_plan_run_gemm(plan, &layer->down_proj, m, b->ffn,
+                                     (const anemo_matrix *const[]){layer->down},
+                                     (float *const[]){b->x}, (const int64_t[]){d});
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- mixture of experts */
+
+anemo_status anemo_moe_resolve(anemo_plan *plan, int64_t index, anemo_error *err) {
+    anemo_layer *layer = &plan->layers[index];
+    anemo_matrix *const router[] = {&layer->router};
+    anemo_status status = ffn_load(plan, index, err);
+    if (status == ANEMO_OK) {
+        status = anemo_plan_matrix(plan, ANEMO_T_ROUTER, index, 0, &layer->router, err);
+    }
+    if (status == ANEMO_OK) {
+        status = anemo_plan_gemm(plan, "router", router, 1, ANEMO_EPI_STORE,
+                                 plan->limits.tokens_per_step, &layer->router_proj, err);
+    }
+    return status == ANEMO_OK ? anemo_plan_experts(plan, layer, &layer->experts, err) : status;
+}
+
+static anemo_status route_forward(const anemo_plan *plan, const anemo_layer *layer, int64_t index) {
+    const anemo_buffers *b = &plan->buf;
+    const int64_t m = plan->rows, n_experts = layer->n_experts;
+    anemo_status status = anemo_plan_run_gemm(
+        plan, &layer->router_proj, m, b->h, (const anemo_matrix *const[]){&layer->router},
+        (float *const[]){b->router}, (const int64_t[]){n_experts});
+    if (status == ANEMO_OK) {
+        const anemo_moe_route_args args = {
+            .size = sizeof args, .tokens = m, .logits = b->router, .plan = b->moe};
+        status = anemo_plan_run(plan, &plan->route, m, &args);
+    }
+    if (status == ANEMO_OK && plan->on_route != NULL) {
+        status = anemo_plan_observe_route(plan, index);
+    }
+    return status;
+}
+
+anemo_status anemo_moe_forward(const anemo_plan *plan, int64_t index) {
+    const anemo_layer *layer = &plan->layers[index];
+    const anemo_buffers *b = &plan->buf;
+    const int64_t m = plan->rows, n_experts = layer->n_experts;
+    const void *input = NULL;
+    anemo_status status = norm_forward(plan, layer->ffn_norm);
+    if (status == ANEMO_OK) {
+        status = route_forward(plan, layer, index);
+    }
+    if (status == ANEMO_OK) {
+        status = anemo_plan_activations(plan, &layer->experts, m, b->h, &input);
+    }
+    if (status == ANEMO_OK) {
+        const anemo_moe_experts_args args = {.size = sizeof args,
+                                             .tokens = m,
+                                             .x = input,
+                                             .plan = b->moe,
+                                             .gate = layer->expert_pointers,
+                                             .up = layer->expert_pointers + n_experts,
+                                             .down = layer->expert_pointers + 2 * n_experts,
+                                             .rows = b->rows};
+        status = anemo_plan_run(plan, &layer->experts.choice, m, &args);
+    }
+    if (status == ANEMO_OK) {
+        const anemo_moe_combine_args args = {
+            .size = sizeof args, .tokens = m, .rows = b->rows, .plan = b->moe, .y = b->x};
+        status = anemo_plan_run(plan, &plan->combine, m, &args);
+    }
+    return status;
+}

@@ -1,0 +1,188 @@
+#include "models/engine/choose.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool same_text(const char *a, const char *b) {
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static const char *layout_name(const anemo_variant *variant) {
+    return variant->layout != NULL ? variant->layout : "canonical";
+}
+
+/* What one decision looks at; `act` as in anemo_choose. */
+typedef struct search {
+    const anemo_chooser *chooser;
+    anemo_choice *choice;
+    const char *act;
+    int64_t m_max;
+    char label[64]; /* "qgemm@gate_up" */
+} search;
+
+static bool usable(const search *s, const anemo_variant *variant, char *why, size_t why_bytes) {
+    if (variant->op != s->choice->op || variant->backend != s->chooser->backend) {
+        snprintf(why, why_bytes, "it runs on %s",
+                 variant->backend == ANEMO_CPU ? "the CPU" : "CUDA");
+        return false;
+    }
+    if (s->act != NULL && !same_text(variant->act, s->act)) {
+        snprintf(why, why_bytes, "it writes %s, the consumer reads %s",
+                 variant->act != NULL ? variant->act : "f32", s->act);
+        return false;
+    }
+    return anemo_variant_supports(variant, s->chooser->capability, &s->choice->problem, why,
+                                  why_bytes);
+}
+
+/* The last supporting built-in of the ladder with m_from <= m; `fixed` restricts it to one layout.
+ */
+static const anemo_variant *pick(const search *s, int64_t m, bool fixed, const char *layout) {
+    const anemo_variant *best = NULL;
+    for (int32_t i = 0; i < anemo_variant_builtin_count(); i++) {
+        const anemo_variant *v = anemo_variant_at(i);
+        char why[256];
+        if (v->op == s->choice->op && (v->traits & ANEMO_TRAIT_REFERENCE) == 0 && v->m_from <= m &&
+            (!fixed || same_text(v->layout, layout)) && usable(s, v, why, sizeof why)) {
+            best = v;
+        }
+    }
+    return best;
+}
+
+/* quantize_act has one call per format: an unnamed role means the call whose format the variant
+ * writes. */
+static bool meets(const search *s, const anemo_with_rule *rule) {
+    return rule->op == s->choice->op && rule->m_lo <= s->m_max &&
+           (rule->role[0] != '\0' ? strcmp(rule->role, s->choice->role) == 0
+                                  : s->act == NULL || same_text(rule->variant->act, s->act));
+}
+
+/* The last rule that covers m wins, as on any command line. */
+static anemo_with_rule *rule_for(const search *s, int64_t m) {
+    for (int32_t i = s->chooser->n_rules - 1; i >= 0; i--) {
+        anemo_with_rule *rule = &s->chooser->rules[i];
+        if (meets(s, rule) && rule->m_lo <= m && m <= rule->m_hi) {
+            return rule;
+        }
+    }
+    return NULL;
+}
+
+/* The next row count after m at which another variant could begin. */
+static int64_t next_border(const search *s, int64_t m) {
+    int64_t next = s->m_max + 1;
+    for (int32_t i = 0; i < anemo_variant_builtin_count(); i++) {
+        const anemo_variant *v = anemo_variant_at(i);
+        if (v->op == s->choice->op && v->m_from > m && v->m_from < next) {
+            next = v->m_from;
+        }
+    }
+    for (int32_t i = 0; i < s->chooser->n_rules; i++) {
+        const anemo_with_rule *rule = &s->chooser->rules[i];
+        if (!meets(s, rule)) {
+            continue;
+        }
+        if (rule->m_lo > m && rule->m_lo < next) {
+            next = rule->m_lo;
+        }
+        if (rule->m_hi >= m && rule->m_hi < next - 1) {
+            next = rule->m_hi + 1;
+        }
+    }
+    return next;
+}
+
+/* The layout of this call's weights: that of the rules that meet it (which must agree), else of the
+ * variant picked for one row. */
+static anemo_status fix_layout(const search *s, const char **layout, anemo_error *err) {
+    const anemo_with_rule *first = NULL;
+    for (int32_t i = 0; i < s->chooser->n_rules; i++) {
+        anemo_with_rule *rule = &s->chooser->rules[i];
+        if (!meets(s, rule)) {
+            continue;
+        }
+        rule->used = true;
+        if (first != NULL && !same_text(first->variant->layout, rule->variant->layout)) {
+            return anemo_fail(
+                err, ANEMO_E_INPUT,
+                "--with %s and --with %s read different weight layouts (%s, %s); a weight has "
+                "one resident layout",
+                first->text, rule->text, layout_name(first->variant), layout_name(rule->variant));
+        }
+        first = rule;
+    }
+    const anemo_variant *v = first != NULL ? first->variant : pick(s, 1, false, NULL);
+    if (v == NULL) {
+        return anemo_fail(err, ANEMO_E_UNSUPPORTED,
+                          "%s: no variant supports this problem on this machine", s->label);
+    }
+    *layout = v->layout;
+    return ANEMO_OK;
+}
+
+static anemo_status add_range(anemo_choice *choice, int64_t lo, int64_t hi, const anemo_variant *v,
+                              anemo_error *err) {
+    if (choice->n_ranges > 0 && choice->range[choice->n_ranges - 1].variant == v) {
+        choice->range[choice->n_ranges - 1].m_hi = hi;
+        return ANEMO_OK;
+    }
+    if (choice->n_ranges == ANEMO_CHOICE_RANGES) {
+        return anemo_fail(err, ANEMO_E_INPUT, "%s: more than %d row ranges with different variants",
+                          anemo_op_name(choice->op), ANEMO_CHOICE_RANGES);
+    }
+    choice->range[choice->n_ranges].m_lo = lo;
+    choice->range[choice->n_ranges].m_hi = hi;
+    choice->range[choice->n_ranges].variant = v;
+    choice->n_ranges++;
+    return ANEMO_OK;
+}
+
+anemo_status anemo_choose(const anemo_chooser *chooser, anemo_choice *choice, const char *act,
+                          int64_t m_max, anemo_error *err) {
+    search s = {.chooser = chooser, .choice = choice, .act = act, .m_max = m_max};
+    snprintf(s.label, sizeof s.label, "%s%s%s", anemo_op_name(choice->op),
+             choice->role[0] != '\0' ? "@" : "", choice->role);
+    const char *layout = NULL;
+    choice->n_ranges = 0;
+    anemo_status status = fix_layout(&s, &layout, err);
+    for (int64_t m = 1, next; status == ANEMO_OK && m <= m_max; m = next) {
+        next = next_border(&s, m);
+        const anemo_with_rule *rule = rule_for(&s, m);
+        const anemo_variant *v = rule != NULL ? rule->variant : pick(&s, m, true, layout);
+        char why[256];
+        if (v == NULL) {
+            return anemo_fail(
+                err, ANEMO_E_INPUT,
+                "%s: no variant reads layout %s for %lld rows; force one for all rows", s.label,
+                layout != NULL ? layout : "canonical", (long long)m);
+        }
+        if (rule != NULL && !usable(&s, v, why, sizeof why)) {
+            return anemo_fail(err, ANEMO_E_INPUT, "--with %s: %s cannot run %s here: %s",
+                              rule->text, v->name, s.label, why);
+        }
+        status = add_range(choice, m, next - 1, v, err);
+    }
+    choice->layout = layout != NULL ? anemo_layout_find(layout) : NULL;
+    return status;
+}
+
+const anemo_variant *anemo_choice_variant(const anemo_choice *choice, int64_t m) {
+    for (int32_t i = 0; i < choice->n_ranges; i++) {
+        if (m <= choice->range[i].m_hi) {
+            return choice->range[i].variant;
+        }
+    }
+    return NULL;
+}
+
+size_t anemo_choice_workspace_bytes(const anemo_choice *choice, int32_t n_threads) {
+    size_t most = 0;
+    for (int32_t i = 0; i < choice->n_ranges; i++) {
+        const anemo_variant *v = choice->range[i].variant;
+        const size_t bytes =
+            v->workspace_bytes != NULL ? v->workspace_bytes(&choice->problem, n_threads) : 0;
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
