@@ -57,6 +57,10 @@ int32_t anemo_variant_count(void) {
     return BUILT_IN_VARIANTS + n_added_variants;
 }
 
+int32_t anemo_variant_builtin_count(void) {
+    return BUILT_IN_VARIANTS;
+}
+
 const anemo_variant *anemo_variant_at(int32_t index) {
     if (index < 0 || index >= anemo_variant_count()) {
         return NULL;
