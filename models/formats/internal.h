@@ -1,0 +1,174 @@
+/* What the files of models/formats/ share: mapped files, tensors as they lie in a file, sentences.
+ *
+ * Every container parser (safetensors.c, gguf.c) turns a mapped file into a list of anemo_tensor,
+ * whose bytes it has proved to lie inside the file; checkpoint.c then needs no container knowledge
+ * but names. The element type of a tensor is a GGML type number for every container, because that
+ * numbering is the superset; ANEMO_GGML_NONE stands for types that only safetensors knows. */
+#ifndef ANEMO_FORMATS_INTERNAL_H
+#define ANEMO_FORMATS_INTERNAL_H
+
+#include "models/formats/checkpoint.h"
+
+#include <string.h>
+
+#define ANEMO_TRY(call)                                                                            \
+    do {                                                                                           \
+        const anemo_status try_status_ = (call);                                                   \
+        if (try_status_ != ANEMO_OK)                                                               \
+            return try_status_;                                                                    \
+    } while (0)
+
+/* ---------------------------------------------------------------- untrusted text in sentences */
+
+/* At most 80 bytes of text from a file, control bytes shown as '?', cut at "...". Used as
+ * anemo_show(name).text inside a call: the copy lives until the end of the full expression. */
+typedef struct anemo_shown {
+    char text[84];
+} anemo_shown;
+anemo_shown anemo_show_bytes(const void *bytes, size_t n);
+anemo_shown anemo_show(const char *text);
+/* Any text made safe for a terminal, in place. */
+void anemo_printable(char *text);
+
+/* ---------------------------------------------------------------- files */
+
+typedef struct anemo_mapped_file {
+    char *path; /* as given, for sentences: the last 160 bytes of it */
+    const uint8_t *data;
+    size_t bytes;
+} anemo_mapped_file;
+
+/* Maps a regular file read-only. Missing, unreadable, not a regular file, empty: ANEMO_E_INPUT. */
+anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_error *err);
+void anemo_map_close(anemo_mapped_file *file);
+/* directory/name, malloc'ed; NULL without memory. */
+char *anemo_join_path(const char *directory, const char *name);
+/* The last 160 bytes of a path: long enough to find the file, short enough for a sentence. */
+const char *anemo_path_tail(const char *path);
+
+/* ---------------------------------------------------------------- unaligned little-endian loads */
+
+static inline uint16_t anemo_load_u16(const uint8_t *p) {
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+static inline uint32_t anemo_load_u32(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+static inline uint64_t anemo_load_u64(const uint8_t *p) {
+    return (uint64_t)anemo_load_u32(p) | (uint64_t)anemo_load_u32(p + 4) << 32;
+}
+
+/* ---------------------------------------------------------------- half precision */
+
+static inline float anemo_bits_f32(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+static inline uint32_t anemo_f32_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+/* Exact. Shifting exponent and mantissa into place leaves the value 2^112 too small, and a multiply
+ * mends normal and subnormal numbers alike; only infinities and NaN need a select. No table and no
+ * branch, so loops over it vectorise. */
+static inline float anemo_f16_f32(uint16_t half) {
+    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
+    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
+    const uint32_t finite = anemo_f32_bits(anemo_bits_f32(magnitude) * 0x1p112f);
+    const uint32_t special = magnitude | 0x7f800000u;
+    return anemo_bits_f32(sign | ((half & 0x7c00u) == 0x7c00u ? special : finite));
+}
+static inline float anemo_bf16_f32(uint16_t bf16) {
+    return anemo_bits_f32((uint32_t)bf16 << 16);
+}
+uint16_t anemo_f32_f16(float value); /* round to nearest, ties to even; overflow gives infinity */
+
+/* ---------------------------------------------------------------- tensors */
+
+enum {
+    ANEMO_GGML_F32 = 0,
+    ANEMO_GGML_F16 = 1,
+    ANEMO_GGML_Q4_0 = 2,
+    ANEMO_GGML_Q8_0 = 8,
+    ANEMO_GGML_BF16 = 30
+};
+#define ANEMO_GGML_NONE      UINT32_MAX
+#define ANEMO_TENSOR_RANK    8
+#define ANEMO_TENSOR_LIMIT   1000000
+#define ANEMO_ACCEPTED_TYPES "F32, F16, BF16, and in GGUF Q8_0 and Q4_0"
+
+typedef struct anemo_tensor {
+    char *name; /* owned */
+    const char *type_name;
+    const char *path; /* of its file, owned by the file */
+    const uint8_t *data;
+    size_t bytes;
+    uint32_t type; /* GGML number or ANEMO_GGML_NONE */
+    int32_t rank;
+    int64_t shape[ANEMO_TENSOR_RANK]; /* slowest dimension first */
+    bool used;                        /* asked for by the architecture */
+} anemo_tensor;
+
+typedef struct anemo_tensors {
+    anemo_tensor *items;
+    size_t n, capacity;
+} anemo_tensors;
+
+/* Appends a copy of `tensor`, whose `name` (name_bytes long, without NUL inside) is copied too. */
+anemo_status anemo_tensors_add(anemo_tensors *tensors, const anemo_tensor *tensor, const char *name,
+                               size_t name_bytes, anemo_error *err);
+/* Sorts by name for _find and refuses two tensors of one name. */
+anemo_status anemo_tensors_index(anemo_tensors *tensors, anemo_error *err);
+anemo_tensor *anemo_tensors_find(const anemo_tensors *tensors, const char *name);
+void anemo_tensors_free(anemo_tensors *tensors);
+/* "[64, 128]" */
+anemo_shown anemo_show_shape(int32_t rank, const int64_t *shape);
+
+/* The canonical weight over `n` rows of k values of a supported GGML type at `data`. */
+void anemo_ggml_weight(uint32_t type, const void *data, int64_t n, int64_t k, anemo_weight *out);
+
+/* ---------------------------------------------------------------- sha256 */
+
+typedef struct anemo_sha256 {
+    uint32_t state[8];
+    uint64_t bytes;
+    uint8_t block[64];
+} anemo_sha256;
+void anemo_sha256_init(anemo_sha256 *sha);
+void anemo_sha256_update(anemo_sha256 *sha, const void *data, size_t bytes);
+void anemo_sha256_hex(anemo_sha256 *sha, char hex[65]); /* finishes */
+
+/* ---------------------------------------------------------------- containers */
+
+/* Sanity limits of every hyper-parameter, shared by all containers. */
+typedef struct anemo_hparam_names { /* the container's words, for sentences */
+    const char *vocab, *d, *ffn, *layers, *heads, *kv_heads, *head_dim, *experts,
+        *experts_per_token, *window, *context_max, *rms_eps, *rope_theta, *bos, *eos;
+} anemo_hparam_names;
+anemo_status anemo_hparams_check(const char *path, const anemo_hparam_names *names,
+                                 const anemo_hparams *hparams, anemo_error *err);
+
+/* config.json -> hparams (rope_pairing HALF). */
+anemo_status anemo_hf_config(const char *path, const void *json, size_t bytes, anemo_hparams *out,
+                             anemo_error *err);
+
+/* Validates a mapped safetensors file and appends its tensors; *header_bytes is what identity
+ * covers. */
+anemo_status anemo_safetensors_parse(const anemo_mapped_file *file, anemo_tensors *tensors,
+                                     size_t *header_bytes, anemo_error *err);
+/* The sorted distinct shard names of an index, and for each tensor its shard. */
+typedef struct anemo_shard_index {
+    char **names;
+    size_t n;
+    void *weight_map; /* json_t */
+} anemo_shard_index;
+anemo_status anemo_shard_index_parse(const char *path, const void *json, size_t bytes,
+                                     anemo_shard_index *out, anemo_error *err);
+/* Every tensor where weight_map says, nothing else in the shards. */
+anemo_status anemo_shard_index_check(const anemo_shard_index *index, const char *path,
+                                     const anemo_tensors *tensors, anemo_error *err);
+void anemo_shard_index_free(anemo_shard_index *index);
+
+#endif
