@@ -1,0 +1,53 @@
+/* Probes: what this machine can do at most, measured here and now.
+ *
+ * Read bandwidth is the best of several ways to read a buffer that no cache holds; the arithmetic
+ * peaks are the best of the multiply-add forms of each instruction set that this CPU has. A probe
+ * takes tens of milliseconds, so it can run between batches of samples: shared machines drift, and
+ * a ceiling from yesterday judges nothing. Every form's result is compared with what it must be, so
+ * that a compiler that drops the work is caught.
+ *
+ * A ceiling is the best form, not the median: interference only ever lowers it. */
+#ifndef ANEMO_PROBE_H
+#define ANEMO_PROBE_H
+
+#include "harness/measure/clock.h"
+#include "kernels/device.h"
+
+typedef enum anemo_ceiling {
+    ANEMO_CEILING_READ, /* bytes/s from memory, all threads */
+    ANEMO_CEILING_FP32, /* op/s, a multiply-add counts 2, all threads */
+    ANEMO_CEILING_BF16, /* bf16 products, fp32 sums */
+    ANEMO_CEILING_INT8, /* 8-bit products, 32-bit sums (16-bit sums of two where there is no better)
+                         */
+    ANEMO_CEILING_COUNT
+} anemo_ceiling;
+const char *anemo_ceiling_name(anemo_ceiling ceiling); /* "read", "fp32", "bf16", "int8" */
+const char *anemo_ceiling_unit(anemo_ceiling ceiling); /* "B/s", "op/s" */
+
+typedef struct anemo_probe_value {
+    double per_second; /* 0 when no form runs here: then the ceiling is absent, not zero */
+    const char *form;  /* the form that won: "read_avx512_streams"; NULL when absent */
+} anemo_probe_value;
+
+typedef struct anemo_probe anemo_probe;
+
+/* Probes on the device's threads. buffer_bytes 0: 256 MiB or 4 times the largest cache, less where
+ * memory is short. ANEMO_E_UNSUPPORTED: not a CPU device. */
+anemo_status anemo_probe_create(anemo_device *device, const anemo_clock *clock, size_t buffer_bytes,
+                                anemo_probe **out, anemo_error *err);
+void anemo_probe_free(anemo_probe *probe);
+size_t anemo_probe_buffer_bytes(const anemo_probe *probe);
+
+/* Runs every form of the ceiling once. ANEMO_E_NUMERIC: a form computed something else than it
+ * must. */
+anemo_status anemo_probe_measure(anemo_probe *probe, anemo_ceiling ceiling, anemo_probe_value *out,
+                                 anemo_error *err);
+/* Reads the whole buffer: afterwards the caches hold nothing else. */
+anemo_status anemo_probe_evict(anemo_probe *probe, anemo_error *err);
+
+/* Largest data cache of the first CPU, as the kernel tells it; 32 MiB when it does not. */
+size_t anemo_largest_cache_bytes(void);
+/* What the kernel thinks can still be allocated without swapping; 0 when unknown. */
+size_t anemo_available_memory_bytes(void);
+
+#endif
