@@ -208,17 +208,22 @@ static anemo_status time_form(form_run *run, double *ns, anemo_error *err) {
     return ANEMO_OK;
 }
 
-/* Doubles the iterations of a compute form until it runs long enough to time. */
-static anemo_status calibrate(form_run *run, int64_t *iterations, anemo_error *err) {
-    *iterations = FIRST_ITERATIONS;
+/* Iterations that keep one undisturbed thread busy long enough to time: the best of three runs here
+ * decides, so that a moment's disturbance does not leave all later probes too short. */
+static int64_t calibrate(const anemo_probe *probe, const anemo_probe_form *form) {
+    int64_t iterations = FIRST_ITERATIONS;
     for (;;) {
-        double ns;
-        run->iterations = *iterations;
-        const anemo_status status = time_form(run, &ns, err);
-        if (status || ns >= COMPUTE_FORM_NS || 2 * *iterations > ANEMO_PROBE_ITERATIONS) {
-            return status;
+        uint64_t best_ns = UINT64_MAX;
+        for (int i = 0; i < 3; i++) {
+            const uint64_t start = anemo_clock_now(&probe->clock);
+            (void)form->compute(iterations); /* its result is checked when it is measured */
+            const uint64_t ns = anemo_clock_now(&probe->clock) - start;
+            best_ns = ns < best_ns ? ns : best_ns;
         }
-        *iterations *= 2;
+        if (best_ns >= COMPUTE_FORM_NS || 2 * iterations > ANEMO_PROBE_ITERATIONS) {
+            return iterations;
+        }
+        iterations *= 2;
     }
 }
 
@@ -228,12 +233,7 @@ static anemo_status measure_form(anemo_probe *probe, const anemo_probe_form *for
     double amount = (double)probe->mapped_bytes, ns;
     if (!form->read) {
         int64_t *iterations = &probe->iterations[form->ceiling][index];
-        if (!*iterations) {
-            const anemo_status status = calibrate(&run, iterations, err);
-            if (status) {
-                return status;
-            }
-        }
+        *iterations = *iterations ? *iterations : calibrate(probe, form);
         run.iterations = *iterations;
         amount = form->ops_per_iteration * (double)*iterations * probe->exec.n_threads;
     }
