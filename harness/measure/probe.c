@@ -11,17 +11,18 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define MIB                 ((size_t)1 << 20)
-#define DEFAULT_BYTES       (256 * MIB)
-#define COMPUTE_FORM_NS     1500000u
-#define FIRST_ITERATIONS    4096
-#define HUGE_PAGE_BYTES     (2 * MIB)
-#define FALLBACK_CACHE      (32 * MIB)
-#define MEMORY_SHARE        8 /* at most an eighth of what is available */
-#define CACHES_IN_BUFFER    4
-#define SMALLEST_BUFFER     (1 * MIB)
-#define SLICE_GRANULE_BYTES ((size_t)ANEMO_PROBE_BLOCK_BYTES * 4) /* four streams of whole blocks  \
-                                                                   */
+#define MIB              ((size_t)1 << 20)
+#define DEFAULT_BYTES    (256 * MIB)
+#define COMPUTE_FORM_NS  1500000u
+#define FIRST_ITERATIONS 4096
+#define HUGE_PAGE_BYTES  (2 * MIB)
+#define FALLBACK_CACHE   (32 * MIB)
+#define MEMORY_SHARE     8 /* at most an eighth of what is available */
+#define CACHES_IN_BUFFER 4
+#define SMALLEST_BUFFER  (1 * MIB)
+#define SLICE_GRANULE_BYTES                                                                        \
+    ((size_t)ANEMO_PROBE_BLOCK_BYTES * 4) /* four streams of whole blocks                          \
+                                           */
 
 static const char *const ceiling_names[] = {"read", "fp32", "bf16", "int8"};
 
