@@ -1,0 +1,40 @@
+# Sourced by the commands of ci/: names the packages each needs on Debian and Ubuntu, and installs what is missing.
+# Never CUDA, torch or a browser.   anemo_packages demo|test [--no-install]
+
+anemo_package_list() { # $1 = demo | test
+    echo "gcc libc6-dev cmake make ninja-build pkg-config git libjansson-dev libopenblas-openmp-dev libhwloc-dev libpapi-dev"
+    [ "$1" = test ] && echo "libcmocka-dev python3"
+    # The one version whose output the sources follow; other releases carry others and skip the format check.
+    if [ "$1" = test ] && apt-cache show clang-format-14 >/dev/null 2>&1; then echo clang-format-14; fi
+    return 0
+}
+
+anemo_packages() { # installs what is missing; with --no-install only says so
+    local list missing="" p
+    if ! command -v dpkg-query >/dev/null 2>&1; then
+        echo "packages: not a Debian or Ubuntu system; install by hand: $(anemo_package_list "$1" | tr '\n' ' ')"
+        return 0
+    fi
+    list=$(anemo_package_list "$1" | tr '\n' ' ')
+    for p in $list; do
+        dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+    done
+    echo "packages: $list"
+    if [ -z "$missing" ]; then
+        echo "packages: all there"
+        return 0
+    fi
+    echo "packages: missing:$missing"
+    if [ "${2:-}" = --no-install ]; then
+        echo "packages: --no-install was given; install them, or build with fewer (see README, \"Build by hand\")" >&2
+        return 6
+    fi
+    local sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo env DEBIAN_FRONTEND=noninteractive sh -c \
+        "apt-get -qq update && apt-get -qq install -y --no-install-recommends $missing" >"${TMPDIR:-/tmp}/anemo-apt.log" 2>&1 || {
+        tail -n 20 "${TMPDIR:-/tmp}/anemo-apt.log" >&2
+        echo "packages: installing failed (log above)" >&2
+        return 6
+    }
+}
