@@ -99,7 +99,7 @@ static void test_weight_value(void **state) {
 /* Codes 0, 1, 2, ... with scales 1/8 (g + 1) and offsets g + 1/2. */
 static void counting_row(const anemo_weight *w, int64_t row, float *values, uint8_t *codes,
                          float *scales, float *offsets) {
-    const int mask = (1 << w->type.bits) - 1;
+    const int64_t mask = ((int64_t)1 << w->type.bits) - 1;
     for (int64_t i = 0; i < w->k; i++) {
         if (w->type.code == ANEMO_CODE_F32) {
             values[i] = (float)(row + i);
@@ -132,7 +132,7 @@ static void test_weight_row(void **state) {
         anemo_weight_row_f32(&w, 1, values, scratch);
         for (int64_t c = 0; c < k; c++) {
             const int64_t g = w.type.group > 0 ? c / w.type.group : 0;
-            const uint8_t code = (uint8_t)((1 + c) & ((1 << w.type.bits) - 1));
+            const uint8_t code = (uint8_t)((1 + c) & (((int64_t)1 << w.type.bits) - 1));
             const double want = w.type.code == ANEMO_CODE_F32
                                     ? (double)(1 + c)
                                     : anemo_weight_value(&w.type, code, 0.125f * (float)(g + 1),
