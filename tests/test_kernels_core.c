@@ -55,15 +55,15 @@ typedef struct type_case {
 static const type_case type_cases[] = {
     {{ANEMO_CODE_F32, 32}, "f32", 32},
     {{ANEMO_CODE_BF16, 16}, "bf16", 16},
-    {{ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_F16, 0, 32}, "q4:g32", 4.5},                       /* Q4_0 */
-    {{ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_F16, ANEMO_OFFSET_MINIMUM, 32}, "q4:g32:min", 5},  /* Q4_1 */
-    {{ANEMO_CODE_LINEAR, 8, ANEMO_SCALE_F16, 0, 32}, "q8:g32", 8.5},                       /* Q8_0 */
+    {{ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_F16, 0, 32}, "q4:g32", 4.5},                      /* Q4_0 */
+    {{ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_F16, ANEMO_OFFSET_MINIMUM, 32}, "q4:g32:min", 5}, /* Q4_1 */
+    {{ANEMO_CODE_LINEAR, 8, ANEMO_SCALE_F16, 0, 32}, "q8:g32", 8.5},                      /* Q8_0 */
     {{ANEMO_CODE_LINEAR, 8, ANEMO_SCALE_F32, 0, 0}, "q8:row:f32", 8.125},
     {{ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM, 32},
      "q4:g32:two-level:min",
-     4.5},                                                                                 /* Q4_K */
-    {{ANEMO_CODE_LINEAR, 6, ANEMO_SCALE_TWO_LEVEL, 0, 16}, "q6:g16:two-level", 6.5625},    /* Q6_K */
-    {{ANEMO_CODE_TABLE, 4, ANEMO_SCALE_E8M0, 0, 32}, "t4:g32:e8m0", 4.25},                 /* MXFP4 */
+     4.5},                                                                              /* Q4_K */
+    {{ANEMO_CODE_LINEAR, 6, ANEMO_SCALE_TWO_LEVEL, 0, 16}, "q6:g16:two-level", 6.5625}, /* Q6_K */
+    {{ANEMO_CODE_TABLE, 4, ANEMO_SCALE_E8M0, 0, 32}, "t4:g32:e8m0", 4.25},              /* MXFP4 */
     {{ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_F16, ANEMO_OFFSET_ZERO_POINT, 128},
      "q4:g128:zp",
      4.15625}, /* GPTQ */
@@ -133,10 +133,10 @@ static void test_weight_row(void **state) {
         for (int64_t c = 0; c < k; c++) {
             const int64_t g = w.type.group > 0 ? c / w.type.group : 0;
             const uint8_t code = (uint8_t)((1 + c) & (((int64_t)1 << w.type.bits) - 1));
-            const double want = w.type.code == ANEMO_CODE_F32
-                                    ? (double)(1 + c)
-                                    : anemo_weight_value(&w.type, code, 0.125f * (float)(g + 1),
-                                                         (float)g + 0.5f);
+            const double want =
+                w.type.code == ANEMO_CODE_F32
+                    ? (double)(1 + c)
+                    : anemo_weight_value(&w.type, code, 0.125f * (float)(g + 1), (float)g + 0.5f);
             close_to(values[c], want, 0);
         }
     }
@@ -223,8 +223,8 @@ static const anemo_variant good_variant = {.size = sizeof(anemo_variant),
                                            .accepts = any,
                                            .workspace_bytes = no_workspace,
                                            .run = no_run};
-static const anemo_layout good_layout = {
-    sizeof(anemo_layout), "test_layout", 1, only_even, packed_bytes, no_pack, no_unpack};
+static const anemo_layout good_layout = {sizeof(anemo_layout), "test_layout", 1,        only_even,
+                                         packed_bytes,         no_pack,       no_unpack};
 static const anemo_act good_act = {sizeof(anemo_act), "test_act", -1, 8, some_bytes};
 
 /* Adds {variant, layout, act}; on refusal the sentence must contain `sentence` and nothing may have
@@ -314,12 +314,8 @@ static void test_registry(void **state) {
 
     /* its layout is asked, for every weight of the problem */
     char why[128] = "";
-    anemo_qgemm_problem q = {.size = sizeof q,
-                             .n_parts = 1,
-                             .m_max = 1,
-                             .k = 4,
-                             .n = {1},
-                             .type = {type_cases[0].type}};
+    anemo_qgemm_problem q = {
+        .size = sizeof q, .n_parts = 1, .m_max = 1, .k = 4, .n = {1}, .type = {type_cases[0].type}};
     assert_true(anemo_variant_supports(&good_variant, 0, &q, why, sizeof why));
     q.k = 5;
     assert_false(anemo_variant_supports(&good_variant, 0, &q, why, sizeof why));
