@@ -7,6 +7,48 @@
 
 #include "kernels/kernel.h"
 
+typedef struct anemo_cache {
+    int32_t level;
+    int64_t bytes;   /* of one instance */
+    int32_t count;   /* instances in the machine; 0 = unknown */
+    int32_t threads; /* hardware threads that share one */
+} anemo_cache;
+
+#define ANEMO_CACHES 4 /* L1 data, L2, L3, L4 */
+
+typedef struct anemo_machine {
+    char id[80];   /* "amd-epyc-2c-5f1c09": readable, and a hash over what makes machines differ */
+    char cpu[128]; /* model name */
+    char arch[16]; /* "x86_64" */
+    int32_t family, model, stepping; /* -1: not told */
+    char microcode[32];
+    uint32_t cpu_features;                       /* ANEMO_CPU_* */
+    int32_t sockets, cores, threads, numa_nodes; /* online; threads are hardware threads */
+    int32_t threads_allowed;                     /* by this process's affinity mask */
+    double cpu_quota;                            /* CPUs that the cgroup grants; 0 = no quota */
+    anemo_cache cache[ANEMO_CACHES];
+    int32_t caches;
+    char topology[32]; /* who said so: "hwloc API 2.8.0" or "sysfs" */
+    int64_t memory_bytes, memory_available_bytes;
+    int64_t memory_limit_bytes;  /* the cgroup's; 0 = none */
+    char huge_pages[16];         /* transparent: always, madvise, never */
+    int64_t huge_pages_reserved; /* of the default size */
+    char governor[32];           /* "" where the kernel does not tell (most virtual machines) */
+    char boost[8];               /* "on", "off" or "" */
+    int64_t frequency_max_khz;   /* 0 = not told */
+    char virtualisation[48];     /* "KVM", ...; "none"; "" = not known */
+    char container[32];          /* "docker", ...; "" = none seen */
+    bool on_battery;
+    char kernel[80], os[80];
+} anemo_machine;
+
+/* Read at the first call and kept, but for memory_available_bytes, which is read at each. Not
+ * thread-safe at the first call. */
+const anemo_machine *anemo_machine_get(void);
+
+/* The names of the bits of cpu_features, "avx2 avx512 ..."; "" for none. */
+void anemo_machine_feature_names(uint32_t features, char *text, size_t text_bytes);
+
 /* CPU numbers for `n_threads` threads (0: one per core), spread over the cores that the process may
  * use, one per core before any core gets a second. *n is what was placed: at most `max`, and with
  * n_threads 0 not more than the cgroup's CPU quota rounded up. ANEMO_E_INPUT: more threads asked

@@ -2,7 +2,7 @@
  *
  * hwloc knows cores and shares them out evenly (hwloc_distrib), which is good for bandwidth; each
  * set is singlified, or a thread would still wander inside it. It must be told to respect the
- * affinity mask (RESTRICT_TO_CPUBINDING), and it knows nothing of CPU quotas, which are read here.
+ * affinity mask (RESTRICT_TO_CPUBINDING), and it knows nothing of CPU quotas.
  * Without hwloc the first thread of each core is found in /sys. */
 #include "harness/measure/machine.h"
 
@@ -16,62 +16,6 @@
 #if ANEMO_HAVE_HWLOC
 #include <hwloc.h>
 #endif
-
-/* "MAX PERIOD" of cgroup v2, or the two files of v1; false: no quota there. */
-static bool read_quota(const char *folder, double *cpus) {
-    char path[512], word[32];
-    double period = 0;
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", folder);
-    FILE *file = fopen(path, "r");
-    if (file) {
-        bool limited =
-            fscanf(file, "%31s %lf", word, &period) == 2 && strcmp(word, "max") != 0 && period > 0;
-        fclose(file);
-        *cpus = limited ? strtod(word, NULL) / period : 0;
-        return limited && *cpus > 0;
-    }
-    double quota = -1;
-    snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", folder);
-    if ((file = fopen(path, "r"))) {
-        if (fscanf(file, "%lf", &quota) != 1)
-            quota = -1;
-        fclose(file);
-    }
-    snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", folder);
-    if ((file = fopen(path, "r"))) {
-        if (fscanf(file, "%lf", &period) != 1)
-            period = 0;
-        fclose(file);
-    }
-    *cpus = quota > 0 && period > 0 ? quota / period : 0;
-    return *cpus > 0;
-}
-
-/* The tightest quota from this process's cgroup up to the root. */
-double anemo_machine_cpu_quota(void) {
-    char line[384], folder[384] = "";
-    FILE *file = fopen("/proc/self/cgroup", "r");
-    while (file && fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = 0;
-        char *second = strchr(line, ':');
-        char *third = second ? strchr(second + 1, ':') : NULL;
-        if (third && (third == second + 1 || strncmp(second + 1, "cpu", 3) == 0))
-            snprintf(folder, sizeof folder, "%s", third + 1);
-    }
-    if (file)
-        fclose(file);
-    double tightest = 0, cpus;
-    for (;;) {
-        if (strcmp(folder, "/") == 0)
-            folder[0] = 0;
-        if (read_quota(folder, &cpus) && (tightest == 0 || cpus < tightest))
-            tightest = cpus;
-        char *slash = strrchr(folder, '/');
-        if (!slash)
-            return tightest;
-        *slash = 0;
-    }
-}
 
 /* How many threads when nobody asked: one per core, but no more than the quota pays for. */
 static int32_t default_threads(int32_t cores) {
