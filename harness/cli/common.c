@@ -311,7 +311,7 @@ void anemo_cli_parse(const anemo_cli_spec *spec, int argc, char **argv, void *co
     open_output(cli);
 }
 
-/* ---------------------------------------------------------------- device and model */
+/* ---------------------------------------------------------------- device, model, records */
 
 anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, anemo_error *err) {
     if (cli->backend == ANEMO_CUDA)
@@ -349,4 +349,23 @@ anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error 
                       "the embedded model is neither in %s nor in %s; ANEMO_MODEL_DIR can name its "
                       "directory",
                       places[0], places[1]);
+}
+
+anemo_status anemo_cli_open_sink(const anemo_cli *cli, const char *suite, anemo_record_sink **out,
+                                 anemo_error *err) {
+    struct stat there;
+    const char *path = cli->record;
+    if (!path)
+        return anemo_record_sink_open(NULL, out, err);
+    size_t n = strlen(path);
+    bool folder = n && (path[n - 1] == '/' || (stat(path, &there) == 0 && S_ISDIR(there.st_mode)));
+    if (!folder)
+        return anemo_record_sink_open(path, out, err);
+    char *whole = NULL;
+    if (asprintf(&whole, "%s%s%s/%s.jsonl", path, path[n - 1] == '/' ? "" : "/",
+                 anemo_machine_get()->id, suite) < 0)
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a path");
+    anemo_status status = anemo_record_sink_open(whole, out, err);
+    free(whole);
+    return status;
 }

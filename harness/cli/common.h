@@ -19,6 +19,7 @@
 #define ANEMO_CLI_COMMON_H
 
 #include "harness/cli/command.h"
+#include "harness/record/record.h"
 #include "kernels/device.h"
 
 #include <argp.h>
@@ -93,13 +94,18 @@ double anemo_cli_real(const char *option, const char *value, double least, doubl
 /* Index of value in names (ended by NULL); else usage listing them. */
 int anemo_cli_choice(const char *option, const char *value, const char *const *names);
 
-/* ---------------------------------------------------------------- device and model */
+/* ---------------------------------------------------------------- device, model, records */
 
 /* The device that --device and --threads ask for, its threads bound one per core. */
 anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, anemo_error *err);
 /* The embedded model: $ANEMO_MODEL_DIR, else models/default beside the source, else the installed
  * one. ANEMO_E_INPUT says where it was looked for. */
 anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error *err);
+
+/* Where --record says: a file, or in a directory DIR/<machine id>/<suite>.jsonl (a directory is one
+ * that exists, or a name that ends in '/'). Without --record: a sink that goes nowhere. */
+anemo_status anemo_cli_open_sink(const anemo_cli *cli, const char *suite, anemo_record_sink **out,
+                                 anemo_error *err);
 
 /* ---------------------------------------------------------------- the way out */
 

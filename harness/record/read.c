@@ -59,7 +59,7 @@ static anemo_status read_lines(FILE *file, const char *path, char **line,
             report->torn_line = number;
             return ANEMO_OK;
         }
-        anemo_record *record;
+        anemo_record *record = NULL;
         anemo_status status = parse_line(path, number, *line, (size_t)bytes - 1, &record, err);
         if (status != ANEMO_OK)
             return status;
