@@ -172,8 +172,8 @@ static void read_topology(anemo_machine *m) {
                                                           HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE};
     hwloc_topology_t topology;
     unsigned version = hwloc_get_api_version();
-    snprintf(m->topology, sizeof m->topology, "hwloc API %u.%u.%u", version >> 16, version >> 8 & 255,
-             version & 255);
+    snprintf(m->topology, sizeof m->topology, "hwloc API %u.%u.%u", version >> 16,
+             version >> 8 & 255, version & 255);
     if (hwloc_topology_init(&topology))
         return;
     if (hwloc_topology_load(topology) == 0) {
