@@ -74,6 +74,9 @@ anemo_status anemo_tokenizer_decode(const anemo_tokenizer *tokenizer, const int3
 /* The piece as stored ("\u2581the", "<0x0A>", "</s>"); NULL out of range. */
 const char *anemo_tokenizer_piece(const anemo_tokenizer *tokenizer, int32_t id, size_t *bytes);
 
+/* SHA-256 of some bytes in hex: how records name a text or a task file. */
+void anemo_sha256_of(const void *data, size_t bytes, char hex[65]);
+
 /* ---------------------------------------------------------------- plan */
 
 typedef struct anemo_plan anemo_plan;

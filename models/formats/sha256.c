@@ -1,4 +1,5 @@
 /* SHA-256 (FIPS 180-4), plain C: identities of models need a few megabytes of it, no more. */
+#include "models/engine.h"
 #include "models/formats/internal.h"
 
 #include <stdio.h>
@@ -74,4 +75,11 @@ void anemo_sha256_hex(anemo_sha256 *sha, char hex[65]) {
     anemo_sha256_update(sha, tail, 1 + zeros + 8);
     for (int i = 0; i < 8; ++i)
         snprintf(hex + 8 * i, 9, "%08x", sha->state[i]);
+}
+
+void anemo_sha256_of(const void *data, size_t bytes, char hex[65]) {
+    anemo_sha256 sha;
+    anemo_sha256_init(&sha);
+    anemo_sha256_update(&sha, data, bytes);
+    anemo_sha256_hex(&sha, hex);
 }
