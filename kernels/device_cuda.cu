@@ -1,0 +1,237 @@
+/* The CUDA device behind device.h: plain allocations (never managed memory), one stream, pinned
+ * staging by the driver, events, graph capture, and the library handles with workspaces of their
+ * own, so that nothing allocates during a step or a capture. Every call is checked; the error
+ * sentence names the call. */
+#include "kernels/device_cuda.h"
+
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+constexpr size_t LIBRARY_WORKSPACE_BYTES = 32u << 20; /* what cuBLAS recommends for Hopper */
+
+struct cuda_device {
+    anemo_device base; /* first */
+    int ordinal;
+    cudaStream_t stream;
+    anemo_cuda_libraries libraries;
+};
+
+cuda_device *of(anemo_device *device) {
+    return reinterpret_cast<cuda_device *>(device);
+}
+
+anemo_status failed(anemo_error *err, const char *call, cudaError_t code) {
+    const anemo_status status = code == cudaErrorMemoryAllocation ? ANEMO_E_MEMORY : ANEMO_E_DEVICE;
+    return anemo_fail(err, status, "%s: %s (%s)", call, cudaGetErrorString(code),
+                      cudaGetErrorName(code));
+}
+
+anemo_status plain(cudaError_t code) {
+    return code == cudaSuccess ? ANEMO_OK : ANEMO_E_DEVICE;
+}
+
+void destroy(anemo_device *device) {
+    cuda_device *d = of(device);
+    if (d->libraries.cublas != nullptr) {
+        cublasDestroy(d->libraries.cublas);
+    }
+    if (d->libraries.cublaslt != nullptr) {
+        cublasLtDestroy(d->libraries.cublaslt);
+    }
+    cudaFree(d->libraries.workspace);
+    if (d->stream != nullptr) {
+        cudaStreamDestroy(d->stream);
+    }
+    delete d;
+}
+
+void *alloc(anemo_device *device, size_t bytes) {
+    void *memory = nullptr;
+    if (cudaMalloc(&memory, bytes) != cudaSuccess) {
+        cudaGetLastError(); /* an allocation that fails leaves the device usable */
+        return nullptr;
+    }
+    if (cudaMemsetAsync(memory, 0, bytes, of(device)->stream) != cudaSuccess) {
+        cudaFree(memory);
+        return nullptr;
+    }
+    return memory;
+}
+
+void dealloc(anemo_device *device, void *memory, size_t) {
+    cudaStreamSynchronize(of(device)->stream);
+    cudaFree(memory);
+}
+
+anemo_status copy_as(anemo_device *device, void *to, const void *from, size_t bytes,
+                     cudaMemcpyKind kind) {
+    return bytes == 0 ? ANEMO_OK
+                      : plain(cudaMemcpyAsync(to, from, bytes, kind, of(device)->stream));
+}
+
+anemo_status upload(anemo_device *device, void *to, const void *from_host, size_t bytes) {
+    return copy_as(device, to, from_host, bytes, cudaMemcpyHostToDevice);
+}
+
+anemo_status download(anemo_device *device, void *to_host, const void *from, size_t bytes) {
+    return copy_as(device, to_host, from, bytes, cudaMemcpyDeviceToHost);
+}
+
+anemo_status copy(anemo_device *device, void *to, const void *from, size_t bytes) {
+    return copy_as(device, to, from, bytes, cudaMemcpyDeviceToDevice);
+}
+
+anemo_status synchronise(anemo_device *device, anemo_error *err) {
+    const cudaError_t code = cudaStreamSynchronize(of(device)->stream);
+    return code == cudaSuccess ? ANEMO_OK : failed(err, "cudaStreamSynchronize", code);
+}
+
+bool event_init(anemo_event *event) {
+    cudaEvent_t native = nullptr;
+    if (cudaEventCreate(&native) != cudaSuccess) {
+        return false;
+    }
+    event->native = native;
+    return true;
+}
+
+void event_destroy(anemo_event *event) {
+    cudaEventDestroy(static_cast<cudaEvent_t>(event->native));
+}
+
+anemo_status event_record(anemo_event *event) {
+    return plain(
+        cudaEventRecord(static_cast<cudaEvent_t>(event->native), of(event->device)->stream));
+}
+
+anemo_status event_elapsed_ns(anemo_event *start, anemo_event *stop, double *ns) {
+    float ms = 0.0f;
+    cudaError_t code = cudaEventSynchronize(static_cast<cudaEvent_t>(stop->native));
+    if (code == cudaSuccess) {
+        code = cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(start->native),
+                                    static_cast<cudaEvent_t>(stop->native));
+    }
+    *ns = (double)ms * 1e6;
+    return plain(code);
+}
+
+anemo_status capture_begin(anemo_device *device) {
+    return plain(cudaStreamBeginCapture(of(device)->stream, cudaStreamCaptureModeThreadLocal));
+}
+
+anemo_status capture_end(anemo_device *device, void **native, anemo_error *err) {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    cudaError_t code = cudaStreamEndCapture(of(device)->stream, &graph);
+    if (code != cudaSuccess) {
+        return failed(err, "cudaStreamEndCapture", code);
+    }
+    code = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    if (code != cudaSuccess) {
+        return failed(err, "cudaGraphInstantiate", code);
+    }
+    *native = executable;
+    return ANEMO_OK;
+}
+
+anemo_status graph_launch(anemo_device *device, void *native) {
+    return plain(cudaGraphLaunch(static_cast<cudaGraphExec_t>(native), of(device)->stream));
+}
+
+void graph_destroy(anemo_device *, void *native) {
+    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(native));
+}
+
+const anemo_device_ops cuda_ops = {
+    .destroy = destroy,
+    .alloc = alloc,
+    .dealloc = dealloc,
+    .upload = upload,
+    .download = download,
+    .copy = copy,
+    .synchronise = synchronise,
+    .event_init = event_init,
+    .event_destroy = event_destroy,
+    .event_record = event_record,
+    .event_elapsed_ns = event_elapsed_ns,
+    .capture_begin = capture_begin,
+    .capture_end = capture_end,
+    .graph_launch = graph_launch,
+    .graph_destroy = graph_destroy,
+};
+
+/* Stream and libraries of a device whose ordinal is set. */
+anemo_status open_device(cuda_device *d, anemo_error *err) {
+    cudaError_t code = cudaSetDevice(d->ordinal);
+    if (code != cudaSuccess) {
+        return failed(err, "cudaSetDevice", code);
+    }
+    code = cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking);
+    if (code != cudaSuccess) {
+        return failed(err, "cudaStreamCreateWithFlags", code);
+    }
+    code = cudaMalloc(&d->libraries.workspace, LIBRARY_WORKSPACE_BYTES);
+    if (code != cudaSuccess) {
+        return failed(err, "cudaMalloc (library workspace)", code);
+    }
+    d->libraries.workspace_bytes = LIBRARY_WORKSPACE_BYTES;
+    cublasStatus_t blas = cublasCreate(&d->libraries.cublas);
+    if (blas == CUBLAS_STATUS_SUCCESS) {
+        blas = cublasSetStream(d->libraries.cublas, d->stream);
+    }
+    if (blas == CUBLAS_STATUS_SUCCESS) {
+        blas = cublasSetWorkspace(d->libraries.cublas, d->libraries.workspace,
+                                  LIBRARY_WORKSPACE_BYTES);
+    }
+    if (blas == CUBLAS_STATUS_SUCCESS) {
+        blas = cublasLtCreate(&d->libraries.cublaslt);
+    }
+    if (blas != CUBLAS_STATUS_SUCCESS) {
+        return anemo_fail(err, ANEMO_E_DEVICE, "cuBLAS: %s", cublasGetStatusString(blas));
+    }
+    return ANEMO_OK;
+}
+
+} // namespace
+
+extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device **out,
+                                                 anemo_error *err) {
+    *out = nullptr;
+    int count = 0;
+    const cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess) {
+        return anemo_fail(err, ANEMO_E_UNSUPPORTED, "device cuda:%d: %s; --device cpu is accepted",
+                          ordinal, cudaGetErrorString(code));
+    }
+    cudaDeviceProp properties;
+    if (ordinal < 0 || ordinal >= count ||
+        cudaGetDeviceProperties(&properties, ordinal) != cudaSuccess) {
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "device cuda:%d: there are %d GPUs; accepted: cuda:0 to cuda:%d", ordinal,
+                          count, count - 1);
+    }
+    cuda_device *d = new (std::nothrow) cuda_device();
+    if (d == nullptr) {
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a device");
+    }
+    d->base.ops = &cuda_ops;
+    d->base.backend = ANEMO_CUDA;
+    d->base.capability = 10 * properties.major + properties.minor;
+    snprintf(d->base.name, sizeof d->base.name, "%.127s", properties.name);
+    d->ordinal = ordinal;
+    const anemo_status status = open_device(d, err);
+    if (status != ANEMO_OK) {
+        destroy(&d->base);
+        return status;
+    }
+    d->base.exec.size = sizeof d->base.exec;
+    d->base.exec.n_threads = 1;
+    d->base.exec.stream = d->stream;
+    d->base.exec.libraries = &d->libraries;
+    d->base.exec.world = 1;
+    *out = &d->base;
+    return ANEMO_OK;
+}
