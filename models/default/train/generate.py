@@ -27,11 +27,15 @@ HELD_OUT_BUCKETS = 8
 
 
 class Case:
-    """One question: `key` identifies the operands, `wrong` holds three distinct wrong answers."""
+    """One question: `key` identifies the operands, `wrong` holds three distinct wrong answers.
 
-    def __init__(self, kind, level, key, prompt, answer, wrong):
+    `lesson` is what training reads: pieces (text, is_answer). Where one text can answer several questions, training
+    reads other questions with their answers first; evaluation asks only one."""
+
+    def __init__(self, kind, level, key, prompt, answer, wrong, lesson=None):
         self.kind, self.level, self.key = kind, level, f"{kind}:{key}"
         self.prompt, self.answer, self.wrong = prompt, answer, wrong
+        self.lesson = lesson or [(prompt, False), (answer, True)]
 
     def held_out(self):
         return hashlib.sha256(self.key.encode()).digest()[0] % HELD_OUT_BUCKETS == 0
@@ -61,6 +65,14 @@ def swapped(items, rng):
     return items
 
 
+def lesson_of(text, questions, asked):
+    """Pieces of a text with up to two other questions (question, answer) answered before the one that is asked."""
+    pieces = [(text, False)]
+    for question, answer in questions + [asked]:
+        pieces += [(f" {question}", False), (answer, True), (";", False)]
+    return pieces[:-1]
+
+
 def make_sum(level, rng):
     top = 10 ** (level + 1)
     a, b = rng.randrange(top), rng.randrange(top)
@@ -73,10 +85,12 @@ def make_lookup(level, rng):
     names = rng.sample(NAMES, n)
     colours = [rng.choice(COLOURS) for _ in names]
     i = rng.randrange(n)
-    key = ",".join(sorted(f"{a}{c}" for a, c in zip(names, colours))) + f"?{names[i]}"
+    key = ",".join(sorted(f"{a}{c}" for a, c in zip(names, colours)))
     facts = ",".join(f" {a} {c}" for a, c in zip(names, colours))
     wrong = distinct_wrong(" " + colours[i], lambda: " " + rng.choice(COLOURS))
-    return key, f"know{facts}. {names[i]}", f" {colours[i]}", wrong
+    others = [(names[j], f" {colours[j]}") for j in rng.sample(range(n), 3) if j != i][:2]
+    lesson = lesson_of(f"know{facts}.", others, (names[i], f" {colours[i]}"))
+    return key, f"know{facts}. {names[i]}", f" {colours[i]}", wrong, lesson
 
 
 def make_sort(level, rng):
@@ -161,7 +175,9 @@ def make_records(level, rng):
             amount[a] += step
             text += f"; {a} +{step}"
     wrong = distinct_wrong(str(amount[who]), lambda: near_number(amount[who], rng))
-    return f"{text}?{who}", f"have{text}. {who}=", str(amount[who]), wrong
+    others = [(f"{a}=", str(amount[a])) for a in rng.sample(names, 2) if a != who][:2]
+    lesson = lesson_of(f"have{text}.", others, (f"{who}=", str(amount[who])))
+    return text, f"have{text}. {who}=", str(amount[who]), wrong, lesson
 
 
 KINDS = {"sum": make_sum, "lookup": make_lookup, "sort": make_sort, "copy": make_copy, "reverse": make_reverse,

@@ -133,12 +133,27 @@ class Packer:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
 
+    def lessons(self, cases):
+        """Per case: token ids, and for each piece of its lesson where it ends and whether it is an answer."""
+        prefixes, ends = [], []
+        for c in cases:
+            text = ""
+            for piece, is_answer in c.lesson:
+                text += piece
+                prefixes.append(text)
+                ends.append(is_answer)
+        encoded, at, lessons = self.tokenizer.encode_batch(prefixes), 0, []
+        for c in cases:
+            part = encoded[at:at + len(c.lesson)]
+            lessons.append((part[-1].ids, [(len(e.ids), a) for e, a in zip(part, ends[at:])]))
+            at += len(c.lesson)
+        return lessons
+
     def rows(self, cases, count=None):
-        whole = self.tokenizer.encode_batch([c.prompt + c.answer for c in cases])
-        starts = [len(e.ids) for e in self.tokenizer.encode_batch([c.prompt for c in cases])]
         ids, docs, weights, at = [], [], [], SEQ
-        for n, (e, start) in enumerate(zip(whole, starts)):
-            tokens = e.ids + [EOS]
+        for n, (tokens, pieces) in enumerate(self.lessons(cases)):
+            tokens = tokens + [EOS]
+            pieces[-1] = (len(tokens), True)
             assert len(tokens) <= SEQ
             if at + len(tokens) > SEQ:
                 if count is not None and len(ids) == count:
@@ -147,12 +162,13 @@ class Packer:
                 docs.append(np.full(SEQ, -1, np.int64))
                 weights.append(np.zeros(SEQ, np.float32))
                 at = 0
-            end = at + len(tokens)
-            ids[-1][at:end] = tokens
-            docs[-1][at:end] = n
-            weights[-1][at + 1:at + start] = PROMPT_WEIGHT
-            weights[-1][at + start:end] = (end - at - start) ** -0.5  # else long answers drown short ones
-            at = end
+            ids[-1][at:at + len(tokens)] = tokens
+            docs[-1][at:at + len(tokens)] = n
+            begin = 1
+            for end, is_answer in pieces:  # else long answers drown short ones
+                weights[-1][at + begin:at + end] = (end - begin) ** -0.5 if is_answer else PROMPT_WEIGHT
+                begin = end
+            at += len(tokens)
         return tuple(torch.from_numpy(np.stack(z)) for z in (ids, docs, weights))
 
 
@@ -211,6 +227,8 @@ class Optimiser:
 @torch.no_grad()
 def evaluate(p, packer, cases):
     """Share of cases whose answer and end are all argmax: the same as greedy exact match."""
+    for case in cases:
+        case.lesson = [(case.prompt, False), (case.answer, True)]
     ids, docs, weights = packer.rows(cases)
     wrong = torch.zeros(len(cases), dtype=torch.bool)
     for at in range(0, len(ids), 64):
