@@ -119,8 +119,9 @@ static anemo_status read_normalizer(source *s, const json_t *item) {
 static anemo_status read_metaspace(const source *s, const char *where, const json_t *item,
                                    anemo_prefix *prefix, bool *split) {
     const json_t *scheme = json_object_get(item, "prepend_scheme");
-    ANEMO_TRY(only(s, where, item, "type replacement prepend_scheme split add_prefix_space"
-                                   " str_rep"));
+    ANEMO_TRY(only(s, where, item,
+                   "type replacement prepend_scheme split add_prefix_space"
+                   " str_rep"));
     if (!is_string(json_object_get(item, "replacement"), ANEMO_SPACE_MARK))
         return refuse(s, "Metaspace.replacement", json_object_get(item, "replacement"),
                       "\"" ANEMO_SPACE_MARK "\"");
@@ -230,7 +231,8 @@ static anemo_status check_decoder(source *s, const json_t *decoder) {
                       s->strips ? "one without Strip where no prefix is added"
                                 : "one that strips the space that is added as prefix");
     if (s->t->byte_fallback && !s->decodes_bytes)
-        return refuse(s, "decoder", decoder, "one with ByteFallback, as model.byte_fallback is true");
+        return refuse(s, "decoder", decoder,
+                      "one with ByteFallback, as model.byte_fallback is true");
     return ANEMO_OK;
 }
 
@@ -264,8 +266,9 @@ static anemo_status read_vocab(source *s, const json_t *model) {
     json_object_foreach(vocab, piece, id) {
         const size_t bytes = strlen(piece);
         if (!json_is_integer(id))
-            return anemo_fail(s->err, ANEMO_E_INPUT, "%s: model.vocab[\"%s\"] is %s; accepted: an id",
-                              s->path, anemo_show(piece).text, anemo_show_json(id).text);
+            return anemo_fail(s->err, ANEMO_E_INPUT,
+                              "%s: model.vocab[\"%s\"] is %s; accepted: an id", s->path,
+                              anemo_show(piece).text, anemo_show_json(id).text);
         const bool byte = s->t->byte_fallback && anemo_byte_value(piece, bytes) >= 0;
         ANEMO_TRY(anemo_vocabulary_put(&s->t->vocab, s->path, "model.vocab", json_integer_value(id),
                                        piece, bytes, byte ? ANEMO_PIECE_BYTE : ANEMO_PIECE_NORMAL,
@@ -304,8 +307,7 @@ static anemo_status check_matched(const source *s, const json_t *token) {
     }
     ANEMO_TRY(flag(s, "added_tokens[]", token, "normalized", true, &set));
     return set && s->has_normalizer
-               ? refuse_added(s, token,
-                              "is matched in normalized text; accepted: normalized false")
+               ? refuse_added(s, token, "is matched in normalized text; accepted: normalized false")
                : ANEMO_OK;
 }
 
@@ -428,8 +430,8 @@ static anemo_status read_post_processor(source *s, const json_t *processor) {
         const json_t *token = json_object_get(item, "SpecialToken");
         if (token) {
             ANEMO_TRY(template_token(s, processor, token, behind ? &s->t->eos : &s->t->bos));
-        } else if (!behind && is_string(json_object_get(json_object_get(item, "Sequence"), "id"),
-                                        "A")) {
+        } else if (!behind &&
+                   is_string(json_object_get(json_object_get(item, "Sequence"), "id"), "A")) {
             behind = true;
         } else {
             return refuse(s, "post_processor.single[]", item, "SpecialToken, or Sequence A once");

@@ -25,7 +25,7 @@
 #define ANEMO_PIECE_LIMIT     512       /* bytes of a piece that is cut for merges */
 #define ANEMO_TOKENIZER_LIMIT ((size_t)1 << 27) /* bytes of a tokenizer file */
 #define ANEMO_NO_PAIR         UINT32_MAX
-#define ANEMO_SPACE_MARK      "\xe2\x96\x81" /* U+2581, which stands for a space inside pieces */
+#define ANEMO_SPACE_MARK      "\xe2\x96\x81"   /* U+2581, which stands for a space inside pieces */
 #define ANEMO_UNKNOWN_SURFACE " \xe2\x81\x87 " /* what SentencePiece shows for an unknown id */
 
 /* The numbers of SentencePiece and GGUF, and two of our own. */
@@ -89,18 +89,18 @@ struct anemo_tokenizer {
     anemo_pairs merges, junctions;
     anemo_user_piece *user;
     size_t n_user;
-    bool user_begins[256]; /* by first byte: some user piece begins so */
+    bool user_begins[256];     /* by first byte: some user piece begins so */
     int32_t bos, eos, unknown; /* -1: none */
     char unknown_surface[32];  /* what an unknown id decodes to */
     anemo_prefix prefix;
-    bool escape_spaces;  /* a space is U+2581 inside pieces */
-    bool user_first;     /* user pieces, as raw text, cut the text into segments before prefix and
-                            merges (tokenizer.json); else they are matched in the prefixed text */
-    bool trim_spaces;    /* remove_extra_whitespaces */
-    bool split_words;    /* merge nothing across the start of a word (Metaspace, split) */
-    bool whole_words;    /* a word that is a piece is not merged (ignore_merges) */
-    bool fuse_unknown;   /* neighbouring unknown symbols are one unknown id */
-    bool byte_fallback;  /* then all 256 byte pieces are there */
+    bool escape_spaces; /* a space is U+2581 inside pieces */
+    bool user_first;    /* user pieces, as raw text, cut the text into segments before prefix and
+                           merges (tokenizer.json); else they are matched in the prefixed text */
+    bool trim_spaces;   /* remove_extra_whitespaces */
+    bool split_words;   /* merge nothing across the start of a word (Metaspace, split) */
+    bool whole_words;   /* a word that is a piece is not merged (ignore_merges) */
+    bool fuse_unknown;  /* neighbouring unknown symbols are one unknown id */
+    bool byte_fallback; /* then all 256 byte pieces are there */
     bool has_unused;
     uint32_t byte_ids[256];
     int32_t ascii[128]; /* symbol of an ASCII character, -1: none */
@@ -116,8 +116,8 @@ bool anemo_utf8_valid(const char *text, size_t n);
 /* Gives `id` a piece. Refused: an id or a text that is taken, the empty text, what is not UTF-8,
  * an id beyond ANEMO_VOCAB_LIMIT. `where` names the field in sentences. */
 anemo_status anemo_vocabulary_put(anemo_vocabulary *vocab, const char *path, const char *where,
-                                  int64_t id, const char *text, size_t bytes,
-                                  anemo_piece_type type, float score, anemo_error *err);
+                                  int64_t id, const char *text, size_t bytes, anemo_piece_type type,
+                                  float score, anemo_error *err);
 /* The id of a text, -1: none. */
 int32_t anemo_vocabulary_find(const anemo_vocabulary *vocab, const char *text, size_t bytes);
 /* The value of "<0x0A>", -1: not the name of a byte. */

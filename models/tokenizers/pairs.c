@@ -278,8 +278,7 @@ anemo_status anemo_tokenizer_seal(anemo_tokenizer *t, const char *path, anemo_er
     }
     ANEMO_TRY(find_bytes(t, path, err));
     t->space = anemo_vocabulary_find(&t->vocab, ANEMO_SPACE_MARK, 3);
-    if (t->escape_spaces &&
-        (t->space < 0 || t->vocab.pieces[t->space].type != ANEMO_PIECE_NORMAL))
+    if (t->escape_spaces && (t->space < 0 || t->vocab.pieces[t->space].type != ANEMO_PIECE_NORMAL))
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: no normal piece U+2581, which stands for a space; accepted: a "
                           "vocabulary with it",

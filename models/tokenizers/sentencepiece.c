@@ -182,16 +182,14 @@ static anemo_status read_normalizer(model *m, message spec, const char *where, b
         const bool string = f.number == 1 || f.number == 2 || f.number == 6;
         if ((string && f.wire != BYTES) || (f.number >= 3 && f.number <= 5 && f.wire != VARINT))
             return wrong_wire(m, where, &f);
-        if (f.number == 1 && f.bytes > 0 &&
-            (f.bytes != 8 || memcmp(f.data, "identity", 8) != 0))
+        if (f.number == 1 && f.bytes > 0 && (f.bytes != 8 || memcmp(f.data, "identity", 8) != 0))
             return anemo_fail(m->err, ANEMO_E_INPUT, "%s: %s.name is \"%s\"; accepted: identity",
                               m->file->path, where, anemo_show_bytes(f.data, f.bytes).text);
         if ((f.number == 2 || f.number == 6) && f.bytes > 0)
-            return anemo_fail(m->err, ANEMO_E_INPUT,
-                              "%s: %s.%s has %zu bytes; accepted: none (normalizer identity)",
-                              m->file->path, where,
-                              f.number == 2 ? "precompiled_charsmap" : "normalization_rule_tsv",
-                              f.bytes);
+            return anemo_fail(
+                m->err, ANEMO_E_INPUT,
+                "%s: %s.%s has %zu bytes; accepted: none (normalizer identity)", m->file->path,
+                where, f.number == 2 ? "precompiled_charsmap" : "normalization_rule_tsv", f.bytes);
         if (f.number > 6 && f.number < 200)
             return anemo_fail(m->err, ANEMO_E_INPUT,
                               "%s: %s: unknown field %" PRIu64 "; accepted: 1 to 6", m->file->path,

@@ -160,7 +160,8 @@ anemo_status anemo_tokenizer_decode(const anemo_tokenizer *tokenizer, const int3
     *text = NULL;
     *text_bytes = 0;
     decoded out = {0};
-    bool fits = append(&out, "", 0), prefixed = tokenizer->prefix != ANEMO_PREFIX_NONE || tokenizer->trim_spaces;
+    bool fits = append(&out, "", 0),
+         prefixed = tokenizer->prefix != ANEMO_PREFIX_NONE || tokenizer->trim_spaces;
     for (size_t i = 0; i < n_ids && fits; ++i) {
         const bool there = ids[i] >= 0 && (size_t)ids[i] < tokenizer->vocab.n;
         const anemo_piece *piece = there ? &tokenizer->vocab.pieces[ids[i]] : NULL;

@@ -128,8 +128,8 @@ static bool append_text(anemo_vocabulary *vocab, const char *text, size_t bytes)
 }
 
 anemo_status anemo_vocabulary_put(anemo_vocabulary *vocab, const char *path, const char *where,
-                                  int64_t id, const char *text, size_t bytes,
-                                  anemo_piece_type type, float score, anemo_error *err) {
+                                  int64_t id, const char *text, size_t bytes, anemo_piece_type type,
+                                  float score, anemo_error *err) {
     const anemo_shown shown = anemo_show_bytes(text, bytes);
     if (id < 0 || id >= ANEMO_VOCAB_LIMIT)
         return anemo_fail(err, ANEMO_E_INPUT,
@@ -151,10 +151,10 @@ anemo_status anemo_vocabulary_put(anemo_vocabulary *vocab, const char *path, con
                           "; accepted: each piece once",
                           path, where, shown.text, (int)taken, id);
     if ((size_t)id < vocab->all && vocab->pieces[id].type != ANEMO_PIECE_HOLE)
-        return anemo_fail(err, ANEMO_E_INPUT,
-                          "%s: %s: id %" PRId64 " is both \"%s\" and \"%s\"; accepted: each id once",
-                          path, where, id,
-                          anemo_show(vocab->arena + vocab->pieces[id].at).text, shown.text);
+        return anemo_fail(
+            err, ANEMO_E_INPUT,
+            "%s: %s: id %" PRId64 " is both \"%s\" and \"%s\"; accepted: each id once", path, where,
+            id, anemo_show(vocab->arena + vocab->pieces[id].at).text, shown.text);
     if (!grow_pieces(vocab, (size_t)id + 1) || !grow_slots(vocab) ||
         !append_text(vocab, text, bytes))
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", path);
