@@ -1,10 +1,10 @@
-/* Opens a model directory: finds the files, maps them, and proves that the tensors which the
- * architecture needs are there, with the right shape and a type that can be computed with. After
- * that, a weight is a name, looked up by role, layer and expert.
+/* Opens a model: finds the files, maps them, and proves that the tensors which the architecture
+ * needs are there, with the right shape and a type that can be computed with. After that, a weight
+ * is a name (roles.c), looked up by role, layer and expert.
  *
  * Nothing is ignored in silence: a tensor that no role asks for (a bias, a norm of q and k, a
  * second tower) means mathematics that this architecture does not have, so it refuses the file. */
-#include "models/formats/internal.h"
+#include "models/formats/gguf.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,129 +14,38 @@
 #define CONFIG_LIMIT (1 << 20)  /* bytes of a config.json */
 #define INDEX_LIMIT  (64 << 20) /* bytes of a model.safetensors.index.json */
 
-/* A tensor's name: before [layer middle [expert after]]. */
-typedef struct role_name {
-    const char *before, *middle, *after;
-} role_name;
-
 struct anemo_checkpoint {
     char *path;
     anemo_hparams hparams;
     anemo_mapped_file *files;
     size_t n_files;
     anemo_tensors tensors;
-    const role_name *names;
+    anemo_naming naming;
+    const anemo_synth_type *synth; /* NULL: the model lies in files */
     char *tokenizer_path;
     char identity[65];
 };
 
-/* ---------------------------------------------------------------- roles */
-
-static const struct role_info {
-    bool vector, per_layer, per_expert;
-    const char *shape; /* in words, for sentences */
-} roles[ANEMO_T_COUNT] = {
-    [ANEMO_T_EMBED] = {false, false, false, "vocabulary, hidden size"},
-    [ANEMO_T_OUTPUT_NORM] = {true, false, false, "hidden size"},
-    [ANEMO_T_OUTPUT] = {false, false, false, "vocabulary, hidden size"},
-    [ANEMO_T_ATTN_NORM] = {true, true, false, "hidden size"},
-    [ANEMO_T_Q] = {false, true, false, "heads * head_dim, hidden size"},
-    [ANEMO_T_K] = {false, true, false, "kv heads * head_dim, hidden size"},
-    [ANEMO_T_V] = {false, true, false, "kv heads * head_dim, hidden size"},
-    [ANEMO_T_O] = {false, true, false, "hidden size, heads * head_dim"},
-    [ANEMO_T_FFN_NORM] = {true, true, false, "hidden size"},
-    [ANEMO_T_ROUTER] = {false, true, false, "experts, hidden size"},
-    [ANEMO_T_GATE] = {false, true, true, "feed-forward size, hidden size"},
-    [ANEMO_T_UP] = {false, true, true, "feed-forward size, hidden size"},
-    [ANEMO_T_DOWN] = {false, true, true, "hidden size, feed-forward size"},
-};
-
-#define HF_LAYER "model.layers."
-#define HF_NAMES                                                                                   \
-    [ANEMO_T_EMBED] = {"model.embed_tokens.weight"},                                               \
-    [ANEMO_T_OUTPUT_NORM] = {"model.norm.weight"}, [ANEMO_T_OUTPUT] = {"lm_head.weight"},          \
-    [ANEMO_T_ATTN_NORM] = {HF_LAYER, ".input_layernorm.weight"},                                   \
-    [ANEMO_T_Q] = {HF_LAYER, ".self_attn.q_proj.weight"},                                          \
-    [ANEMO_T_K] = {HF_LAYER, ".self_attn.k_proj.weight"},                                          \
-    [ANEMO_T_V] = {HF_LAYER, ".self_attn.v_proj.weight"},                                          \
-    [ANEMO_T_O] = {HF_LAYER, ".self_attn.o_proj.weight"},                                          \
-    [ANEMO_T_FFN_NORM] = {HF_LAYER, ".post_attention_layernorm.weight"}
-
-static const role_name hf_mistral[ANEMO_T_COUNT] = {
-    HF_NAMES,
-    [ANEMO_T_GATE] = {HF_LAYER, ".mlp.gate_proj.weight"},
-    [ANEMO_T_UP] = {HF_LAYER, ".mlp.up_proj.weight"},
-    [ANEMO_T_DOWN] = {HF_LAYER, ".mlp.down_proj.weight"},
-};
-
-static const role_name hf_mixtral[ANEMO_T_COUNT] = {
-    HF_NAMES,
-    [ANEMO_T_ROUTER] = {HF_LAYER, ".block_sparse_moe.gate.weight"},
-    [ANEMO_T_GATE] = {HF_LAYER, ".block_sparse_moe.experts.", ".w1.weight"},
-    [ANEMO_T_UP] = {HF_LAYER, ".block_sparse_moe.experts.", ".w3.weight"},
-    [ANEMO_T_DOWN] = {HF_LAYER, ".block_sparse_moe.experts.", ".w2.weight"},
-};
-
-static void make_name(const role_name *form, int64_t layer, int64_t expert, char name[128]) {
-    if (!form->middle)
-        snprintf(name, 128, "%s", form->before);
-    else if (!form->after)
-        snprintf(name, 128, "%s%" PRId64 "%s", form->before, layer, form->middle);
-    else
-        snprintf(name, 128, "%s%" PRId64 "%s%" PRId64 "%s", form->before, layer, form->middle,
-                 expert, form->after);
-}
-
-/* Rows and columns of a role; a vector is one row. */
-static void role_shape(const anemo_hparams *h, anemo_tensor_role role, int64_t *n, int64_t *k) {
-    *n = 1;
-    *k = h->d;
-    switch (role) {
-    case ANEMO_T_EMBED:
-    case ANEMO_T_OUTPUT:
-        *n = h->vocab;
-        break;
-    case ANEMO_T_Q:
-        *n = h->heads * h->head_dim;
-        break;
-    case ANEMO_T_K:
-    case ANEMO_T_V:
-        *n = h->kv_heads * h->head_dim;
-        break;
-    case ANEMO_T_O:
-        *n = h->d;
-        *k = h->heads * h->head_dim;
-        break;
-    case ANEMO_T_ROUTER:
-        *n = h->experts;
-        break;
-    case ANEMO_T_GATE:
-    case ANEMO_T_UP:
-        *n = h->ffn;
-        break;
-    case ANEMO_T_DOWN:
-        *n = h->d;
-        *k = h->ffn;
-        break;
-    default:
-        break;
-    }
-}
-
 /* ---------------------------------------------------------------- what must be there */
+
+/* Are the experts of this role one tensor [experts, n, k]? */
+static bool is_merged(const anemo_checkpoint *checkpoint, anemo_tensor_role role) {
+    return checkpoint->naming == ANEMO_NAMING_GGUF_MERGED && anemo_roles[role].per_expert;
+}
 
 static anemo_status check_shape(const anemo_checkpoint *checkpoint, const anemo_tensor *tensor,
                                 anemo_tensor_role role, anemo_error *err) {
-    int64_t expected[2];
-    role_shape(&checkpoint->hparams, role, &expected[0], &expected[1]);
-    const int32_t rank = roles[role].vector ? 1 : 2;
-    const int64_t *shape = expected + 2 - rank;
+    int64_t expected[3] = {checkpoint->hparams.experts};
+    anemo_role_shape(&checkpoint->hparams, role, &expected[1], &expected[2]);
+    const bool merged = is_merged(checkpoint, role);
+    const int32_t rank = anemo_roles[role].vector ? 1 : merged ? 3 : 2;
+    const int64_t *shape = expected + 3 - rank;
     if (tensor->rank == rank && memcmp(tensor->shape, shape, (size_t)rank * sizeof *shape) == 0)
         return ANEMO_OK;
-    return anemo_fail(err, ANEMO_E_INPUT, "%s: tensor %s has shape %s; accepted: %s (%s)",
-                      tensor->path, tensor->name,
-                      anemo_show_shape(tensor->rank, tensor->shape).text,
-                      anemo_show_shape(rank, shape).text, roles[role].shape);
+    return anemo_fail(
+        err, ANEMO_E_INPUT, "%s: tensor %s has shape %s; accepted: %s (%s%s)", tensor->path,
+        tensor->name, anemo_show_shape(tensor->rank, tensor->shape).text,
+        anemo_show_shape(rank, shape).text, merged ? "experts, " : "", anemo_roles[role].shape);
 }
 
 static anemo_status check_type(const anemo_tensor *tensor, anemo_tensor_role role,
@@ -145,18 +54,18 @@ static anemo_status check_type(const anemo_tensor *tensor, anemo_tensor_role rol
     int64_t block, block_bytes;
     const char *name;
     const bool known = anemo_ggml_type(tensor->type, &type, &block, &block_bytes, &name);
-    if (!known || (roles[role].vector && block > 1))
+    if (!known || (anemo_roles[role].vector && block > 1))
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: tensor %s has type %s, which is not supported here; accepted: %s",
                           tensor->path, tensor->name, tensor->type_name,
-                          roles[role].vector ? "F32, F16, BF16" : ANEMO_ACCEPTED_TYPES);
+                          anemo_roles[role].vector ? "F32, F16, BF16" : ANEMO_ACCEPTED_TYPES);
     return ANEMO_OK;
 }
 
 static anemo_status check_role(anemo_checkpoint *checkpoint, anemo_tensor_role role, int64_t layer,
                                int64_t expert, anemo_error *err) {
-    char name[128];
-    make_name(&checkpoint->names[role], layer, expert, name);
+    char name[ANEMO_ROLE_NAME_BYTES];
+    anemo_role_name(checkpoint->naming, role, layer, expert, name);
     anemo_tensor *tensor = anemo_tensors_find(&checkpoint->tensors, name);
     if (!tensor)
         return anemo_fail(err, ANEMO_E_INPUT,
@@ -185,8 +94,10 @@ static anemo_status check_tensors(anemo_checkpoint *checkpoint, anemo_error *err
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
         if (!has_role(h, role))
             continue;
-        const int64_t layers = roles[role].per_layer ? h->layers : 1;
-        const int64_t experts = roles[role].per_expert && h->experts ? h->experts : 1;
+        const int64_t layers = anemo_roles[role].per_layer ? h->layers : 1;
+        const int64_t experts =
+            anemo_roles[role].per_expert && h->experts && !is_merged(checkpoint, role) ? h->experts
+                                                                                       : 1;
         for (int64_t layer = 0; layer < layers; ++layer)
             for (int64_t expert = 0; expert < experts; ++expert)
                 ANEMO_TRY(check_role(checkpoint, role, layer, expert, err));
@@ -210,17 +121,18 @@ static bool is_file(const char *path) {
     return path && stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-/* Maps directory/name as the next file of the checkpoint. */
+/* Maps directory/name (name NULL: the path itself) as the next file of the checkpoint. */
 static anemo_status map_next(anemo_checkpoint *checkpoint, const char *name, size_t limit,
                              anemo_mapped_file **out, anemo_error *err) {
-    char *path = anemo_join_path(checkpoint->path, name);
+    char *path = name ? anemo_join_path(checkpoint->path, name) : strdup(checkpoint->path);
     anemo_mapped_file *files =
         realloc(checkpoint->files, (checkpoint->n_files + 1) * sizeof *files);
     if (files)
         checkpoint->files = files;
     if (!path || !files) {
         free(path);
-        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", name);
+        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory",
+                          anemo_path_tail(checkpoint->path));
     }
     *out = &files[checkpoint->n_files];
     const anemo_status status = anemo_map_open(path, *out, err);
@@ -303,30 +215,72 @@ static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *er
     anemo_sha256_update(&sha, file->data, file->bytes);
     ANEMO_TRY(open_single_or_shards(checkpoint, &sha, err));
     anemo_sha256_hex(&sha, checkpoint->identity);
-    checkpoint->names = checkpoint->hparams.experts ? hf_mixtral : hf_mistral;
+    checkpoint->naming = checkpoint->hparams.experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
     ANEMO_TRY(check_tensors(checkpoint, err));
     find_tokenizer(checkpoint);
     return ANEMO_OK;
 }
 
+/* ---------------------------------------------------------------- opening a GGUF file */
+
+static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_file *file,
+                              const gguf_file *gguf, anemo_error *err) {
+    const bool merged = anemo_tensors_find(&checkpoint->tensors, "blk.0.ffn_gate_exps.weight");
+    anemo_sha256 sha;
+    ANEMO_TRY(gguf_hparams(gguf, &checkpoint->tensors, &checkpoint->hparams, err));
+    checkpoint->naming = merged                        ? ANEMO_NAMING_GGUF_MERGED
+                         : checkpoint->hparams.experts ? ANEMO_NAMING_GGUF_EXPERTS
+                                                       : ANEMO_NAMING_GGUF;
+    ANEMO_TRY(check_tensors(checkpoint, err));
+    anemo_sha256_init(&sha);
+    anemo_sha256_update(&sha, file->data, gguf->header_bytes);
+    anemo_sha256_hex(&sha, checkpoint->identity);
+    if (!gguf_find(gguf, "tokenizer.ggml.tokens"))
+        return ANEMO_OK;
+    checkpoint->tokenizer_path = strdup(checkpoint->path);
+    return checkpoint->tokenizer_path
+               ? ANEMO_OK
+               : anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", file->path);
+}
+
+static anemo_status open_gguf(anemo_checkpoint *checkpoint, anemo_error *err) {
+    anemo_mapped_file *file;
+    gguf_file gguf;
+    ANEMO_TRY(map_next(checkpoint, NULL, SIZE_MAX, &file, err));
+    ANEMO_TRY(gguf_parse(file, &gguf, &checkpoint->tensors, err));
+    const anemo_status status = read_gguf(checkpoint, file, &gguf, err);
+    gguf_free(&gguf);
+    return status;
+}
+
 /* ---------------------------------------------------------------- the public door */
 
-anemo_status anemo_checkpoint_open(const char *path, anemo_checkpoint **out, anemo_error *err) {
+static anemo_status open_any(anemo_checkpoint *checkpoint, anemo_error *err) {
+    static const char prefix[] = ANEMO_SYNTH_PREFIX;
+    const char *path = checkpoint->path;
     struct stat info;
-    *out = NULL;
-    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
-        return anemo_fail(err, ANEMO_E_INPUT,
-                          "%s: is not a model; accepted: a directory with config.json and "
-                          "model.safetensors",
-                          anemo_show(anemo_path_tail(path)).text);
+    if (strncmp(path, prefix, sizeof prefix - 1) == 0)
+        return anemo_synth_parse(path, &checkpoint->hparams, &checkpoint->synth, err);
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        return open_directory(checkpoint, err);
+    if (is_file(path))
+        return open_gguf(checkpoint, err);
+    return anemo_fail(err, ANEMO_E_INPUT,
+                      "%s: there is no such model; accepted: a directory with config.json and "
+                      "model.safetensors, a .gguf file, or synth:PRESET:TYPE[:layers=N]",
+                      anemo_show(anemo_path_tail(path)).text);
+}
+
+anemo_status anemo_checkpoint_open(const char *path, anemo_checkpoint **out, anemo_error *err) {
     anemo_checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
+    *out = NULL;
     if (checkpoint)
         checkpoint->path = strdup(path);
     if (!checkpoint || !checkpoint->path) {
         free(checkpoint);
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", anemo_path_tail(path));
     }
-    const anemo_status status = open_directory(checkpoint, err);
+    const anemo_status status = open_any(checkpoint, err);
     if (status == ANEMO_OK)
         *out = checkpoint;
     else
@@ -355,8 +309,7 @@ const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint) {
 }
 
 bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
-    (void)checkpoint;
-    return false;
+    return checkpoint->synth != NULL;
 }
 
 const char *anemo_checkpoint_identity(const anemo_checkpoint *checkpoint) {
@@ -364,55 +317,74 @@ const char *anemo_checkpoint_identity(const anemo_checkpoint *checkpoint) {
 }
 
 const char *anemo_checkpoint_tokenizer_path(const anemo_checkpoint *checkpoint, anemo_error *why) {
-    if (!checkpoint->tokenizer_path)
+    if (checkpoint->synth)
+        anemo_fail(why, ANEMO_E_INPUT, "%s: synthetic models have no tokenizer", checkpoint->path);
+    else if (!checkpoint->tokenizer_path)
         anemo_fail(why, ANEMO_E_INPUT,
-                   "%s: no tokenizer; accepted: tokenizer.json or tokenizer.model in the directory",
+                   "%s: tokenizer is missing; accepted: tokenizer.json or tokenizer.model in the "
+                   "directory, tokenizer.ggml.tokens in a .gguf file",
                    anemo_path_tail(checkpoint->path));
     return checkpoint->tokenizer_path;
 }
 
-/* The role's tensor. A role that the model lacks, or an index out of range, is the caller's error.
- */
-static anemo_status find_tensor(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
-                                int64_t layer, int64_t expert, const anemo_tensor **out,
-                                anemo_error *err) {
+/* A role that the model lacks, or an index out of range, is the caller's error. */
+static anemo_status check_request(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
+                                  int64_t layer, int64_t expert, bool vector, anemo_error *err) {
     const anemo_hparams *h = &checkpoint->hparams;
-    if (role == ANEMO_T_OUTPUT && h->tied)
+    const bool known = (unsigned)role < ANEMO_T_COUNT;
+    if (known && anemo_roles[role].vector == vector && (role != ANEMO_T_ROUTER || h->experts > 0) &&
+        (!anemo_roles[role].per_layer || (layer >= 0 && layer < h->layers)) &&
+        (!anemo_roles[role].per_expert || !h->experts || (expert >= 0 && expert < h->experts)))
+        return ANEMO_OK;
+    return anemo_fail(
+        err, ANEMO_E_INPUT, "%s: there is no %s of role %d in layer %" PRId64 ", expert %" PRId64,
+        anemo_path_tail(checkpoint->path), vector ? "vector" : "matrix", (int)role, layer, expert);
+}
+
+/* All tensors were found and checked when the model was opened. */
+static const anemo_tensor *tensor_of(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
+                                     int64_t layer, int64_t expert) {
+    char name[ANEMO_ROLE_NAME_BYTES];
+    if (role == ANEMO_T_OUTPUT && checkpoint->hparams.tied)
         role = ANEMO_T_EMBED;
-    const bool in_range =
-        (unsigned)role < ANEMO_T_COUNT && has_role(h, role) &&
-        (!roles[role].per_layer || (layer >= 0 && layer < h->layers)) &&
-        (!roles[role].per_expert || !h->experts || (expert >= 0 && expert < h->experts));
-    char name[128] = "";
-    if (in_range)
-        make_name(&checkpoint->names[role], layer, expert, name);
-    *out = in_range ? anemo_tensors_find(&checkpoint->tensors, name) : NULL;
-    if (!*out)
-        return anemo_fail(err, ANEMO_E_INPUT,
-                          "%s: no tensor for role %d, layer %" PRId64 ", expert %" PRId64,
-                          anemo_path_tail(checkpoint->path), (int)role, layer, expert);
-    return ANEMO_OK;
+    anemo_role_name(checkpoint->naming, role, layer, expert, name);
+    return anemo_tensors_find(&checkpoint->tensors, name);
 }
 
 anemo_status anemo_checkpoint_weight(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
                                      int64_t layer, int64_t expert, anemo_weight *out,
                                      anemo_error *err) {
-    const anemo_tensor *tensor;
     int64_t n, k;
-    ANEMO_TRY(find_tensor(checkpoint, role, layer, expert, &tensor, err));
-    role_shape(&checkpoint->hparams, role, &n, &k);
+    ANEMO_TRY(check_request(checkpoint, role, layer, expert, false, err));
+    anemo_role_shape(&checkpoint->hparams, role, &n, &k);
+    if (!anemo_roles[role].per_layer)
+        layer = 0;
+    if (!anemo_roles[role].per_expert || !checkpoint->hparams.experts)
+        expert = 0;
+    if (checkpoint->synth) {
+        anemo_synth_weight(checkpoint->synth, role, layer, expert, n, k, out);
+        return ANEMO_OK;
+    }
+    const anemo_tensor *tensor = tensor_of(checkpoint, role, layer, expert);
     anemo_ggml_weight(tensor->type, tensor->data, n, k, out);
+    if (is_merged(checkpoint, role))
+        out->data = tensor->data + (size_t)expert * out->canonical_bytes;
     return ANEMO_OK;
 }
 
 anemo_status anemo_checkpoint_vector(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
                                      int64_t layer, float *out, int64_t n, anemo_error *err) {
-    const anemo_tensor *tensor;
     anemo_weight row;
-    ANEMO_TRY(find_tensor(checkpoint, role, layer, 0, &tensor, err));
-    if (!roles[role].vector || tensor->shape[0] != n)
-        return anemo_fail(err, ANEMO_E_INPUT, "%s: tensor %s is not a vector of %" PRId64 " values",
-                          tensor->path, tensor->name, n);
+    ANEMO_TRY(check_request(checkpoint, role, layer, 0, true, err));
+    if (n != checkpoint->hparams.d)
+        return anemo_fail(err, ANEMO_E_INPUT, "%s: vectors have %" PRId64 " values, not %" PRId64,
+                          anemo_path_tail(checkpoint->path), checkpoint->hparams.d, n);
+    if (checkpoint->synth) {
+        for (int64_t i = 0; i < n; ++i)
+            out[i] = 1.0f;
+        return ANEMO_OK;
+    }
+    const anemo_tensor *tensor = tensor_of(checkpoint, role, layer, 0);
     anemo_ggml_weight(tensor->type, tensor->data, 1, n, &row);
     row.read_row(&row, 0, out, NULL, NULL, NULL);
     return ANEMO_OK;

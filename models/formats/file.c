@@ -153,6 +153,18 @@ anemo_tensor *anemo_tensors_find(const anemo_tensors *tensors, const char *name)
                       : NULL;
 }
 
+static int by_position(const void *a, const void *b) {
+    const anemo_tensor *x = a, *y = b;
+    if (x->data != y->data)
+        return x->data < y->data ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+void anemo_tensors_by_position(anemo_tensor *items, size_t n) {
+    if (n > 1)
+        qsort(items, n, sizeof *items, by_position);
+}
+
 void anemo_tensors_free(anemo_tensors *tensors) {
     for (size_t i = 0; i < tensors->n; ++i)
         free(tensors->items[i].name);

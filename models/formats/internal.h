@@ -122,6 +122,8 @@ anemo_status anemo_tensors_add(anemo_tensors *tensors, const anemo_tensor *tenso
 /* Sorts by name for _find and refuses two tensors of one name. */
 anemo_status anemo_tensors_index(anemo_tensors *tensors, anemo_error *err);
 anemo_tensor *anemo_tensors_find(const anemo_tensors *tensors, const char *name);
+/* Sorts by address in the file, empty tensors first: neighbours are then neighbours in the file. */
+void anemo_tensors_by_position(anemo_tensor *items, size_t n);
 void anemo_tensors_free(anemo_tensors *tensors);
 /* "[64, 128]" */
 anemo_shown anemo_show_shape(int32_t rank, const int64_t *shape);
@@ -139,6 +141,27 @@ typedef struct anemo_sha256 {
 void anemo_sha256_init(anemo_sha256 *sha);
 void anemo_sha256_update(anemo_sha256 *sha, const void *data, size_t bytes);
 void anemo_sha256_hex(anemo_sha256 *sha, char hex[65]); /* finishes */
+
+/* ---------------------------------------------------------------- roles */
+
+typedef struct anemo_role_info {
+    bool vector, per_layer, per_expert;
+    const char *shape; /* in words, for sentences */
+} anemo_role_info;
+extern const anemo_role_info anemo_roles[ANEMO_T_COUNT];
+/* Rows and columns of a role; a vector is one row. */
+void anemo_role_shape(const anemo_hparams *h, anemo_tensor_role role, int64_t *n, int64_t *k);
+
+typedef enum anemo_naming {
+    ANEMO_NAMING_HF,
+    ANEMO_NAMING_HF_MIXTRAL,
+    ANEMO_NAMING_GGUF,
+    ANEMO_NAMING_GGUF_EXPERTS, /* each expert a tensor */
+    ANEMO_NAMING_GGUF_MERGED   /* the experts of a layer in one tensor, expert slowest */
+} anemo_naming;
+#define ANEMO_ROLE_NAME_BYTES 128
+void anemo_role_name(anemo_naming naming, anemo_tensor_role role, int64_t layer, int64_t expert,
+                     char name[ANEMO_ROLE_NAME_BYTES]);
 
 /* ---------------------------------------------------------------- containers */
 
@@ -170,5 +193,16 @@ anemo_status anemo_shard_index_parse(const char *path, const void *json, size_t 
 anemo_status anemo_shard_index_check(const anemo_shard_index *index, const char *path,
                                      const anemo_tensors *tensors, anemo_error *err);
 void anemo_shard_index_free(anemo_shard_index *index);
+
+/* ---------------------------------------------------------------- synthetic models */
+
+#define ANEMO_SYNTH_PREFIX "synth:"
+typedef struct anemo_synth_type anemo_synth_type;
+/* uri starts with the prefix. */
+anemo_status anemo_synth_parse(const char *uri, anemo_hparams *out, const anemo_synth_type **type,
+                               anemo_error *err);
+/* The role's matrix [n, k]; needs no storage and no checkpoint. */
+void anemo_synth_weight(const anemo_synth_type *type, anemo_tensor_role role, int64_t layer,
+                        int64_t expert, int64_t n, int64_t k, anemo_weight *out);
 
 #endif

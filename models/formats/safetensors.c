@@ -144,19 +144,11 @@ static anemo_status check_metadata(const char *path, json_t *metadata, anemo_err
     return ANEMO_OK;
 }
 
-static int by_position(const void *a, const void *b) {
-    const anemo_tensor *x = a, *y = b;
-    if (x->data != y->data)
-        return x->data < y->data ? -1 : 1;
-    return (x->bytes > y->bytes) - (x->bytes < y->bytes);
-}
-
 /* The file's tensors, sorted by position, must touch each other and end with the file. */
 static anemo_status check_cover(const anemo_mapped_file *file, const uint8_t *buffer,
                                 anemo_tensor *items, size_t n, anemo_error *err) {
     const uint8_t *end = buffer;
-    if (n > 1)
-        qsort(items, n, sizeof *items, by_position);
+    anemo_tensors_by_position(items, n);
     for (size_t i = 0; i < n; end = items[i].data + items[i].bytes, ++i)
         if (items[i].data != end)
             return anemo_fail(

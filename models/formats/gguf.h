@@ -1,0 +1,49 @@
+/* A parsed GGUF file: its keys (pointing into the mapped file) and its tensors. */
+#ifndef ANEMO_FORMATS_GGUF_H
+#define ANEMO_FORMATS_GGUF_H
+
+#include "models/formats/internal.h"
+
+typedef enum gguf_type {
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64
+} gguf_type;
+
+typedef struct gguf_value {
+    const char *key; /* not NUL-terminated */
+    size_t key_bytes;
+    uint32_t type, element; /* gguf_type; element: of an array */
+    uint64_t count;         /* array: elements; string: bytes */
+    const uint8_t *data;    /* unaligned; of an array: its first element */
+} gguf_value;
+
+typedef struct gguf_file {
+    const char *path;
+    gguf_value *values; /* sorted by key */
+    size_t n;
+    size_t header_bytes; /* everything before the padding of the data section */
+} gguf_file;
+
+/* Validates the container and appends its tensors, indexed by name. */
+anemo_status gguf_parse(const anemo_mapped_file *file, gguf_file *out, anemo_tensors *tensors,
+                        anemo_error *err);
+void gguf_free(gguf_file *gguf);
+const gguf_value *gguf_find(const gguf_file *gguf, const char *key);
+
+/* The keys of architecture "llama" -> hparams (rope_pairing INTERLEAVED); `tensors` decides what
+ * the keys leave open: the vocabulary and whether the output matrix is tied. */
+anemo_status gguf_hparams(const gguf_file *gguf, const anemo_tensors *tensors, anemo_hparams *out,
+                          anemo_error *err);
+
+#endif
