@@ -148,8 +148,8 @@ static anemo_status map_next(anemo_checkpoint *checkpoint, const char *name, siz
 
 static anemo_status open_weights(anemo_checkpoint *checkpoint, const char *name, anemo_sha256 *sha,
                                  anemo_error *err) {
-    anemo_mapped_file *file;
-    size_t header_bytes;
+    anemo_mapped_file *file = NULL;
+    size_t header_bytes = 0;
     ANEMO_TRY(map_next(checkpoint, name, SIZE_MAX, &file, err));
     ANEMO_TRY(anemo_safetensors_parse(file, &checkpoint->tensors, &header_bytes, err));
     anemo_sha256_update(sha, file->data, header_bytes);
@@ -157,7 +157,7 @@ static anemo_status open_weights(anemo_checkpoint *checkpoint, const char *name,
 }
 
 static anemo_status open_shards(anemo_checkpoint *checkpoint, anemo_sha256 *sha, anemo_error *err) {
-    anemo_mapped_file *file;
+    anemo_mapped_file *file = NULL;
     anemo_shard_index index;
     ANEMO_TRY(map_next(checkpoint, "model.safetensors.index.json", INDEX_LIMIT, &file, err));
     const char *index_path = file->path; /* outlives the move of checkpoint->files */
@@ -207,7 +207,7 @@ static void find_tokenizer(anemo_checkpoint *checkpoint) {
 }
 
 static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *err) {
-    anemo_mapped_file *file;
+    anemo_mapped_file *file = NULL;
     anemo_sha256 sha;
     ANEMO_TRY(map_next(checkpoint, "config.json", CONFIG_LIMIT, &file, err));
     ANEMO_TRY(anemo_hf_config(file->path, file->data, file->bytes, &checkpoint->hparams, err));
@@ -244,7 +244,7 @@ static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_f
 }
 
 static anemo_status open_gguf(anemo_checkpoint *checkpoint, anemo_error *err) {
-    anemo_mapped_file *file;
+    anemo_mapped_file *file = NULL;
     gguf_file gguf;
     ANEMO_TRY(map_next(checkpoint, NULL, SIZE_MAX, &file, err));
     ANEMO_TRY(gguf_parse(file, &gguf, &checkpoint->tensors, err));

@@ -131,7 +131,7 @@ static anemo_status read_per_layer(const keys *k, const char *key, int64_t *out)
     if (bytes == 0 || value->count == 0 || !as_int(value->element, value->data, out))
         return refuse(k, key, "an integer, or an array of 32-bit integers, one per layer");
     for (uint64_t i = 1; i < value->count; ++i) {
-        int64_t other;
+        int64_t other = 0;
         as_int(value->element, value->data + i * bytes, &other);
         if (other != *out)
             return refuse(k, key, "the same number for every layer (others are not supported yet)");
@@ -182,7 +182,7 @@ static anemo_status refuse_unsupported(const keys *k) {
         if (real != numbers[i].accepted)
             return refuse(k, numbers[i].key, numbers[i].text);
     }
-    int64_t files;
+    int64_t files = 0;
     ANEMO_TRY(read_int_or(k, "split.count", 0, &files)); /* merged files say 0 */
     if (files > 1)
         return refuse(k, "split.count", "0 or 1 (split files are not supported yet)");
@@ -196,7 +196,7 @@ static anemo_status refuse_unsupported(const keys *k) {
 /* ---------------------------------------------------------------- reading */
 
 static anemo_status read_heads(const keys *k, anemo_hparams *h) {
-    int64_t value_length, rotary;
+    int64_t value_length = 0, rotary = 0;
     ANEMO_TRY(read_per_layer(k, names.heads, &h->heads));
     h->kv_heads = h->heads;
     if (gguf_find(k->gguf, names.kv_heads))
@@ -229,7 +229,7 @@ static anemo_status read_vocabulary(const keys *k, const anemo_tensors *tensors,
 }
 
 static anemo_status read_token(const keys *k, const char *key, int32_t *out) {
-    int64_t id;
+    int64_t id = -1;
     ANEMO_TRY(read_int_or(k, key, -1, &id));
     if (id < -1 || id > INT32_MAX || (id == -1 && gguf_find(k->gguf, key)))
         return refuse(k, key, "a token id");
@@ -242,7 +242,7 @@ static anemo_status read_tokens(const keys *k, anemo_hparams *h) {
                                        "tokenizer.ggml.eot_token_id"};
     ANEMO_TRY(read_token(k, names.bos, &h->bos));
     for (size_t i = 0; i < sizeof ends / sizeof *ends; ++i) {
-        int32_t id;
+        int32_t id = -1;
         ANEMO_TRY(read_token(k, ends[i], &id));
         if (id >= 0 && (h->n_eos == 0 || h->eos[0] != id))
             h->eos[h->n_eos++] = id;
