@@ -72,13 +72,12 @@ anemo_status anemo_check_run(anemo_device *device, const anemo_check_options *op
                              anemo_error *err);
 void anemo_check_report_free(anemo_check_report *report);
 
-/* The tolerance table, for people. */
+/* The tolerance table, for people: |error| <= 2^-24 (a + b sqrt(terms)) magnitude + c spread. */
 typedef struct anemo_check_tolerance {
     anemo_op op;
-    const char *class_name; /* which variants: by activation format and backend */
-    const char *metric;     /* what is compared */
-    const char *bound;      /* the formula */
-    const char *why;        /* its derivation */
+    const char *class_name; /* which variants: "REFERENCE", or by activation format */
+    double a, b, c, mean, end_to_end;
+    const char *why; /* the derivation */
 } anemo_check_tolerance;
 int32_t anemo_check_tolerance_count(void);
 anemo_check_tolerance anemo_check_tolerance_at(int32_t index);

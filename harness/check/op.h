@@ -11,13 +11,21 @@
 
 typedef enum check_kind { CHECK_FLOAT, CHECK_INT32, CHECK_BYTES } check_kind;
 
+/* How wrong an element may be: see tolerance.inc. */
+typedef struct check_scale {
+    double magnitude; /* what float rounding errors of this element scale with */
+    double terms;     /* how many roundings add up, at random */
+    double spread;    /* standard deviation of the element: what coarse inputs scale with */
+} check_scale;
+
 /* One output in a normal form: dense rows, whatever stride or order the op gave it. */
 typedef struct check_field {
     const char *name;
     check_kind kind;
     bool per_row; /* row i belongs to row i of the problem; else it belongs to the whole */
     int64_t rows, columns;
-    void *data; /* float, int32_t or bytes [rows, columns] */
+    void *data;         /* float, int32_t or bytes [rows, columns] */
+    check_scale *scale; /* [rows, columns], from oracle(); NULL: compared bit for bit */
 } check_field;
 
 enum { CHECK_FIELDS = 6 };
@@ -29,6 +37,8 @@ typedef struct check_result {
 /* Adds a field with its memory (zeroed); NULL when there is none. */
 void *check_result_add(check_result *result, const char *name, check_kind kind, bool per_row,
                        int64_t rows, int64_t columns);
+/* Gives the newest field its scales (zeroed); NULL when there is no memory. */
+check_scale *check_result_scale(check_result *result);
 /* Adds a field that is a copy of rows `stride_bytes` apart. */
 bool check_result_copy(check_result *result, const char *name, check_kind kind, bool per_row,
                        int64_t rows, int64_t columns, const void *from, size_t stride_bytes);
@@ -47,13 +57,6 @@ void check_outcome_fail(check_outcome *outcome, double error, const char *format
     __attribute__((format(printf, 3, 4)));
 
 /* ---------------------------------------------------------------- tolerances */
-
-/* How wrong an element may be: see tolerance.inc. */
-typedef struct check_scale {
-    double magnitude; /* what float rounding errors of this element scale with */
-    double terms;     /* how many roundings add up, at random */
-    double spread;    /* standard deviation of the element: what coarse inputs scale with */
-} check_scale;
 
 typedef enum check_class {
     CHECK_CLASS_REFERENCE,
@@ -95,11 +98,9 @@ typedef struct check_op {
     /* Fills `result`; else `fault` says what went wrong. */
     anemo_status (*execute)(void *fixture, const check_run *run, check_result *result, char *fault,
                             size_t fault_bytes);
-    /* All rows, by another formulation than the reference's, rounded to float once. */
+    /* All rows, by another formulation than the reference's, rounded to float once, with the scales
+     * that bounds are made of. */
     anemo_status (*oracle)(void *fixture, const char *feed, check_result *result);
-    /* Of element i of a float field; a NULL function or magnitude 0: bit for bit. Called after
-     * oracle() with the same feed. */
-    check_scale (*scale)(void *fixture, int32_t field, int64_t i);
     /* What no comparison of elements shows, e.g. that nothing else was written; may be NULL. */
     void (*inspect)(void *fixture, const check_run *run, const check_result *result,
                     check_outcome *outcome);
@@ -111,10 +112,15 @@ typedef struct check_op {
 
 /* ---------------------------------------------------------------- helpers for op_*.c */
 
-/* Rows [begin, end) of x[m, k] as records of the format, written from kernel.h's description and
- * not by a kernel. NULL: unknown format or no memory. *bytes: of all records. Free it. */
+/* Rows of x[rows, k] as records of the format, written from kernel.h's description and not by a
+ * kernel. NULL: unknown format or no memory. *bytes: of all records. Free it. */
 void *check_act_encode(const char *format, const float *x, int64_t rows, int64_t k, size_t *bytes);
 /* What a consumer of the records sees; for "f32" a copy. False: unknown format. */
 bool check_act_decode(const char *format, const void *records, int64_t rows, int64_t k, float *x);
+/* x after it passed through the format. NULL: unknown format or no memory. Free it. */
+float *check_act_through(const char *format, const float *x, int64_t rows, int64_t k);
+/* The input of a run: records for a variant that reads the feed, else the values they stand for.
+ * NULL: unknown format or no memory. *bytes: of all rows. Free it. */
+void *check_act_input(const check_run *run, const float *x, int64_t rows, int64_t k, size_t *bytes);
 
 #endif
