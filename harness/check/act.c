@@ -101,7 +101,8 @@ bool check_act_decode(const char *format, const void *records, int64_t rows, int
     if (!f32 && !bf16 && group < 0)
         return false;
     for (int64_t r = 0; r < rows; r++) {
-        const unsigned char *record = (const unsigned char *)records + (size_t)r * act->row_bytes(k);
+        const unsigned char *record =
+            (const unsigned char *)records + (size_t)r * act->row_bytes(k);
         const a8_record shape = a8_shape(group, k);
         for (int64_t i = 0; i < k; i++) {
             float value;

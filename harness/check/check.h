@@ -38,6 +38,7 @@ typedef struct anemo_check_case {
     anemo_check_verdict verdict;
     double error;       /* largest error as a fraction of its bound; INFINITY: no number at all */
     const char *detail; /* what failed and where, or why it was refused; "" otherwise */
+    double done;        /* share of the whole run, 0 .. 1 */
 } anemo_check_case;
 
 /* Called after each case; false stops the run (ANEMO_E_CANCELLED). */

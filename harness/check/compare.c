@@ -24,8 +24,9 @@ static void compare_exact(const check_field *got, const check_field *want, const
         const long long row = i / want->columns, column = i % want->columns;
         if (want->kind == CHECK_FLOAT) {
             if (!same_float(got, want, i))
-                check_outcome_fail(outcome, INFINITY, "%s%s[%lld, %lld] = %.9g, must be %.9g exactly",
-                                   label, got->name, row, column, ((const float *)got->data)[i],
+                check_outcome_fail(outcome, INFINITY,
+                                   "%s%s[%lld, %lld] = %.9g, must be %.9g exactly", label,
+                                   got->name, row, column, ((const float *)got->data)[i],
                                    ((const float *)want->data)[i]);
         } else {
             const int a = want->kind == CHECK_INT32 ? ((const int32_t *)got->data)[i]

@@ -14,6 +14,7 @@ typedef struct check_session {
     anemo_check_observer observer;
     void *ctx;
     anemo_check_report *report;
+    int64_t done, total; /* cases, all lines together */
     bool stopped;
 } check_session;
 
@@ -32,6 +33,7 @@ void check_variant(check_session *session, const check_op *op, void *fixture,
                    check_expectations *expectations, const anemo_variant *variant,
                    check_outcome *outcome);
 
+int32_t check_layout_cases(void);
 /* All cases of one layout: unpack(pack(W)) == W. */
 anemo_status check_layout(check_session *session, const anemo_layout *layout,
                           anemo_check_line *line);

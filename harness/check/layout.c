@@ -140,20 +140,23 @@ static anemo_status one_case(check_session *session, const anemo_layout *layout,
     return status;
 }
 
+enum { SHAPES = 5, DEPTHS = 10 };
+
+int32_t check_layout_cases(void) {
+    return check_weight_type_count() * SHAPES * DEPTHS;
+}
+
 anemo_status check_layout(check_session *session, const anemo_layout *layout,
                           anemo_check_line *line) {
-    static const int64_t ks[] = {1, 16, 32, 48, 64, 96, 128, 160, 257, 384};
+    static const int64_t ks[DEPTHS] = {1, 16, 32, 48, 64, 96, 128, 160, 257, 384};
     const int64_t block = layout->row_block;
-    const int64_t ns[] = {1, block > 1 ? block - 1 : 3, block, block + 1, 2 * block + 3};
+    const int64_t ns[SHAPES] = {1, block > 1 ? block - 1 : 3, block, block + 1, 2 * block + 3};
     anemo_status status = ANEMO_OK;
-    int32_t index = 0;
-    for (int32_t t = 0; t < check_weight_type_count(); t++) {
-        const anemo_weight_type type = check_weight_type_at(t);
-        for (size_t i = 0; i < sizeof ns / sizeof *ns; i++)
-            for (size_t j = 0; j < sizeof ks / sizeof *ks; j++, index++)
-                if (status == ANEMO_OK && !session->stopped &&
-                    !check_session_leaves_out(session, index))
-                    status = one_case(session, layout, line, &type, ns[i], ks[j], index);
+    for (int32_t i = 0; i < check_layout_cases() && status == ANEMO_OK; i++) {
+        const anemo_weight_type type = check_weight_type_at(i / (SHAPES * DEPTHS));
+        if (!session->stopped && !check_session_leaves_out(session, i))
+            status =
+                one_case(session, layout, line, &type, ns[i / DEPTHS % SHAPES], ks[i % DEPTHS], i);
     }
     return status;
 }

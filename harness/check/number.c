@@ -5,7 +5,8 @@
 
 #include <math.h>
 
-/* A format with `mantissa` stored bits, smallest normal exponent `least`, largest exponent `most`. */
+/* A format with `mantissa` stored bits, smallest normal exponent `least`, largest exponent `most`.
+ */
 static uint16_t encode(double x, int mantissa, int least, int most) {
     const uint16_t sign = signbit(x) ? 0x8000u : 0;
     const uint16_t infinity = (uint16_t)((most - least + 2) << mantissa);

@@ -71,7 +71,8 @@ static void put_types(void) {
 
 static void put_tails(void) {
     static const int64_t ns[] = {1, 2, 3, 5, 7, 8, 9, 15, 17, 31, 33, 63, 65, 130};
-    static const int64_t ks[] = {1, 2, 7, 16, 31, 32, 33, 64, 96, 127, 128, 129, 160, 384, 512, 640};
+    static const int64_t ks[] = {1,  2,   7,   16,  31,  32,  33,  64,
+                                 96, 127, 128, 129, 160, 384, 512, 640};
     for (int i = 0; i < COMMON; i++) {
         const anemo_weight_type type = common_type(i);
         for (int64_t m = 1; m <= 18; m++) {
@@ -279,10 +280,8 @@ static anemo_status execute(void *fixture, const check_run *run, check_result *r
     anemo_qgemm_args args = {.size = sizeof args, .m = run->end - run->begin};
     args.x = check_trial_in(&trial, "x", x, x_bytes);
     for (int p = 0; p < c->n_parts; p++) {
-        args.weight[p] =
-            check_trial_weight(&trial, run->variant->layout, &f->weight[p]->canonical);
-        args.bias[p] =
-            check_trial_in(&trial, "bias", f->bias[p], (size_t)c->n[p] * sizeof(float));
+        args.weight[p] = check_trial_weight(&trial, run->variant->layout, &f->weight[p]->canonical);
+        args.bias[p] = check_trial_in(&trial, "bias", f->bias[p], (size_t)c->n[p] * sizeof(float));
         if (p < written_parts(c)) {
             args.y[p] = bind_y(f, p, run, &trial);
             args.y_stride[p] = c->n[p] + c->stride_pad;

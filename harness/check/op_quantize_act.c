@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum pattern { NORMAL, OUTLIERS, TIES, ZEROS, TINY, HUGE, BROKEN, PATTERNS } pattern;
+typedef enum pattern { NORMAL, OUTLIERS, TIES, ZEROS, TINY, LARGE, BROKEN, PATTERNS } pattern;
 
 static const char *const pattern_names[PATTERNS] = {"normal", "outliers", "ties",  "zeros",
-                                                    "tiny",   "huge",     "broken"};
+                                                    "tiny",   "large",    "broken"};
 
 typedef struct quantize_fixture {
     anemo_quantize_act_problem problem;
@@ -43,7 +43,7 @@ static float value(pattern p, check_random *random, int64_t row, int64_t column)
         return row % 2 == 0 ? (column & 1 ? -0.0f : 0.0f) : column / 32 % 2 ? (float)x : 0.0f;
     case TINY: /* down to where 127 / max overflows */
         return (float)ldexp(x, row % 2 ? -126 : -118);
-    case HUGE:
+    case LARGE:
         return (float)ldexp(x, 120);
     case BROKEN: /* one NaN or infinity spoils its group, and only that */
         return column == 40 % (row + 41) ? (row % 2 ? INFINITY : NAN) : (float)x;
@@ -65,10 +65,9 @@ static void *create(int32_t index, check_random *random, char *name, size_t name
     const int64_t k = ks[index % KS];
     const pattern p = (pattern)(index / KS);
     f->m = 1 + index % 5;
-    f->problem = (anemo_quantize_act_problem){
-        .size = sizeof f->problem, .m_max = f->m + index % 2, .k = k};
-    snprintf(name, name_bytes, "m=%lld k=%lld %s", (long long)f->m, (long long)k,
-             pattern_names[p]);
+    f->problem =
+        (anemo_quantize_act_problem){.size = sizeof f->problem, .m_max = f->m + index % 2, .k = k};
+    snprintf(name, name_bytes, "m=%lld k=%lld %s", (long long)f->m, (long long)k, pattern_names[p]);
     f->x = malloc((size_t)(f->m * k) * sizeof *f->x);
     for (int64_t i = 0; f->x && i < f->m * k; i++)
         f->x[i] = value(p, random, i / k, i % k);

@@ -45,7 +45,8 @@ int64_t check_random_below(check_random *random, int64_t limit) {
     return (int64_t)(check_random_uniform(random) * (double)limit);
 }
 
-/* Box and Muller; the second value is not kept, so that every call uses the same number of draws. */
+/* Box and Muller; the second value is not kept, so that every call uses the same number of draws.
+ */
 double check_random_normal(check_random *random) {
     double radius = sqrt(-2 * log(1 - check_random_uniform(random)));
     return radius * cos(6.283185307179586 * check_random_uniform(random));

@@ -34,8 +34,8 @@ bool check_result_copy(check_result *result, const char *name, check_kind kind, 
     unsigned char *to = check_result_add(result, name, kind, per_row, rows, columns);
     const size_t row_bytes = (size_t)columns * element_bytes(kind);
     for (int64_t r = 0; to && r < rows; r++)
-        memcpy(to + (size_t)r * row_bytes,
-               (const unsigned char *)from + (size_t)r * stride_bytes, row_bytes);
+        memcpy(to + (size_t)r * row_bytes, (const unsigned char *)from + (size_t)r * stride_bytes,
+               row_bytes);
     return to != NULL;
 }
 

@@ -41,7 +41,10 @@ void check_session_take(check_session *session, anemo_check_line *line, const ch
         if (!line->failed++)
             snprintf(line->detail, sizeof line->detail, "%s: %s", case_name, detail);
     }
-    const anemo_check_case result = {line->name, case_name, verdict, error, detail};
+    session->done++;
+    const double share = (double)session->done / (double)session->total;
+    const anemo_check_case result = {line->name, case_name, verdict,
+                                     error,      detail,    share < 1 ? share : 1};
     if (session->observer && !session->observer(session->ctx, &result))
         session->stopped = true;
 }
@@ -111,8 +114,8 @@ static bool belongs(const anemo_check_line *line, anemo_op op) {
     return line->verdict != ANEMO_CHECK_SKIPPED && strcmp(line->kind, anemo_op_name(op)) == 0;
 }
 
-/* Case `index` for every line of the op; or, of the cases that a quick run leaves out, for the lines
- * that have run nothing yet. */
+/* Case `index` for every line of the op; or, of the cases that a quick run leaves out, for the
+ * lines that have run nothing yet. */
 static anemo_status all_variants(check_session *session, const check_op *op, int32_t index,
                                  bool idle_only) {
     anemo_check_report *report = session->report;
@@ -169,6 +172,20 @@ static bool matches(const anemo_check_options *options, const char *name) {
     return !options->filter || strstr(name, options->filter) != NULL;
 }
 
+/* For progress: an upper bound where cases are picked by name. */
+static int64_t planned_cases(const check_session *session) {
+    int64_t cases = 1;
+    for (int32_t i = 0; i < session->report->n_lines; i++) {
+        const anemo_check_line *line = &session->report->lines[i];
+        if (strcmp(line->kind, "layout") == 0)
+            cases += check_layout_cases();
+        for (int j = 0; j < OPS; j++)
+            if (belongs(line, ops[j]->op))
+                cases += ops[j]->count();
+    }
+    return session->options->quick ? cases / 4 + 1 : cases;
+}
+
 static anemo_status make_lines(check_session *session, anemo_error *err) {
     anemo_check_report *report = session->report;
     const int32_t most = anemo_layout_count() + anemo_variant_count();
@@ -177,8 +194,8 @@ static anemo_status make_lines(check_session *session, anemo_error *err) {
         return anemo_fail(err, ANEMO_E_MEMORY, "check: no memory for the report");
     for (int32_t i = 0; i < anemo_layout_count(); i++)
         if (matches(session->options, anemo_layout_at(i)->name))
-            report->lines[report->n_lines++] = (anemo_check_line){
-                .name = anemo_layout_at(i)->name, .kind = "layout"};
+            report->lines[report->n_lines++] =
+                (anemo_check_line){.name = anemo_layout_at(i)->name, .kind = "layout"};
     for (int32_t i = 0; i < anemo_variant_count(); i++) {
         const anemo_variant *variant = anemo_variant_at(i);
         if (!matches(session->options, variant->name))
@@ -190,6 +207,7 @@ static anemo_status make_lines(check_session *session, anemo_error *err) {
         if (!runs_on(session, variant, line->detail, sizeof line->detail))
             line->verdict = ANEMO_CHECK_SKIPPED;
     }
+    session->total = planned_cases(session);
     if (report->n_lines == 0)
         return anemo_fail(err, ANEMO_E_INPUT,
                           "--filter '%s' matches no variant and no layout; 'anemo list variants' "
@@ -211,8 +229,8 @@ static anemo_status check_all(check_session *session, anemo_error *err) {
     anemo_check_report *report = session->report;
     for (int32_t i = 0; i < report->n_lines && status == ANEMO_OK && !session->stopped; i++)
         if (strcmp(report->lines[i].kind, "layout") == 0)
-            status = check_layout(session, anemo_layout_find(report->lines[i].name),
-                                  &report->lines[i]);
+            status =
+                check_layout(session, anemo_layout_find(report->lines[i].name), &report->lines[i]);
     for (int i = 0; i < OPS && status == ANEMO_OK && !session->stopped; i++)
         status = check_one_op(session, ops[i]);
     if (status != ANEMO_OK)
@@ -230,11 +248,8 @@ static anemo_status check_all(check_session *session, anemo_error *err) {
 anemo_status anemo_check_run(anemo_device *device, const anemo_check_options *options,
                              anemo_check_observer observer, void *ctx, anemo_check_report *report,
                              anemo_error *err) {
-    check_session session = {.device = device,
-                             .options = options,
-                             .observer = observer,
-                             .ctx = ctx,
-                             .report = report};
+    check_session session = {
+        .device = device, .options = options, .observer = observer, .ctx = ctx, .report = report};
     *report = (anemo_check_report){0};
     anemo_status status = make_devices(&session, err);
     if (status == ANEMO_OK)

@@ -42,7 +42,7 @@ int32_t anemo_check_tolerance_count(void) {
 
 anemo_check_tolerance anemo_check_tolerance_at(int32_t index) {
     const row *r = &rows[index];
-    return (anemo_check_tolerance){r->op,          r->class_name,     r->tolerance.a,
-                                   r->tolerance.b, r->tolerance.c,    r->tolerance.mean,
-                                   r->tolerance.end_to_end, r->why};
+    return (anemo_check_tolerance){
+        r->op,          r->class_name,     r->tolerance.a,          r->tolerance.b,
+        r->tolerance.c, r->tolerance.mean, r->tolerance.end_to_end, r->why};
 }

@@ -105,8 +105,8 @@ static anemo_status look_for_damage(check_trial *trial) {
             what = "wrote before the start of";
         else if (!fence_behind_whole(buffer))
             what = "wrote past the end of";
-        else if (buffer->role == CHECK_IN && memcmp(buffer->after + CHECK_FENCE,
-                                                    buffer->before + CHECK_FENCE, buffer->bytes))
+        else if (buffer->role == CHECK_IN &&
+                 memcmp(buffer->after + CHECK_FENCE, buffer->before + CHECK_FENCE, buffer->bytes))
             what = "changed its input";
         if (what) {
             snprintf(trial->fault, sizeof trial->fault, "%s %s (%zu bytes)", what, buffer->name,

@@ -154,7 +154,7 @@ static void other_threads(examination *x) {
 static void rows_alone(examination *x, int64_t begin, int64_t end) {
     check_result got = {0};
     check_run run;
-    char label[48];
+    char label[64];
     snprintf(label, sizeof label, "rows %lld..%lld alone: ", (long long)begin, (long long)end - 1);
     if (execute(x, x->session->device, begin, end, NULL, label, &got, &run))
         check_compare_bits(&got, &x->got, begin, label, x->outcome);
@@ -186,8 +186,7 @@ void check_variant(check_session *session, const check_op *op, void *fixture,
                    check_expectations *expectations, const anemo_variant *variant,
                    check_outcome *outcome) {
     const check_class class = check_class_of(variant);
-    const expectation *expected =
-        expect(session, op, fixture, expectations, feed_of(variant));
+    const expectation *expected = expect(session, op, fixture, expectations, feed_of(variant));
     const bool is_reference = class == CHECK_CLASS_REFERENCE;
     /* A reference that fails is reported under its own name as well. */
     if (!expected || (expected->status != ANEMO_OK && !is_reference)) {

@@ -39,7 +39,14 @@ static anemo_weight_type table_type(int group, anemo_scale scale) {
 
 static const int group_choice[] = {16, 32, 64, 128, 0};
 static const int bits_choice[] = {4, 5, 6, 8};
-enum { GROUPS = 5, BITS = 4, FLOATS = 3, LINEAR = GROUPS * BITS * 3, TABLES = GROUPS * 2, OTHERS = 6 };
+enum {
+    GROUPS = 5,
+    BITS = 4,
+    FLOATS = 3,
+    LINEAR = GROUPS * BITS * 3,
+    TABLES = GROUPS * 2,
+    OTHERS = 6
+};
 
 int32_t check_weight_type_count(void) {
     return FLOATS + LINEAR + TABLES + OTHERS;
@@ -52,15 +59,13 @@ anemo_weight_type check_weight_type_at(int32_t index) {
     index -= FLOATS;
     if (index < LINEAR) { /* zero points with f32 scales, so that both kinds of scale are covered */
         anemo_offset offset = (anemo_offset)(index % 3);
-        anemo_scale scale =
-            offset == ANEMO_OFFSET_ZERO_POINT ? ANEMO_SCALE_F32 : ANEMO_SCALE_F16;
+        anemo_scale scale = offset == ANEMO_OFFSET_ZERO_POINT ? ANEMO_SCALE_F32 : ANEMO_SCALE_F16;
         return check_weight_type_linear(bits_choice[index / 3 % BITS],
                                         group_choice[index / 3 / BITS], scale, offset);
     }
     index -= LINEAR;
     if (index < TABLES)
-        return table_type(group_choice[index / 2],
-                          index % 2 ? ANEMO_SCALE_E8M0 : ANEMO_SCALE_F16);
+        return table_type(group_choice[index / 2], index % 2 ? ANEMO_SCALE_E8M0 : ANEMO_SCALE_F16);
     switch (index - TABLES) {
     case 0: /* Q4_K */
         return check_weight_type_linear(4, 32, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM);

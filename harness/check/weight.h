@@ -9,13 +9,13 @@
 typedef struct check_weight {
     anemo_weight canonical; /* what kernels see; reader_data is this struct */
     int64_t n, k, groups;
-    float *values;   /* float codes: [n, k] */
-    uint8_t *codes;  /* else [n, k] */
-    float *scales;   /* [n, groups] */
-    float *offsets;  /* [n, groups], if the type has offsets */
-    double *dense;   /* [n, k] the values by the definition in kernel.h */
-    double *parts;   /* [n, k] sum of the magnitudes a value is put together from, e.g. |s c| + |o|:
-                        what rounding errors scale with */
+    float *values;  /* float codes: [n, k] */
+    uint8_t *codes; /* else [n, k] */
+    float *scales;  /* [n, groups] */
+    float *offsets; /* [n, groups], if the type has offsets */
+    double *dense;  /* [n, k] the values by the definition in kernel.h */
+    double *parts;  /* [n, k] sum of the magnitudes a value is put together from, e.g. |s c| + |o|:
+                       what rounding errors scale with */
 } check_weight;
 
 /* Values with standard deviation about `sd`, a scale of zero now and then. NULL: no memory. */
