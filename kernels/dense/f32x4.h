@@ -17,6 +17,7 @@
 
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef uint32_t u32x4 __attribute__((vector_size(16)));
+typedef uint16_t u16x4 __attribute__((vector_size(8)));
 
 static inline f32x4 f4_load(const float *x) {
     f32x4 v;
@@ -55,6 +56,23 @@ static inline f32x4 f4_min(f32x4 v, f32x4 limit) {
 
 static inline f32x4 f4_max(f32x4 v, f32x4 limit) {
     return f4_select((u32x4)(v < limit), limit, v);
+}
+
+/* Four bfloat16 or float16 numbers, exactly; x needs no alignment. */
+static inline f32x4 f4_from_bf16(const void *x) {
+    u16x4 half;
+    memcpy(&half, x, sizeof half);
+    return (f32x4)(__builtin_convertvector(half, u32x4) << 16);
+}
+
+static inline f32x4 f4_from_f16(const void *x) {
+    u16x4 half;
+    memcpy(&half, x, sizeof half);
+    const u32x4 bits = __builtin_convertvector(half, u32x4);
+    const u32x4 magnitude = (bits & 0x7fffu) << 13;
+    const u32x4 special = (u32x4)(magnitude >= 0x0f800000u) & 0x7f800000u; /* infinity, NaN */
+    const f32x4 value = (f32x4)magnitude * f4_splat(0x1p112f); /* bias 127 - 15; subnormals, too */
+    return (f32x4)((u32x4)value | special | (bits & 0x8000u) << 16);
 }
 
 /* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. Taylor's series to r^7 leaves a
