@@ -133,7 +133,7 @@ static anemo_status read_metaspace(const source *s, const char *where, const jso
         *prefix = ANEMO_PREFIX_NONE;
     else
         return refuse(s, "Metaspace.prepend_scheme", scheme, "first, always, never");
-    bool legacy;
+    bool legacy = true;
     ANEMO_TRY(flag(s, where, item, "add_prefix_space", *prefix != ANEMO_PREFIX_NONE, &legacy));
     if (legacy != (*prefix != ANEMO_PREFIX_NONE))
         return refuse(s, "Metaspace.add_prefix_space", json_object_get(item, "add_prefix_space"),
@@ -208,8 +208,8 @@ static anemo_status read_decoder(source *s, const json_t *item) {
     } else if (is_string(type, "Strip")) {
         return read_strip(s, item);
     } else if (is_string(type, "Metaspace")) {
-        anemo_prefix prefix;
-        bool split;
+        anemo_prefix prefix = ANEMO_PREFIX_NONE;
+        bool split = false;
         ANEMO_TRY(read_metaspace(s, "decoder", item, &prefix, &split));
         s->decodes_mark = true;
         s->strips = prefix != ANEMO_PREFIX_NONE;
@@ -296,7 +296,7 @@ static anemo_status refuse_added(const source *s, const json_t *token, const cha
 /* What may not be ignored in a token that is matched in the text. */
 static anemo_status check_matched(const source *s, const json_t *token) {
     static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
-    bool set;
+    bool set = false;
     for (size_t i = 0; i < 3; ++i) {
         ANEMO_TRY(flag(s, "added_tokens[]", token, flags[i], false, &set));
         if (set) {
@@ -317,7 +317,7 @@ static anemo_status read_added_token(source *s, const json_t *token) {
                    "id content single_word lstrip rstrip normalized special"));
     if (!json_is_string(content) || !json_is_integer(id))
         return refuse(s, "added_tokens[]", token, "an object with content and id");
-    bool special;
+    bool special = false;
     ANEMO_TRY(flag(s, "added_tokens[]", token, "special", false, &special));
     if (!special)
         ANEMO_TRY(check_matched(s, token));

@@ -254,8 +254,8 @@ static bool find_user_pieces(anemo_tokenizer *t) {
         const anemo_piece *piece = &t->vocab.pieces[id];
         if (piece->type != ANEMO_PIECE_USER)
             continue;
-        /* With spaces escaped, a piece that holds a bare space can match nothing. */
-        if (t->escape_spaces && !t->user_first && memchr(piece->text, ' ', piece->bytes))
+        /* SentencePiece matches behind the escaping of spaces: a bare one can match nothing. */
+        if (!t->user_first && !t->user_spaces && memchr(piece->text, ' ', piece->bytes))
             continue;
         anemo_user_piece *user = &t->user[t->n_user++];
         user->id = (uint32_t)id;

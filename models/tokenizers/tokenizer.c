@@ -29,6 +29,8 @@ static reader reader_of(const anemo_mapped_file *file) {
 }
 
 static anemo_status read_file(anemo_tokenizer *t, const anemo_mapped_file *file, anemo_error *err) {
+    if (file->bytes >= 4 && memcmp(file->data, "GGUF", 4) == 0)
+        return anemo_read_gguf_vocabulary(t, file, err); /* with its weights, of any size */
     if (file->bytes > ANEMO_TOKENIZER_LIMIT)
         return anemo_fail(err, ANEMO_E_INPUT, "%s: %zu bytes; accepted: a tokenizer of at most %zu",
                           file->path, file->bytes, ANEMO_TOKENIZER_LIMIT);
@@ -126,6 +128,8 @@ static bool append_piece(decoded *out, const anemo_tokenizer *t, const anemo_pie
         return append(out, text, piece->bytes);
     if (strip && end - text >= 3 && memcmp(text, ANEMO_SPACE_MARK, 3) == 0)
         text += 3;
+    else if (strip && t->user_spaces && piece->type == ANEMO_PIECE_USER && *text == ' ')
+        ++text;
     for (const char *mark; (mark = memmem(text, (size_t)(end - text), ANEMO_SPACE_MARK, 3)) != NULL;
          text = mark + 3)
         if (!append(out, text, (size_t)(mark - text)) || !append(out, " ", 1))
