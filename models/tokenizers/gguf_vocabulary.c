@@ -53,8 +53,9 @@ static anemo_status read_id(const gguf_file *gguf, const anemo_vocabulary *vocab
         return refuse_key(gguf, key, value, "a u32", err);
     const uint32_t id = anemo_load_u32(value->data);
     if (id >= vocab->n)
-        return anemo_fail(err, ANEMO_E_INPUT, "%s: %s is %" PRIu32 "; accepted: below %zu, the "
-                                              "number of tokens",
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "%s: %s is %" PRIu32 "; accepted: below %zu, the "
+                          "number of tokens",
                           gguf->path, key, id, vocab->n);
     *out = (int32_t)id;
     return ANEMO_OK;
@@ -90,8 +91,7 @@ static anemo_status read_pieces(anemo_tokenizer *t, const gguf_file *gguf, anemo
                                                        "; accepted: 1 to 6",
                               gguf->path, i, (int32_t)type);
         ANEMO_TRY(anemo_vocabulary_put(&t->vocab, gguf->path, KEY("tokens"), (int64_t)i,
-                                       (const char *)at + 8, (size_t)bytes,
-                                       (anemo_piece_type)type,
+                                       (const char *)at + 8, (size_t)bytes, (anemo_piece_type)type,
                                        anemo_bits_f32(anemo_load_u32(scores->data + 4 * i)), err));
         t->byte_fallback |= type == ANEMO_PIECE_BYTE;
         if (type == ANEMO_PIECE_UNKNOWN && t->unknown < 0)

@@ -96,7 +96,7 @@ struct anemo_tokenizer {
     bool escape_spaces; /* a space is U+2581 inside pieces */
     bool user_first;    /* user pieces, as raw text, cut the text into segments before prefix and
                            merges (tokenizer.json); else they are matched in the prefixed text */
-    bool user_spaces;    /* a bare space in a user piece stands for a space, too (GGUF) */
+    bool user_spaces;   /* a bare space in a user piece stands for a space, too (GGUF) */
     bool trim_spaces;   /* remove_extra_whitespaces */
     bool split_words;   /* merge nothing across the start of a word (Metaspace, split) */
     bool whole_words;   /* a word that is a piece is not merged (ignore_merges) */
