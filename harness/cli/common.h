@@ -23,6 +23,7 @@
 #include "kernels/device.h"
 
 #include <argp.h>
+#include <signal.h>
 #include <stdio.h>
 
 /* ---------------------------------------------------------------- options */
@@ -121,6 +122,7 @@ void anemo_cli_warn(const char *format, ...) __attribute__((format(printf, 1, 2)
  * ends the program at once. */
 void anemo_cli_catch_interrupts(void);
 bool anemo_cli_interrupted(void);
+const volatile sig_atomic_t *anemo_cli_interrupt_flag(void); /* for what polls by itself */
 
 /* ---------------------------------------------------------------- progress */
 

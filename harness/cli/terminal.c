@@ -1,7 +1,6 @@
 /* Interrupts and the progress line. */
 #include "harness/cli/common.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -26,6 +25,10 @@ void anemo_cli_catch_interrupts(void) {
 
 bool anemo_cli_interrupted(void) {
     return interrupted != 0;
+}
+
+const volatile sig_atomic_t *anemo_cli_interrupt_flag(void) {
+    return &interrupted;
 }
 
 static double now_s(void) {

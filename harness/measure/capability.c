@@ -1,0 +1,166 @@
+/* The list of capabilities: energy, libraries and steadiness here, counters and GPU beside. */
+#include "harness/measure/capability_internal.h"
+
+#include "anemo_config.h"
+#include "harness/measure/machine.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+anemo_capability *capability_add(capability_list *list, const char *group, const char *name,
+                                 bool available, const char *detail) {
+    static anemo_capability dropped;
+    anemo_capability *c = list->n < list->max ? &list->items[list->n++] : &dropped;
+    *c = (anemo_capability){.group = group, .available = available};
+    snprintf(c->name, sizeof c->name, "%s", name);
+    snprintf(c->detail, sizeof c->detail, "%s", detail ? detail : "");
+    return c;
+}
+
+void capability_missing(anemo_capability *c, const char *costs, const char *remedy) {
+    if (c->available)
+        return;
+    snprintf(c->costs, sizeof c->costs, "%s", costs);
+    snprintf(c->remedy, sizeof c->remedy, "%s", remedy);
+}
+
+/* ---------------------------------------------------------------- energy */
+
+static bool read_counter(const char *path, int64_t *value) {
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return false;
+    bool read = fscanf(file, "%" SCNd64, value) == 1;
+    fclose(file);
+    return read;
+}
+
+/* A zone counts when its energy grows within 50 ms. */
+static void check_rapl(capability_list *list) {
+    char detail[160] = "/sys/class/powercap has no energy zone (virtual machines never have one)";
+    char path[384];
+    bool works = false, forbidden = false;
+    DIR *folder = opendir("/sys/class/powercap");
+    for (struct dirent *entry; folder && !works && (entry = readdir(folder));) {
+        int64_t before, after;
+        struct timespec wait = {0, 50000000};
+        if (entry->d_name[0] == '.' || !strchr(entry->d_name, ':'))
+            continue;
+        snprintf(path, sizeof path, "/sys/class/powercap/%.200s/energy_uj", entry->d_name);
+        if (!read_counter(path, &before)) {
+            forbidden = forbidden || errno == EACCES;
+            continue;
+        }
+        nanosleep(&wait, NULL);
+        works = read_counter(path, &after) && after != before;
+        snprintf(detail, sizeof detail, "%.80s %s", entry->d_name,
+                 works ? "counts" : "does not count");
+    }
+    if (folder)
+        closedir(folder);
+    if (forbidden && !works)
+        snprintf(detail, sizeof detail, "the energy zones are readable by root only");
+    capability_missing(capability_add(list, "energy", "RAPL (powercap)", works, detail),
+                       "no joules per token on the CPU; cost uses assumed watts",
+                       forbidden && !works ? "chmod a+r /sys/class/powercap/*/energy_uj" : "");
+}
+
+/* ---------------------------------------------------------------- libraries */
+
+static void check_libraries(capability_list *list) {
+    char detail[200] = "not in this build";
+    anemo_capability *c;
+#if ANEMO_HAVE_OPENBLAS
+    static const char *const threading[] = {"sequential", "own threads (pthread)", "OpenMP"};
+    char *(*config)(void);
+    int (*parallel)(void);
+    *(void **)&config = dlsym(RTLD_DEFAULT, "openblas_get_config");
+    *(void **)&parallel = dlsym(RTLD_DEFAULT, "openblas_get_parallel");
+    int kind = parallel ? parallel() : -1;
+    snprintf(detail, sizeof detail, "%.120s%s%s",
+             config ? config() : "linked, but it does not tell its version",
+             kind >= 0 && kind <= 2 ? ", threads: " : "",
+             kind >= 0 && kind <= 2 ? threading[kind] : "");
+#endif
+    c = capability_add(list, "libraries", "OpenBLAS", ANEMO_HAVE_OPENBLAS, detail);
+    capability_missing(c, "no BLAS yardstick beside the kernels",
+                       "install libopenblas-openmp-dev and rebuild");
+    c = capability_add(list, "libraries", "hwloc", ANEMO_HAVE_HWLOC,
+                       ANEMO_HAVE_HWLOC ? anemo_machine_get()->topology : "not in this build");
+    capability_missing(c, "topology from /sys; threads are still bound one per core",
+                       "install libhwloc-dev and rebuild");
+}
+
+/* ---------------------------------------------------------------- what disturbs */
+
+static void check_clock_control(capability_list *list, const anemo_machine *m) {
+    char detail[160];
+    bool steady = strcmp(m->governor, "performance") == 0;
+    if (m->governor[0])
+        snprintf(detail, sizeof detail, "governor %s%s%s", m->governor,
+                 m->boost[0] ? ", boost " : "", m->boost);
+    else
+        snprintf(detail, sizeof detail, "the kernel shows no cpufreq here%s",
+                 strcmp(m->virtualisation, "none") ? " (the host decides)" : "");
+    anemo_capability *c = capability_add(list, "steadiness", "fixed frequency", steady, detail);
+    capability_missing(c, "clocks may drift: samples are interleaved and judged beside a probe",
+                       m->governor[0] ? "cpupower frequency-set -g performance" : "");
+}
+
+static void check_machine(capability_list *list, const anemo_machine *m) {
+    char detail[160];
+    bool bare = strcmp(m->virtualisation, "none") == 0;
+    snprintf(detail, sizeof detail, "%s",
+             bare                   ? "no hypervisor"
+             : m->virtualisation[0] ? m->virtualisation
+                                    : "cannot be told on this processor");
+    anemo_capability *c = capability_add(list, "steadiness", "physical machine", bare, detail);
+    capability_missing(c, "neighbours share caches and memory; topology is the hypervisor's", "");
+    bool all = m->cpu_quota == 0 && m->threads_allowed == m->threads;
+    snprintf(detail, sizeof detail, "%d of %d CPUs", m->threads_allowed, m->threads);
+    if (m->cpu_quota > 0)
+        snprintf(detail + strlen(detail), sizeof detail - strlen(detail), ", quota %.2f CPUs",
+                 m->cpu_quota);
+    c = capability_add(list, "steadiness", "whole machine", all, detail);
+    capability_missing(c, "the figures are those of a part of the machine",
+                       "run outside the cgroup or taskset that limits this process");
+    bool huge = strcmp(m->huge_pages, "always") == 0 || strcmp(m->huge_pages, "madvise") == 0;
+    c = capability_add(list, "steadiness", "huge pages", huge,
+                       m->huge_pages[0] ? m->huge_pages : "the kernel has no transparent ones");
+    capability_missing(c, "address translation slows reading of large weights",
+                       "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
+    c = capability_add(list, "steadiness", "mains power", !m->on_battery,
+                       m->on_battery ? "on battery" : "yes");
+    capability_missing(c, "clocks and limits are those of battery operation", "plug it in");
+}
+
+static void check_load(capability_list *list, const anemo_machine *m) {
+    double load[1];
+    char detail[96];
+    if (getloadavg(load, 1) != 1)
+        return;
+    bool quiet = load[0] < 0.25 * m->threads + 0.25;
+    snprintf(detail, sizeof detail, "load %.2f on %d CPUs", load[0], m->threads);
+    anemo_capability *c = capability_add(list, "steadiness", "nothing else running", quiet, detail);
+    capability_missing(c, "times vary; ratios stay usable because rivals take turns",
+                       "stop other work before measuring");
+}
+
+int32_t anemo_capabilities(anemo_capability *items, int32_t max) {
+    capability_list list = {items, 0, max};
+    const anemo_machine *m = anemo_machine_get();
+    check_load(&list, m); /* first: the rest makes load of its own */
+    check_machine(&list, m);
+    check_clock_control(&list, m);
+    capability_counters(&list);
+    check_rapl(&list);
+    capability_gpu(&list);
+    check_libraries(&list);
+    return list.n;
+}
