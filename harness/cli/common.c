@@ -5,6 +5,7 @@
 #include "harness/cli/common.h"
 
 #include "anemo_config.h"
+#include "harness/cli/plugin.h"
 #include "harness/measure/machine.h"
 
 #include <errno.h>
@@ -195,7 +196,7 @@ int anemo_cli_close(anemo_cli *cli, int code) {
 /* ---------------------------------------------------------------- parsing */
 
 enum { KEY_FORMAT = 256, KEY_OUTPUT, KEY_SEED, KEY_THREADS, KEY_DEVICE, KEY_FILTER };
-enum { KEY_WITH = KEY_FILTER + 1, KEY_RECORD, KEY_QUIET };
+enum { KEY_PLUGIN = KEY_FILTER + 1, KEY_WITH, KEY_RECORD, KEY_QUIET };
 
 static const struct {
     uint32_t bit;
@@ -208,6 +209,8 @@ static const struct {
      {"threads", KEY_THREADS, "N", 0, "CPU threads (default: one per core, each bound)", 0}},
     {ANEMO_CLI_DEVICE, {"device", KEY_DEVICE, "DEVICE", 0, "cpu (default), cuda or cuda:N", 0}},
     {ANEMO_CLI_FILTER, {"filter", KEY_FILTER, "TEXT", 0, "only what has TEXT in its name", 0}},
+    {ANEMO_CLI_PLUGIN,
+     {"plugin", KEY_PLUGIN, "FILE.so", 0, "load the variants of a plug-in; may be repeated", 0}},
     {ANEMO_CLI_WITH,
      {"with", KEY_WITH, "RULE", 0, "force a variant: OP[@ROLE][:m=LO..HI]=VARIANT; may be repeated",
       0}},
@@ -217,6 +220,13 @@ static const struct {
     {ANEMO_CLI_QUIET, {"quiet", KEY_QUIET, NULL, 0, "no progress line", 0}},
 };
 #define N_SHARED (sizeof shared_options / sizeof *shared_options)
+
+static void load_plugin(const char *path) {
+    anemo_error err = {0};
+    anemo_status status = anemo_plugin_load(path, &err);
+    if (status != ANEMO_OK)
+        exit(anemo_cli_fail(status, &err));
+}
 
 static error_t parse_shared(int key, char *value, struct argp_state *state) {
     static const char *const formats[] = {"text", "json", "csv", "md", NULL};
@@ -240,6 +250,9 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
         return 0;
     case KEY_FILTER:
         cli->filter = value;
+        return 0;
+    case KEY_PLUGIN:
+        load_plugin(value);
         return 0;
     case KEY_WITH:
         if (cli->n_with == MAX_REPEATS)
