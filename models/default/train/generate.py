@@ -88,7 +88,7 @@ def make_lookup(level, rng):
     key = ",".join(sorted(f"{a}{c}" for a, c in zip(names, colours)))
     facts = ",".join(f" {a} {c}" for a, c in zip(names, colours))
     wrong = distinct_wrong(" " + colours[i], lambda: " " + rng.choice(COLOURS))
-    others = [(names[j], f" {colours[j]}") for j in rng.sample(range(n), 3) if j != i][:2]
+    others = [(names[j], f" {colours[j]}") for j in rng.sample(range(n), 3) if j != i][:rng.randrange(3)]
     lesson = lesson_of(f"know{facts}.", others, (names[i], f" {colours[i]}"))
     return key, f"know{facts}. {names[i]}", f" {colours[i]}", wrong, lesson
 
@@ -175,7 +175,7 @@ def make_records(level, rng):
             amount[a] += step
             text += f"; {a} +{step}"
     wrong = distinct_wrong(str(amount[who]), lambda: near_number(amount[who], rng))
-    others = [(f"{a}=", str(amount[a])) for a in rng.sample(names, 2) if a != who][:2]
+    others = [(f"{a}=", str(amount[a])) for a in rng.sample(names, 2) if a != who][:rng.randrange(3)]
     lesson = lesson_of(f"have{text}.", others, (f"{who}=", str(amount[who])))
     return text, f"have{text}. {who}=", str(amount[who]), wrong, lesson
 
