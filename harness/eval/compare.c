@@ -59,7 +59,8 @@ anemo_eval_comparison anemo_eval_compare_shares(const char *metric, const bool *
 
 anemo_eval_comparison anemo_eval_compare_nll(const char *metric, const anemo_eval_unit *a,
                                              const anemo_eval_unit *b, int64_t n) {
-    anemo_eval_comparison c = {.metric = metric, .n = n, .p = NAN, .p_holm = NAN};
+    anemo_eval_comparison c = {
+        .metric = metric, .n = n, .p = NAN, .p_holm = NAN, .only_a = -1, .only_b = -1};
     const anemo_interval mean_a = eval_mean(NULL, a, n, NULL), mean_b = eval_mean(NULL, b, n, NULL);
     double error;
     c.a = mean_a.value;

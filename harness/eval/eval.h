@@ -102,6 +102,7 @@ typedef struct anemo_eval_score {
 
 /* Scores of all kinds and levels, in the order of the file, and of everything at the end. Returns
  * their number; writes at most `most`. */
+#define ANEMO_EVAL_SCORES 256 /* kinds x levels that reports have room for */
 int32_t anemo_eval_scores(const anemo_eval_cases *cases, const anemo_eval_result *results,
                           anemo_eval_score *scores, int32_t most);
 
@@ -168,7 +169,7 @@ typedef struct anemo_eval_comparison {
     double p;                  /* two-sided; exact for shares, Student's t for means */
     double p_holm;             /* after anemo_eval_holm */
     double detectable; /* smallest |difference| that would be seen 4 times in 5 at the 5 % level */
-    int64_t only_a, only_b; /* shares: cases that only one got right */
+    int64_t only_a, only_b; /* shares: cases that only one got right; means: -1 */
     bool different;         /* p_holm < 0.05 */
 } anemo_eval_comparison;
 

@@ -1,0 +1,471 @@
+/* anemo eval: how right a model is, in one or several stored forms of its weights, with intervals,
+ * and whether the forms differ. Every form answers the same cases, so forms are compared in pairs
+ * against the first one. */
+#include "harness/cli/command.h"
+#include "harness/cli/common.h"
+#include "harness/cli/table.h"
+#include "harness/eval/suite.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_FORMS 4
+
+typedef struct arguments {
+    const char *tasks, *weights;
+    anemo_eval_filter filter;
+    anemo_eval_options rules;
+    anemo_eval_rule scorer;
+    int64_t context;
+    const char *texts[ANEMO_EVAL_TEXTS];
+    int32_t n_texts;
+} arguments;
+
+/* ---------------------------------------------------------------- options */
+
+enum {
+    KEY_TASKS = ANEMO_CLI_KEY(0),
+    KEY_KINDS,
+    KEY_LEVEL,
+    KEY_LIMIT,
+    KEY_EXACT,
+    KEY_CHOICE,
+    KEY_STOP,
+    KEY_WEIGHTS,
+    KEY_TEXT,
+    KEY_SCORER,
+    KEY_CONTEXT
+};
+
+static const struct argp_option options[] = {
+    {"tasks", KEY_TASKS, "DIR|FILE", 0,
+     "cases as JSON Lines: kind, level, prompt, answer, choices, gold", 0},
+    {"kinds", KEY_KINDS, "A,B", 0, "only these kinds", 0},
+    {"level", KEY_LEVEL, "N|LO..HI", 0, "only these levels", 0},
+    {"limit", KEY_LIMIT, "N", 0, "only the first N cases of each kind and level", 0},
+    {"exact", KEY_EXACT, NULL, 0, "only exact match", 0},
+    {"choice", KEY_CHOICE, NULL, 0, "only multiple choice", 0},
+    {"stop", KEY_STOP, "TEXT", 0, "exact match: an answer also ends where TEXT begins", 0},
+    {"weights", KEY_WEIGHTS, "A,B", 0,
+     "stored (default), q8_0, q4_0; several are compared with the first", 0},
+    {"text", KEY_TEXT, "FILE", 0, "perplexity of this text; may be repeated", 0},
+    {"scorer", KEY_SCORER, "RULE", 0,
+     "document (default): each line with its own BOS; llama: as llama-perplexity", 0},
+    {"context", KEY_CONTEXT, "N", 0, "of a text (default 512, or the model's if that is less)", 0},
+    {0}};
+
+static void parse_level(const char *value, anemo_eval_filter *filter) {
+    char first[16];
+    const char *dots = strstr(value, "..");
+    const size_t n = dots ? (size_t)(dots - value) : strlen(value);
+    snprintf(first, sizeof first, "%.*s", (int)(n < 15 ? n : 15), value);
+    filter->level_least = (int32_t)anemo_cli_integer("--level", first, 1, 99);
+    filter->level_most = filter->level_least;
+    if (dots)
+        filter->level_most =
+            (int32_t)anemo_cli_integer("--level", dots + 2, filter->level_least, 99);
+}
+
+static bool option(int key, const char *value, void *own) {
+    static const char *const scorers[] = {"llama", "document", NULL};
+    arguments *a = own;
+    switch (key) {
+    case KEY_TASKS:
+        a->tasks = value;
+        return true;
+    case KEY_KINDS:
+        a->filter.kinds = value;
+        return true;
+    case KEY_LEVEL:
+        parse_level(value, &a->filter);
+        return true;
+    case KEY_LIMIT:
+        a->filter.limit = anemo_cli_integer("--limit", value, 1, INT32_MAX);
+        return true;
+    case KEY_EXACT:
+        a->rules.exact = true;
+        return true;
+    case KEY_CHOICE:
+        a->rules.choice = true;
+        return true;
+    case KEY_STOP:
+        if (!*value)
+            anemo_cli_usage("--stop '': expected a text that is not empty");
+        a->rules.stop = value;
+        return true;
+    case KEY_WEIGHTS:
+        a->weights = value;
+        return true;
+    case KEY_TEXT:
+        if (a->n_texts == ANEMO_EVAL_TEXTS)
+            anemo_cli_usage("--text may be given %d times at most", ANEMO_EVAL_TEXTS);
+        a->texts[a->n_texts++] = value;
+        return true;
+    case KEY_SCORER:
+        a->scorer =
+            anemo_cli_choice("--scorer", value, scorers) ? ANEMO_EVAL_DOCUMENT : ANEMO_EVAL_LLAMA;
+        return true;
+    case KEY_CONTEXT:
+        a->context = anemo_cli_integer("--context", value, 4, 1 << 20);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* "stored,q8_0": NULL stands for stored. */
+static int32_t parse_weights(const char *list, const char *forms[MAX_FORMS]) {
+    static const char *const names[] = {"stored", "q8_0", "q4_0", NULL};
+    int32_t n = 0;
+    for (const char *at = list; at; n++) {
+        char name[32];
+        const size_t bytes = strcspn(at, ",");
+        if (n == MAX_FORMS)
+            anemo_cli_usage("--weights takes %d forms at most", MAX_FORMS);
+        snprintf(name, sizeof name, "%.*s", (int)(bytes < 31 ? bytes : 31), at);
+        const int which = anemo_cli_choice("--weights", name, names);
+        forms[n] = which ? names[which] : NULL;
+        at = at[bytes] ? at + bytes + 1 : NULL;
+    }
+    return n;
+}
+
+/* The command line again, quoted for a shell; argv[0] is "anemo eval". */
+static char *command_line(int argc, char **argv) {
+    static const char safe[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./-_=,:@%+";
+    char *line = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&line, &bytes);
+    if (!f)
+        abort();
+    fputs(argv[0], f);
+    for (int i = 1; i < argc; i++) {
+        if (*argv[i] && !argv[i][strspn(argv[i], safe)]) {
+            fprintf(f, " %s", argv[i]);
+            continue;
+        }
+        fputs(" '", f);
+        for (const char *c = argv[i]; *c; c++)
+            if (*c == '\'')
+                fputs("'\\''", f);
+            else
+                fputc(*c, f);
+        fputc('\'', f);
+    }
+    if (fclose(f))
+        abort();
+    return line;
+}
+
+/* ---------------------------------------------------------------- tables */
+
+static void share_columns(anemo_table *t, const char *key, const char *heading) {
+    char name[64];
+    anemo_table_column(t, key, heading);
+    snprintf(name, sizeof name, "%s_lo", key);
+    anemo_table_column(t, name, "95 %");
+    snprintf(name, sizeof name, "%s_hi", key);
+    anemo_table_column(t, name, "");
+}
+
+/* Shares as percent for people, as fractions for machines. */
+static void share_cells(anemo_table *t, const anemo_interval *i, bool known) {
+    const double v[] = {i->value, i->lo, i->hi};
+    for (int k = 0; k < 3; k++)
+        if (known)
+            anemo_table_both(t, v[k], "%.1f", 100 * v[k]);
+        else
+            anemo_table_absent(t);
+}
+
+static void score_row(anemo_table *t, const anemo_eval_suite *suite, const anemo_eval_score *s,
+                      const char *weights) {
+    const bool choice = suite->rules.choice && s->n_choice;
+    anemo_table_text(t, "%s", s->kind);
+    if (s->level)
+        anemo_table_number(t, s->level, "%.0f");
+    else
+        anemo_table_absent(t);
+    anemo_table_text(t, "%s", weights);
+    anemo_table_number(t, (double)s->n, "%.0f");
+    if (suite->rules.exact)
+        share_cells(t, &s->exact, true);
+    if (!suite->rules.choice)
+        return;
+    share_cells(t, &s->choice, choice);
+    if (choice)
+        anemo_table_both(t, s->choice_norm.value, "%.1f", 100 * s->choice_norm.value);
+    else
+        anemo_table_absent(t);
+    anemo_table_number(t, choice ? s->answer_nll : NAN, "%.3f");
+}
+
+/* Kind by kind and level by level, the forms below each other. */
+static anemo_table *score_table(const anemo_eval_suite *suite, const anemo_eval_run *runs,
+                                int32_t n_runs) {
+    anemo_table *t = anemo_table_create("scores", "right answers, %");
+    anemo_table_column(t, "kind", "kind");
+    anemo_table_column(t, "level", "level");
+    anemo_table_column(t, "weights", "weights");
+    anemo_table_column(t, "n", "n");
+    if (suite->rules.exact)
+        share_columns(t, "exact", "exact");
+    if (suite->rules.choice) {
+        share_columns(t, "acc", "choice");
+        anemo_table_column(t, "acc_norm", "norm");
+        anemo_table_column(t, "answer_nll", "nats/answer");
+    }
+    anemo_eval_score scores[MAX_FORMS][ANEMO_EVAL_SCORES];
+    int32_t n = 0;
+    for (int32_t r = 0; r < n_runs; r++)
+        n = anemo_eval_scores(suite->cases, runs[r].results, scores[r], ANEMO_EVAL_SCORES);
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t r = 0; r < n_runs; r++)
+            score_row(t, suite, &scores[r][i], runs[r].weights);
+    return t;
+}
+
+static anemo_table *text_table(const anemo_eval_suite *suite, const anemo_eval_run *runs,
+                               int32_t n_runs) {
+    anemo_table *t = anemo_table_create("perplexity", "perplexity");
+    static const char *const columns[][2] = {
+        {"text", "text"},       {"text_sha256", "sha256"}, {"scorer", "scorer"},
+        {"context", "context"}, {"weights", "weights"},    {"units", "units"},
+        {"tokens", "tokens"},   {"perplexity", "ppl"},     {"perplexity_lo", "95 %"},
+        {"perplexity_hi", ""},  {"nll", "nats/token"}};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        anemo_table_column(t, columns[i][0], columns[i][1]);
+    for (int32_t i = 0; i < suite->n_texts; i++)
+        for (int32_t r = 0; r < n_runs; r++) {
+            const anemo_perplexity p =
+                anemo_eval_perplexity(runs[r].texts[i].units, runs[r].texts[i].n_units);
+            const char *slash = strrchr(suite->texts[i].path, '/');
+            anemo_table_text(t, "%s", slash ? slash + 1 : suite->texts[i].path);
+            anemo_table_text(t, "%.12s", runs[r].texts[i].sha256);
+            anemo_table_text(t, "%s", anemo_eval_rule_name(suite->texts[i].rule));
+            anemo_table_number(t, (double)runs[r].texts[i].context, "%.0f");
+            anemo_table_text(t, "%s", runs[r].weights);
+            anemo_table_number(t, (double)p.units, "%.0f");
+            anemo_table_number(t, (double)p.tokens, "%.0f");
+            anemo_table_number(t, p.perplexity.value, "%.4f");
+            anemo_table_number(t, p.perplexity.lo, "%.4f");
+            anemo_table_number(t, p.perplexity.hi, "%.4f");
+            anemo_table_number(t, p.nll.value, "%.4f");
+        }
+    return t;
+}
+
+static void comparison_row(anemo_table *t, const anemo_eval_comparison *c, const char *first,
+                           const char *second) {
+    const bool share = c->only_a >= 0;
+    const double scale = share ? 100 : 1,
+                 v[] = {c->difference.value, c->difference.lo, c->difference.hi};
+    const char *form = share ? "%+.2f" : "%+.4f";
+    anemo_table_text(t, "%s - %s", second, first);
+    anemo_table_text(t, "%s%s", c->metric, share ? ", points" : "");
+    anemo_table_number(t, (double)c->n, "%.0f");
+    for (int k = 0; k < 3; k++)
+        if (isnan(v[k]))
+            anemo_table_absent(t);
+        else if (share)
+            anemo_table_both(t, v[k], "%+.2f", scale * v[k]);
+        else
+            anemo_table_number(t, v[k], form);
+    if (share) {
+        anemo_table_number(t, (double)c->only_a, "%.0f");
+        anemo_table_number(t, (double)c->only_b, "%.0f");
+        anemo_table_both(t, c->detectable, "%.2f", scale * c->detectable);
+    } else {
+        anemo_table_absent(t);
+        anemo_table_absent(t);
+        anemo_table_number(t, c->detectable, "%.4f");
+    }
+    anemo_table_number(t, c->p_holm, "%.2g");
+    anemo_table_text(t, "%s", c->different ? "different" : "no difference seen");
+}
+
+/* Each form against the first. NULL without memory. */
+static anemo_table *comparison_table(const anemo_eval_suite *suite, const anemo_eval_run *runs,
+                                     int32_t n_runs) {
+    anemo_table *t = anemo_table_create("differences", "paired differences from the first form");
+    static const char *const columns[][2] = {{"pair", "pair"},
+                                             {"metric", "metric"},
+                                             {"n", "pairs"},
+                                             {"difference", "difference"},
+                                             {"lo", "95 %"},
+                                             {"hi", ""},
+                                             {"only_first", "only 1st"},
+                                             {"only_second", "only 2nd"},
+                                             {"detectable", "detectable"},
+                                             {"p_holm", "p (Holm)"},
+                                             {"verdict", "verdict"}};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        anemo_table_column(t, columns[i][0], columns[i][1]);
+    for (int32_t r = 1; r < n_runs; r++) {
+        anemo_eval_comparison c[ANEMO_EVAL_COMPARISONS + ANEMO_EVAL_TEXTS];
+        const int32_t n = anemo_eval_suite_compare(suite, &runs[0], &runs[r], c);
+        if (n < 0) {
+            anemo_table_free(t);
+            return NULL;
+        }
+        for (int32_t i = 0; i < n; i++)
+            comparison_row(t, &c[i], runs[0].weights, runs[r].weights);
+    }
+    return t;
+}
+
+static void print_tables(const anemo_cli *cli, const anemo_eval_suite *suite,
+                         const anemo_eval_run *runs, int32_t n_runs) {
+    anemo_table *tables[3];
+    int32_t n = 0;
+    if (suite->cases)
+        tables[n++] = score_table(suite, runs, n_runs);
+    if (suite->n_texts)
+        tables[n++] = text_table(suite, runs, n_runs);
+    if (n_runs > 1 && (tables[n] = comparison_table(suite, runs, n_runs)))
+        n++;
+    anemo_table_print((const anemo_table *const *)tables, n, cli->format, cli->out);
+    for (int32_t i = 0; i < n; i++)
+        anemo_table_free(tables[i]);
+}
+
+/* ---------------------------------------------------------------- running */
+
+typedef struct progress {
+    anemo_progress bar;
+    int32_t form;
+    const char *label;
+} progress;
+
+static bool show_progress(void *ctx, double share) {
+    progress *p = ctx;
+    anemo_progress_show(&p->bar, p->form + share, p->label);
+    return !anemo_cli_interrupted();
+}
+
+/* Runs every form; what is finished before an error or an interrupt is recorded and printed. */
+static int run_forms(const anemo_cli *cli, anemo_eval_suite *suite, const char *const *forms,
+                     int32_t n_forms, const anemo_eval_record_info *info, anemo_record_sink *sink) {
+    anemo_eval_run runs[MAX_FORMS];
+    anemo_error err = {""};
+    anemo_status status = ANEMO_OK;
+    int32_t n = 0;
+    progress p = {.bar = anemo_progress_start(cli, "eval", n_forms)};
+    suite->progress = show_progress;
+    suite->progress_ctx = &p;
+    for (int32_t i = 0; i < n_forms && status == ANEMO_OK; i++) {
+        p.form = i;
+        p.label = forms[i] ? forms[i] : "stored";
+        status = anemo_eval_suite_run(suite, info->device, forms[i], &runs[i], &err);
+        if (status == ANEMO_OK) {
+            n++;
+            status =
+                anemo_eval_suite_record(suite, &runs[i], i ? &runs[0] : NULL, info, sink, &err);
+        }
+    }
+    anemo_progress_end(&p.bar);
+    if (n)
+        print_tables(cli, suite, runs, n);
+    for (int32_t i = 0; i < n; i++)
+        anemo_eval_run_free(&runs[i]);
+    return status == ANEMO_OK ? ANEMO_EXIT_OK : anemo_cli_fail(status, &err);
+}
+
+/* What one call works with; opened in this order. */
+typedef struct job {
+    char model[4096], tasks[4200];
+    anemo_eval_cases cases;
+    anemo_eval_suite suite;
+    anemo_record_sink *sink;
+    anemo_eval_record_info info;
+} job;
+
+/* The model asked for, or the embedded one; info.demo when both are the same. */
+static anemo_status find_model(const anemo_cli *cli, job *j, anemo_error *err) {
+    char embedded[sizeof j->model];
+    const anemo_status status = anemo_cli_default_model(embedded, sizeof embedded, err);
+    if (!cli->n_arguments) {
+        j->info.demo = true;
+        memcpy(j->model, embedded, sizeof embedded);
+        return status;
+    }
+    snprintf(j->model, sizeof j->model, "%s", cli->arguments[0]);
+    char *real = realpath(j->model, NULL), *real_embedded = realpath(embedded, NULL);
+    j->info.demo = status == ANEMO_OK && real && real_embedded && strcmp(real, real_embedded) == 0;
+    free(real);
+    free(real_embedded);
+    return ANEMO_OK;
+}
+
+/* Fills the suite from the options; the embedded model brings tasks of its own. */
+static anemo_status plan_suite(const arguments *a, job *j, anemo_error *err) {
+    const char *tasks = a->tasks;
+    anemo_eval_suite *suite = &j->suite;
+    if (!tasks && !a->n_texts) {
+        if (!j->info.demo)
+            anemo_cli_usage("say what to score: --tasks DIR|FILE, --text FILE, or both");
+        snprintf(j->tasks, sizeof j->tasks, "%s/tasks", j->model);
+        tasks = j->tasks;
+    }
+    suite->rules = a->rules;
+    if (!suite->rules.exact && !suite->rules.choice)
+        suite->rules.exact = suite->rules.choice = true;
+    suite->n_texts = a->n_texts;
+    for (int32_t i = 0; i < a->n_texts; i++)
+        suite->texts[i] = (anemo_eval_text_source){a->texts[i], a->scorer, a->context};
+    if (!tasks)
+        return ANEMO_OK;
+    suite->cases = &j->cases;
+    return anemo_eval_cases_load(tasks, &a->filter, &j->cases, err);
+}
+
+static int run_job(const anemo_cli *cli, const arguments *a, job *j) {
+    const char *forms[MAX_FORMS];
+    const int32_t n_forms = parse_weights(a->weights, forms);
+    anemo_error err = {""};
+    anemo_status status = find_model(cli, j, &err);
+    j->suite.model = j->model;
+    if (status == ANEMO_OK)
+        status = plan_suite(a, j, &err);
+    if (status == ANEMO_OK)
+        status = anemo_cli_open_sink(cli, "eval", &j->sink, &err);
+    if (status == ANEMO_OK)
+        status = anemo_cli_open_device(cli, &j->info.device, &err);
+    if (status != ANEMO_OK)
+        return anemo_cli_fail(status, &err);
+    anemo_cli_catch_interrupts();
+    return run_forms(cli, &j->suite, forms, n_forms, &j->info, j->sink);
+}
+
+int anemo_cmd_eval(int argc, char **argv) {
+    static const anemo_cli_spec spec = {
+        .arguments = "[MODEL]",
+        .max_arguments = 1,
+        .about =
+            "How right a model is: exact match, multiple choice, perplexity, each with its "
+            "95 % interval. Several forms of the weights answer the same cases and are "
+            "compared in pairs. Without MODEL: the embedded default model. Without --tasks and "
+            "--text: that model's own held-out tasks.",
+        .example = "anemo eval --weights stored,q8_0,q4_0 --limit 100\n"
+                   "anemo eval ./mistral-7b --text wiki.test.raw --scorer llama --context 512",
+        .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
+                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
+        .options = options,
+        .option = option};
+    arguments a = {.weights = "stored", .scorer = ANEMO_EVAL_DOCUMENT};
+    anemo_cli cli;
+    anemo_cli_parse(&spec, argc, argv, &a, &cli);
+    char *repro = command_line(argc, argv);
+    job j = {.info = {.repro = repro}, .suite = {.with = cli.with, .n_with = cli.n_with}};
+    int code = run_job(&cli, &a, &j);
+    anemo_error err = {""};
+    const anemo_status status = j.sink ? anemo_record_sink_close(j.sink, &err) : ANEMO_OK;
+    if (status != ANEMO_OK)
+        code = anemo_cli_worse(code, anemo_cli_fail(status, &err));
+    anemo_device_free(j.info.device);
+    anemo_eval_cases_free(&j.cases);
+    free(repro);
+    return anemo_cli_close(&cli, code);
+}
