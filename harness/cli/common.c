@@ -122,6 +122,16 @@ int anemo_cli_choice(const char *option, const char *value, const char *const *n
     anemo_cli_usage("%s '%s': expected one of %s", option, value, list);
 }
 
+int64_t anemo_cli_window(const char *option, const char *value) {
+    if (strcmp(value, "model") == 0)
+        return -1;
+    if (strcmp(value, "none") == 0)
+        return 0;
+    if (value[0] < '0' || value[0] > '9')
+        anemo_cli_usage("%s '%s': expected model, none or a number of keys", option, value);
+    return anemo_cli_integer(option, value, 1, 1 << 30);
+}
+
 static uint64_t parse_seed(const char *value) {
     char *end;
     errno = 0;

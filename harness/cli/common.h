@@ -92,6 +92,8 @@ _Noreturn void anemo_cli_usage(const char *format, ...) __attribute__((format(pr
 /* The whole text must be a number in [least, most]; else usage naming option, value and range. */
 int64_t anemo_cli_integer(const char *option, const char *value, int64_t least, int64_t most);
 double anemo_cli_real(const char *option, const char *value, double least, double most);
+/* --window: "model" -1, "none" 0, or N keys. */
+int64_t anemo_cli_window(const char *option, const char *value);
 /* Index of value in names (ended by NULL); else usage listing them. */
 int anemo_cli_choice(const char *option, const char *value, const char *const *names);
 

@@ -1,0 +1,287 @@
+/* anemo run: a prompt in, text out, as it is generated. Text goes to stdout, figures to stderr. */
+#include "harness/cli/common.h"
+#include "harness/measure/clock.h"
+#include "models/engine.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_TOKENS 512 /* prompt tokens of one step */
+
+enum { KEY_PROMPT, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_WEIGHTS, KEY_WINDOW };
+
+typedef struct run_options {
+    const char *prompt;
+    int64_t tokens;
+    anemo_sample_params sample;
+    anemo_model_options model;
+} run_options;
+
+static bool run_option(int key, const char *value, void *context) {
+    static const char *const weights[] = {"q8_0", "q4_0", NULL};
+    run_options *o = context;
+    switch (key - ANEMO_CLI_KEY(0)) {
+    case KEY_PROMPT:
+        o->prompt = value;
+        return true;
+    case KEY_TOKENS:
+        o->tokens = anemo_cli_integer("--tokens", value, 1, 1 << 20);
+        return true;
+    case KEY_TEMPERATURE:
+        o->sample.temperature = (float)anemo_cli_real("--temperature", value, 0, 100);
+        return true;
+    case KEY_TOP_K:
+        o->sample.top_k = (int32_t)anemo_cli_integer("--top-k", value, 0, 1 << 24);
+        return true;
+    case KEY_TOP_P:
+        o->sample.top_p = (float)anemo_cli_real("--top-p", value, 0, 1);
+        return true;
+    case KEY_WEIGHTS:
+        o->model.requantise = weights[anemo_cli_choice("--weights", value, weights)];
+        return true;
+    case KEY_WINDOW:
+        o->model.window = anemo_cli_window("--window", value);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* ---------------------------------------------------------------- text as it comes */
+
+/* Ids become text a few at a time: what a piece looks like may depend on the one before it, and a
+ * character may need several pieces. ids[from, shown) are printed; they give the context in which
+ * the rest is decoded, and nothing is printed that ends inside a UTF-8 character. */
+typedef struct text_stream {
+    const anemo_tokenizer *tokenizer;
+    FILE *out;
+    int32_t *ids;
+    size_t n, from, shown;
+} text_stream;
+
+/* Does the text end in the middle of a UTF-8 sequence? */
+static bool ends_inside_character(const char *text, size_t bytes) {
+    for (size_t back = 1; back <= 3 && back <= bytes; back++) {
+        unsigned char c = (unsigned char)text[bytes - back];
+        if (c >= 0xC0)
+            return back < (size_t)(c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2);
+        if (c < 0x80)
+            return false;
+    }
+    return false;
+}
+
+static anemo_status show_new_text(text_stream *s, bool last, anemo_error *err) {
+    char *before = NULL, *after = NULL;
+    size_t before_bytes = 0, after_bytes = 0;
+    anemo_status status = anemo_tokenizer_decode(s->tokenizer, s->ids + s->from, s->shown - s->from,
+                                                 &before, &before_bytes, err);
+    if (status == ANEMO_OK)
+        status = anemo_tokenizer_decode(s->tokenizer, s->ids + s->from, s->n - s->from, &after,
+                                        &after_bytes, err);
+    if (status == ANEMO_OK && after_bytes > before_bytes &&
+        (last || !ends_inside_character(after, after_bytes))) {
+        fwrite(after + before_bytes, 1, after_bytes - before_bytes, s->out);
+        fflush(s->out);
+        s->from = s->shown;
+        s->shown = s->n;
+    }
+    free(before);
+    free(after);
+    return status;
+}
+
+/* ---------------------------------------------------------------- the run */
+
+typedef struct run_state {
+    anemo_model *model;
+    anemo_device *device;
+    anemo_plan *plan;
+    anemo_session *session;
+    text_stream text;
+    size_t n_prompt;
+    double prompt_s, generate_s; /* to the first id; from there to the last */
+} run_state;
+
+static anemo_status read_prompt(const run_options *o, run_state *run, anemo_error *err) {
+    const anemo_tokenizer *tokenizer = anemo_model_tokenizer(run->model, err);
+    const anemo_model_info *info = anemo_model_describe(run->model);
+    if (!tokenizer)
+        return ANEMO_E_INPUT;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    anemo_status status = anemo_tokenizer_encode(tokenizer, o->prompt, strlen(o->prompt),
+                                                 info->bos >= 0, &ids, &n, err);
+    if (status == ANEMO_OK && n == 0)
+        status = anemo_fail(err, ANEMO_E_INPUT,
+                            "--prompt '': the model has no beginning-of-text token, so at least "
+                            "one character is needed");
+    if (status == ANEMO_OK && (int64_t)n + o->tokens > info->context_max)
+        status = anemo_fail(err, ANEMO_E_INPUT,
+                            "%s: a prompt of %zu tokens and --tokens %" PRId64
+                            " exceed the model's context of %" PRId64,
+                            info->name, n, o->tokens, info->context_max);
+    int32_t *all = status == ANEMO_OK ? realloc(ids, (n + (size_t)o->tokens) * sizeof *ids) : NULL;
+    if (status == ANEMO_OK && !all)
+        status = anemo_fail(err, ANEMO_E_MEMORY, "no memory for %" PRId64 " tokens", o->tokens);
+    if (status != ANEMO_OK) {
+        free(ids);
+        return status;
+    }
+    run->n_prompt = n;
+    run->text = (text_stream){.tokenizer = tokenizer, .ids = all, .n = n, .shown = n};
+    return ANEMO_OK;
+}
+
+static anemo_status open_everything(const anemo_cli *cli, const run_options *o, const char *path,
+                                    run_state *run, anemo_error *err) {
+    anemo_status status = anemo_model_open(path, &o->model, &run->model, err);
+    if (status == ANEMO_OK)
+        status = read_prompt(o, run, err);
+    if (status == ANEMO_OK)
+        status = anemo_cli_open_device(cli, &run->device, err);
+    if (status != ANEMO_OK)
+        return status;
+    const anemo_plan_options options = {
+        .limits = {.tokens_per_step =
+                       run->n_prompt < CHUNK_TOKENS ? (int64_t)run->n_prompt : CHUNK_TOKENS,
+                   .sessions = 1,
+                   .context = (int64_t)run->n_prompt + o->tokens,
+                   .logits_rows = 1},
+        .with = cli->with,
+        .n_with = cli->n_with,
+    };
+    status = anemo_plan_create(run->model, run->device, &options, &run->plan, err);
+    return status == ANEMO_OK ? anemo_session_create(run->plan, &run->session, err) : status;
+}
+
+static void close_everything(run_state *run) {
+    anemo_session_free(run->session);
+    anemo_plan_free(run->plan);
+    anemo_device_free(run->device);
+    free(run->text.ids);
+    anemo_model_close(run->model);
+}
+
+static bool is_end(const anemo_model_info *info, int32_t id) {
+    for (int32_t i = 0; i < info->n_eos; i++)
+        if (info->eos[i] == id)
+            return true;
+    return false;
+}
+
+/* One step; *id is what was sampled, or -1. */
+static anemo_status step(run_state *run, const run_options *o, const int32_t *tokens, int32_t n,
+                         bool sample, int32_t *id, anemo_error *err) {
+    anemo_step_entry entry = {.session = run->session,
+                              .tokens = tokens,
+                              .n_tokens = n,
+                              .want = sample ? ANEMO_WANT_SAMPLE : ANEMO_WANT_NONE,
+                              .sample = o->sample};
+    anemo_step_result result;
+    entry.sample.counter = run->text.n; /* the position that is drawn */
+    anemo_status status = anemo_step_submit(run->plan, &entry, 1, err);
+    if (status == ANEMO_OK)
+        status = anemo_step_wait(run->plan, &result, err);
+    *id = status == ANEMO_OK ? result.id : -1;
+    return status;
+}
+
+static anemo_status generate(run_state *run, const run_options *o, anemo_error *err) {
+    const anemo_model_info *info = anemo_model_describe(run->model);
+    const anemo_clock clock = anemo_clock_raw();
+    uint64_t start = anemo_clock_now(&clock), first = 0;
+    anemo_status status = ANEMO_OK;
+    int32_t id = -1;
+    for (size_t at = 0; at < run->n_prompt && status == ANEMO_OK;) {
+        size_t n = run->n_prompt - at < CHUNK_TOKENS ? run->n_prompt - at : CHUNK_TOKENS;
+        status = step(run, o, run->text.ids + at, (int32_t)n, at + n == run->n_prompt, &id, err);
+        at += n;
+        if (status == ANEMO_OK && anemo_cli_interrupted())
+            status = ANEMO_E_CANCELLED;
+    }
+    first = anemo_clock_now(&clock);
+    run->prompt_s = 1e-9 * (double)(first - start);
+    for (int64_t i = 0; status == ANEMO_OK && !is_end(info, id); i++) {
+        run->text.ids[run->text.n++] = id;
+        status = show_new_text(&run->text, false, err);
+        if (status == ANEMO_OK && i + 1 == o->tokens)
+            break;
+        if (status == ANEMO_OK && anemo_cli_interrupted())
+            status = ANEMO_E_CANCELLED;
+        if (status == ANEMO_OK)
+            status = step(run, o, NULL, 1, true, &id, err);
+    }
+    run->generate_s = 1e-9 * (double)(anemo_clock_now(&clock) - first);
+    if (status == ANEMO_OK || status == ANEMO_E_CANCELLED) {
+        anemo_status shown = show_new_text(&run->text, true, err);
+        status = shown == ANEMO_OK ? status : shown;
+    }
+    return status;
+}
+
+static void print_figures(const run_state *run) {
+    size_t made = run->text.n - run->n_prompt;
+    fprintf(stderr, "prompt: %zu tokens in %.3f s (%.1f token/s)", run->n_prompt, run->prompt_s,
+            (double)run->n_prompt / run->prompt_s);
+    if (made > 1)
+        fprintf(stderr, "; then %zu tokens, %.2f ms each (%.1f token/s)", made - 1,
+                1e3 * run->generate_s / (double)(made - 1), (double)(made - 1) / run->generate_s);
+    fprintf(stderr, "\n'anemo bench model' measures; this is one run.\n");
+}
+
+int anemo_cmd_run(int argc, char **argv) {
+    static const struct argp_option options[] = {
+        {"prompt", ANEMO_CLI_KEY(KEY_PROMPT), "TEXT", 0, "the text to go on from", 0},
+        {"tokens", ANEMO_CLI_KEY(KEY_TOKENS), "N", 0, "at most so many new tokens (64)", 0},
+        {"temperature", ANEMO_CLI_KEY(KEY_TEMPERATURE), "T", 0, "0 = always the likeliest (0)", 0},
+        {"top-k", ANEMO_CLI_KEY(KEY_TOP_K), "N", 0, "draw from the N likeliest; 0 = all (0)", 0},
+        {"top-p", ANEMO_CLI_KEY(KEY_TOP_P), "P", 0, "draw from the mass P of the likeliest (1)", 0},
+        {"weights", ANEMO_CLI_KEY(KEY_WEIGHTS), "TYPE", 0,
+         "requantise every matrix but the router to q8_0 or q4_0", 0},
+        {"window", ANEMO_CLI_KEY(KEY_WINDOW), "N", 0,
+         "keys that attention sees: model (default), none, or N", 0},
+        {0}};
+    static const anemo_cli_spec spec = {
+        .arguments = "[MODEL]",
+        .max_arguments = 1,
+        .about = "Generates text with MODEL: a directory (safetensors, config.json), a .gguf file, "
+                 "or by default the embedded model.",
+        .example = "  anemo run --prompt 'sort: 4 1 3 ->'\n"
+                   "  anemo run ~/models/Mistral-7B-v0.3 --weights q4_0 --prompt 'The sea' "
+                   "--tokens 200 --temperature 0.7",
+        .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
+                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET,
+        .options = options,
+        .option = run_option,
+    };
+    run_options o = {.tokens = 64, .sample = {.top_p = 1}, .model = {.window = -1}};
+    run_state run = {0};
+    anemo_error err = {0};
+    anemo_cli cli;
+    char path[4096];
+    anemo_cli_parse(&spec, argc, argv, &o, &cli);
+    if (!o.prompt)
+        anemo_cli_usage("expected --prompt TEXT");
+    o.sample.seed = cli.seed;
+    anemo_status status = ANEMO_OK;
+    if (cli.n_arguments)
+        snprintf(path, sizeof path, "%s", cli.arguments[0]);
+    else
+        status = anemo_cli_default_model(path, sizeof path, &err);
+    if (status == ANEMO_OK)
+        status = open_everything(&cli, &o, path, &run, &err);
+    if (status == ANEMO_OK) {
+        run.text.out = cli.out;
+        status = generate(&run, &o, &err);
+        fputc('\n', cli.out);
+        if (!cli.quiet && (status == ANEMO_OK || status == ANEMO_E_CANCELLED))
+            print_figures(&run);
+    }
+    close_everything(&run);
+    int code = status == ANEMO_OK            ? ANEMO_EXIT_OK
+               : status == ANEMO_E_CANCELLED ? ANEMO_EXIT_INTERRUPTED
+                                             : anemo_cli_fail(status, &err);
+    return anemo_cli_close(&cli, code);
+}
