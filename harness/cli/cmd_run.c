@@ -248,7 +248,7 @@ int anemo_cmd_run(int argc, char **argv) {
         .max_arguments = 1,
         .about = "Generates text with MODEL: a directory (safetensors, config.json), a .gguf file, "
                  "or by default the embedded model.",
-        .example = "  anemo run --prompt 'sort: 4 1 3 ->'\n"
+        .example = "  anemo run --prompt 'sort 6075983='\n"
                    "  anemo run ~/models/Mistral-7B-v0.3 --weights q4_0 --prompt 'The sea' "
                    "--tokens 200 --temperature 0.7",
         .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
