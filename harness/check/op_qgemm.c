@@ -151,13 +151,6 @@ static void destroy(void *fixture) {
     free(f);
 }
 
-static float *random_floats(check_random *random, int64_t n, double sd) {
-    float *x = malloc((size_t)n * sizeof *x);
-    if (x)
-        check_random_fill(random, x, (size_t)n, sd);
-    return x;
-}
-
 static bool fill_part(qgemm_fixture *f, int p, check_random *random) {
     const qgemm_case *c = &f->c;
     /* Results of sd 1; for the clamped activation of sd 4, so that its limit of 7 is met. */
@@ -165,9 +158,9 @@ static bool fill_part(qgemm_fixture *f, int p, check_random *random) {
     f->weight[p] = check_weight_create(random, &c->type[p], c->n[p], c->k, sd / sqrt((double)c->k));
     bool ok = f->weight[p] != NULL;
     if (c->has_bias >> p & 1)
-        ok = (f->bias[p] = random_floats(random, c->n[p], 1)) && ok;
+        ok = (f->bias[p] = check_random_floats(random, c->n[p], 1)) && ok;
     if (c->epilogue == ANEMO_EPI_ADD)
-        ok = (f->residual[p] = random_floats(random, c->m * c->n[p], 1)) && ok;
+        ok = (f->residual[p] = check_random_floats(random, c->m * c->n[p], 1)) && ok;
     return ok;
 }
 
@@ -186,7 +179,7 @@ static void *create(int32_t index, check_random *random, char *name, size_t name
                                        .epilogue = c->epilogue,
                                        .activation = c->activation};
     name_case(c, name, name_bytes);
-    bool ok = (f->x = random_floats(random, c->m * c->k, 1)) != NULL;
+    bool ok = (f->x = check_random_floats(random, c->m * c->k, 1)) != NULL;
     /* Rows of different size: a row taken for its neighbour shows. */
     for (int64_t i = 0; ok && i < c->m * c->k; i++)
         f->x[i] *= (float)ldexp(1, (int)(i / c->k % 3) - 1);

@@ -2,6 +2,7 @@
 #include "harness/check/random.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static uint64_t splitmix(uint64_t *x) {
     uint64_t z = (*x += 0x9E3779B97F4A7C15u);
@@ -55,6 +56,13 @@ double check_random_normal(check_random *random) {
 void check_random_fill(check_random *random, float *x, size_t n, double sd) {
     for (size_t i = 0; i < n; i++)
         x[i] = (float)(sd * check_random_normal(random));
+}
+
+float *check_random_floats(check_random *random, int64_t n, double sd) {
+    float *x = malloc((size_t)(n ? n : 1) * sizeof *x);
+    if (x)
+        check_random_fill(random, x, (size_t)n, sd);
+    return x;
 }
 
 void check_random_shuffle(check_random *random, int32_t *x, int64_t n) {

@@ -16,6 +16,8 @@ double check_random_uniform(check_random *random);               /* [0, 1) */
 int64_t check_random_below(check_random *random, int64_t limit); /* 0 .. limit-1 */
 double check_random_normal(check_random *random);                /* mean 0, sd 1 */
 void check_random_fill(check_random *random, float *x, size_t n, double sd);
+/* n of them, normal; NULL: no memory. */
+float *check_random_floats(check_random *random, int64_t n, double sd);
 void check_random_shuffle(check_random *random, int32_t *x, int64_t n);
 
 #endif
