@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const check_routing_names[4] = {"random", "skewed", "all to the same", "expert 0 empty"};
+const char *const check_routing_names[4] = {"random", "skewed", "all to the same",
+                                            "expert 0 empty"};
 
 static check_dispatch *allocate(int64_t tokens, int32_t n_experts, int32_t top_k) {
     check_dispatch *d = calloc(1, sizeof *d);
@@ -115,12 +116,12 @@ check_dispatch *check_dispatch_part(const check_dispatch *whole, int64_t begin, 
 
 anemo_moe_plan check_dispatch_bind(const check_dispatch *d, check_trial *trial) {
     const size_t choices = (size_t)(d->tokens * d->top_k) * 4, experts = (size_t)d->n_experts * 4;
-    return (anemo_moe_plan){
-        .size = sizeof(anemo_moe_plan),
-        .expert = check_trial_in(trial, "plan.expert", d->expert, choices),
-        .weight = check_trial_in(trial, "plan.weight", d->weight, choices),
-        .count = check_trial_in(trial, "plan.count", d->count, experts),
-        .offset = check_trial_in(trial, "plan.offset", d->offset, experts + 4),
-        .row_token = check_trial_in(trial, "plan.row_token", d->row_token, choices),
-        .row_of = check_trial_in(trial, "plan.row_of", d->row_of, choices)};
+    return (anemo_moe_plan){.size = sizeof(anemo_moe_plan),
+                            .expert = check_trial_in(trial, "plan.expert", d->expert, choices),
+                            .weight = check_trial_in(trial, "plan.weight", d->weight, choices),
+                            .count = check_trial_in(trial, "plan.count", d->count, experts),
+                            .offset = check_trial_in(trial, "plan.offset", d->offset, experts + 4),
+                            .row_token =
+                                check_trial_in(trial, "plan.row_token", d->row_token, choices),
+                            .row_of = check_trial_in(trial, "plan.row_of", d->row_of, choices)};
 }

@@ -120,8 +120,8 @@ static anemo_status oracle(void *fixture, const char *feed, check_result *result
         long double sum = 0;
         double size = (f->shared ? fabs(f->shared[i]) : 0) + (f->y ? fabs(f->y[i]) : 0);
         for (int64_t j = k - 1; j >= 0; j--) {
-            const double term = (double)plan->weight[t * k + j] *
-                                f->rows[plan->row_of[t * k + j] * d + column];
+            const double term =
+                (double)plan->weight[t * k + j] * f->rows[plan->row_of[t * k + j] * d + column];
             sum += term;
             size += fabs(term);
         }

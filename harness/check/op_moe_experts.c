@@ -16,7 +16,7 @@
 typedef struct experts_fixture {
     anemo_moe_experts_problem problem;
     check_dispatch *dispatch;
-    float *x; /* [tokens, d] */
+    float *x;                          /* [tokens, d] */
     check_weight **gate, **up, **down; /* [n_experts]; NULL outside the range */
     float *gate_bias, *up_bias, *down_bias;
 } experts_fixture;
@@ -235,8 +235,8 @@ static anemo_status run_part(const experts_fixture *f, const check_run *run,
     args.gate_bias = check_trial_in(&trial, "gate_bias", f->gate_bias, experts * (size_t)p->ffn);
     args.up_bias = check_trial_in(&trial, "up_bias", f->up_bias, experts * (size_t)p->ffn);
     args.down_bias = check_trial_in(&trial, "down_bias", f->down_bias, experts * (size_t)p->d);
-    args.rows = check_trial_out(&trial, "rows",
-                                (size_t)(part->tokens * p->top_k * p->d) * sizeof(float));
+    args.rows =
+        check_trial_out(&trial, "rows", (size_t)(part->tokens * p->top_k * p->d) * sizeof(float));
     anemo_status status = check_trial_run(&trial, run->variant, p, &args);
     if (status == ANEMO_OK)
         status = collect(f, part, check_trial_after(&trial, args.rows), result, fault, fault_bytes);
@@ -264,7 +264,7 @@ static anemo_status execute(void *fixture, const check_run *run, check_result *r
 /* ---------------------------------------------------------------- oracle */
 
 typedef struct scratch {
-    double *x; /* [d] */
+    double *x;                          /* [d] */
     double *h, *h_magnitude, *h_spread; /* [ffn] */
 } scratch;
 

@@ -15,8 +15,8 @@
 #include <string.h>
 
 typedef enum pattern { SPREAD, TIES, EQUAL, ONE_EXPERT, ONE_EMPTY, PATTERNS } pattern;
-static const char *const pattern_names[PATTERNS] = {"spread", "ties", "all equal", "all to expert 1",
-                                                    "expert 0 empty"};
+static const char *const pattern_names[PATTERNS] = {"spread", "ties", "all equal",
+                                                    "all to expert 1", "expert 0 empty"};
 
 typedef struct route_fixture {
     anemo_moe_route_problem problem;
@@ -130,13 +130,14 @@ static void *create(int32_t index, check_random *random, char *name, size_t name
     const pattern p = (pattern)(index / SIZES / FORMS);
     const bool bias = form & 4;
     f->tokens = tokens[(size + form + (int)p) % 5];
-    f->problem = (anemo_moe_route_problem){.size = sizeof f->problem,
-                                           .tokens_max = f->tokens + form % 2,
-                                           .n_experts = sizes[size].n_experts,
-                                           .top_k = sizes[size].top_k,
-                                           .score = form & 1 ? ANEMO_MOE_SIGMOID : ANEMO_MOE_SOFTMAX,
-                                           .renormalise = form >> 1 & 1,
-                                           .scale = form == 5 ? 2.5f : 1};
+    f->problem =
+        (anemo_moe_route_problem){.size = sizeof f->problem,
+                                  .tokens_max = f->tokens + form % 2,
+                                  .n_experts = sizes[size].n_experts,
+                                  .top_k = sizes[size].top_k,
+                                  .score = form & 1 ? ANEMO_MOE_SIGMOID : ANEMO_MOE_SOFTMAX,
+                                  .renormalise = form >> 1 & 1,
+                                  .scale = form == 5 ? 2.5f : 1};
     snprintf(name, name_bytes, "tokens=%lld experts=%d top=%d %s%s%s %s", (long long)f->tokens,
              f->problem.n_experts, f->problem.top_k, form & 1 ? "sigmoid" : "softmax",
              f->problem.renormalise ? " renormalised" : "", bias ? " bias" : "", pattern_names[p]);
@@ -191,8 +192,8 @@ static anemo_status execute(void *fixture, const check_run *run, check_result *r
     check_trial_begin(&trial, run->device);
     trial.mark = run->mark;
     anemo_moe_route_args args = {.size = sizeof args, .tokens = tokens};
-    args.logits = check_trial_in(&trial, "logits", f->logits + run->begin * n,
-                                 (size_t)tokens * experts);
+    args.logits =
+        check_trial_in(&trial, "logits", f->logits + run->begin * n, (size_t)tokens * experts);
     args.selection_bias = check_trial_in(&trial, "selection_bias", f->bias, experts);
     args.plan = (anemo_moe_plan){.size = sizeof args.plan,
                                  .expert = check_trial_out(&trial, "plan.expert", choices),
@@ -233,8 +234,7 @@ static void choose(const route_fixture *f, int64_t t, double *value, double *sco
         const double share = score[plan->expert[t * p->top_k + j]];
         const double weight = (p->renormalise ? share / sum : share) * p->scale;
         plan->weight[t * p->top_k + j] = (float)weight;
-        scale[t * p->top_k + j] =
-            (check_scale){weight * (1 + most - least), p->n_experts, weight};
+        scale[t * p->top_k + j] = (check_scale){weight * (1 + most - least), p->n_experts, weight};
     }
 }
 
