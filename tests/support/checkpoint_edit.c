@@ -5,51 +5,31 @@
 
 #include <cmocka.h>
 
+#include "tests/support/run_program.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static void path_of(char *path, size_t path_bytes, const char *dir, const char *file) {
     assert_true(snprintf(path, path_bytes, "%s/%s", dir, file) < (int)path_bytes);
 }
 
-static unsigned char *read_file(const char *dir, const char *name, size_t *bytes) {
-    char path[1024];
-    path_of(path, sizeof path, dir, name);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("cannot open %s", path);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    *bytes = (size_t)ftell(f);
-    rewind(f);
-    unsigned char *data = malloc(*bytes + 1);
-    assert_non_null(data);
-    assert_int_equal(fread(data, 1, *bytes, f), *bytes);
-    fclose(f);
-    data[*bytes] = 0;
-    return data;
-}
-
-static void write_file(const char *dir, const char *name, const void *data, size_t bytes) {
-    char path[1024];
-    path_of(path, sizeof path, dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, bytes, f), bytes);
-    assert_int_equal(fclose(f), 0);
-}
-
 void checkpoint_edit_open(checkpoint_edit *e, const char *checkpoint_dir) {
-    memset(e, 0, sizeof *e);
-    strcpy(e->dir, "/tmp/anemo-edit-XXXXXX");
-    assert_non_null(mkdtemp(e->dir));
+    char path[1024];
     size_t config_bytes;
-    unsigned char *config = read_file(checkpoint_dir, "config.json", &config_bytes);
-    write_file(e->dir, "config.json", config, config_bytes);
+    memset(e, 0, sizeof *e);
+    e->dir = test_folder_create();
+    path_of(path, sizeof path, checkpoint_dir, "config.json");
+    char *config = test_read_file(path, &config_bytes);
+    assert_non_null(config);
+    path_of(path, sizeof path, e->dir, "config.json");
+    test_write_file(path, config, config_bytes);
     free(config);
-    e->file = read_file(checkpoint_dir, "model.safetensors", &e->file_bytes);
+    path_of(path, sizeof path, checkpoint_dir, "model.safetensors");
+    e->file = (unsigned char *)test_read_file(path, &e->file_bytes);
+    assert_non_null(e->file);
 }
 
 unsigned char *checkpoint_edit_tensor(checkpoint_edit *e, const char *name, size_t *bytes) {
@@ -105,15 +85,12 @@ void checkpoint_edit_config(checkpoint_edit *e, const char *key, int64_t value) 
 }
 
 void checkpoint_edit_save(checkpoint_edit *e) {
-    write_file(e->dir, "model.safetensors", e->file, e->file_bytes);
+    char path[1024];
+    path_of(path, sizeof path, e->dir, "model.safetensors");
+    test_write_file(path, e->file, e->file_bytes);
 }
 
 void checkpoint_edit_close(checkpoint_edit *e) {
-    char path[1024];
-    path_of(path, sizeof path, e->dir, "config.json");
-    unlink(path);
-    path_of(path, sizeof path, e->dir, "model.safetensors");
-    unlink(path);
-    assert_int_equal(rmdir(e->dir), 0);
+    test_folder_remove(e->dir);
     free(e->file);
 }

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 typedef struct checkpoint_edit {
-    char dir[64];
+    char *dir;
     unsigned char *file; /* the whole model.safetensors; written by _save */
     size_t file_bytes;
 } checkpoint_edit;
