@@ -348,10 +348,11 @@ def main():
     ap.add_argument("--decay", type=int, default=1500)
     ap.add_argument("--rows", type=int, default=64, help=f"rows of {SEQ} tokens per step")
     ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--export", metavar="OUT")
     ap.add_argument("--check", metavar="FOLDER")
     a = ap.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(a.threads)
     packer = Packer(Tokenizer.from_file(str(HERE.parent / "tokenizer.json")))
     if a.check:
         check(a.check, packer)
