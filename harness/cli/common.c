@@ -178,25 +178,20 @@ static void open_output(anemo_cli *cli) {
 
 int anemo_cli_close(anemo_cli *cli, int code) {
     struct anemo_cli_private *own = cli->own;
-    const char *where = own->output ? own->output : "standard output";
-    bool failed = fflush(cli->out) != 0 || ferror(cli->out);
-    int reason = errno;
-    if (cli->out != stdout) {
-        if (fclose(cli->out) != 0 && !failed) {
-            failed = true;
-            reason = errno;
-        }
-        if (own->partial && (failed || rename(own->partial, own->output) != 0)) {
-            if (!failed)
-                reason = errno;
-            failed = true;
-            unlink(own->partial);
-        }
-    }
-    if (failed) {
-        fprintf(stderr, "%s: error: cannot write %s: %s\n", command_name, where, strerror(reason));
+    bool drop = own->partial && (code == ANEMO_EXIT_USAGE || code == ANEMO_EXIT_ENVIRONMENT);
+    errno = 0;
+    bool written = fflush(cli->out) == 0 && !ferror(cli->out);
+    if (cli->out != stdout)
+        written = fclose(cli->out) == 0 && written;
+    if (written && own->partial && !drop)
+        written = rename(own->partial, own->output) == 0;
+    if (!written && !drop) {
+        fprintf(stderr, "%s: error: cannot write %s: %s\n", command_name,
+                own->output ? own->output : "standard output", strerror(errno));
         code = anemo_cli_worse(code, ANEMO_EXIT_ENVIRONMENT);
     }
+    if (own->partial && (drop || !written))
+        unlink(own->partial);
     free(own->partial);
     free(own);
     cli->own = NULL;
@@ -372,6 +367,18 @@ anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error 
                       "the embedded model is neither in %s nor in %s; ANEMO_MODEL_DIR can name its "
                       "directory",
                       places[0], places[1]);
+}
+
+anemo_status anemo_cli_defaults(const char *name, char *path, size_t path_bytes, anemo_error *err) {
+    static const char *const places[] = {ANEMO_SOURCE_DIR "/results/defaults",
+                                         ANEMO_DATA_DIR "/defaults"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(path, path_bytes, "%s/%s", places[i], name);
+        if (access(path, R_OK) == 0)
+            return ANEMO_OK;
+    }
+    return anemo_fail(err, ANEMO_E_INPUT, "%s is neither in %s nor in %s", name, places[0],
+                      places[1]);
 }
 
 anemo_status anemo_cli_open_sink(const anemo_cli *cli, const char *suite, anemo_record_sink **out,

@@ -81,8 +81,9 @@ typedef struct anemo_cli_spec {
 /* Fills *cli; prints help and exits 0 on --help, exits 2 on wrong usage. */
 void anemo_cli_parse(const anemo_cli_spec *spec, int argc, char **argv, void *context,
                      anemo_cli *cli);
-/* Flushes the output and puts --output FILE in its place (never a half-written one); returns the
- * exit code, or ENVIRONMENT when the output could not be written. */
+/* Flushes the output and puts --output FILE in its place: never a half-written one, and none at all
+ * when `code` is USAGE or ENVIRONMENT. Returns `code`, or ENVIRONMENT when the output could not be
+ * written. */
 int anemo_cli_close(anemo_cli *cli, int code);
 
 /* ---------------------------------------------------------------- strict values */
@@ -105,6 +106,8 @@ anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, ane
  * one. ANEMO_E_INPUT says where it was looked for. */
 anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error *err);
 
+/* A file of results/defaults/ by name: beside the source, else installed. */
+anemo_status anemo_cli_defaults(const char *name, char *path, size_t path_bytes, anemo_error *err);
 /* Where --record says: a file, or in a directory DIR/<machine id>/<suite>.jsonl (a directory is one
  * that exists, or a name that ends in '/'). Without --record: a sink that goes nowhere. */
 anemo_status anemo_cli_open_sink(const anemo_cli *cli, const char *suite, anemo_record_sink **out,

@@ -212,7 +212,7 @@ static void set_build(anemo_record *record) {
     const char *const s = "build";
     anemo_record_text(record, s, "version", ANEMO_VERSION);
     anemo_record_text(record, s, "compiler", ANEMO_COMPILER);
-    anemo_record_text(record, s, "flags", ANEMO_FLAGS);
+    anemo_record_text(record, s, "flags", &ANEMO_FLAGS[strspn(ANEMO_FLAGS, " ")]);
     anemo_record_text(record, s, "type", ANEMO_BUILD_TYPE);
     anemo_record_text(record, s, "libraries", libraries);
 }
