@@ -396,7 +396,7 @@ typedef enum anemo_kv_type { ANEMO_KV_F32, ANEMO_KV_F16, ANEMO_KV_BF16, ANEMO_KV
 
 /* A page holds `page_tokens` positions of one layer: first K, then V, each
  * [n_kv_heads][page_tokens] vectors of head_dim elements. q8: a vector is float scale (max|x| /
- * 127) and then int8[head_dim], padded to 4 bytes. */
+ * 127) and then int8[head_dim], x / scale rounded to nearest, padded to 4 bytes. */
 size_t anemo_kv_vector_bytes(anemo_kv_type type, int32_t head_dim);
 size_t anemo_kv_page_bytes(anemo_kv_type type, int32_t n_kv_heads, int32_t head_dim,
                            int32_t page_tokens);
@@ -510,8 +510,9 @@ typedef struct anemo_embed_args {
 
 /* Temperature 0: argmax, ties to the lower index. Else softmax(logits / temperature) restricted to
  * the top_k largest (0 = all) and then to the smallest set whose mass reaches top_p, drawn with
- * Philox4x32-10(key = seed, counter = counter): the same stream on every backend. A row with a NaN
- * gives id -1. */
+ * Philox4x32-10(key = seed, counter = counter): the same stream on every backend. The draw u in
+ * [0, 1) picks the first id, in order of index, at which the running weight exceeds u times that of
+ * all that are left. A row with a NaN gives id -1. */
 typedef struct anemo_sample_params {
     float temperature, top_p;
     int32_t top_k;
