@@ -333,23 +333,28 @@ static void encode_segments(encoder *e, const char *text, size_t n) {
 /* ---------------------------------------------------------------- SentencePiece */
 
 /* The text with its prefix, and with trim_spaces without leading, trailing and repeated spaces;
- * malloc'ed, NULL without memory. */
+ * malloc'ed, NULL without memory. Without byte pieces a U+2581 of the text cannot be told from a
+ * space: it is one, but one that is only trimmed at the end, as SentencePiece has it. */
 static char *prepare(const anemo_tokenizer *t, const char *text, size_t n, size_t *prepared_bytes) {
-    char *prepared = malloc(n + 2);
+    char *prepared = malloc(n + 1);
     if (!prepared)
         return NULL;
-    size_t used = 0;
-    if (t->trim_spaces) {
-        while (n > 0 && *text == ' ')
-            ++text, --n;
-        while (n > 0 && text[n - 1] == ' ')
-            --n;
-    }
-    if (n > 0 && t->prefix != ANEMO_PREFIX_NONE)
+    size_t used = 0, i = 0;
+    while (t->trim_spaces && i < n && text[i] == ' ')
+        ++i;
+    if (i < n && t->prefix != ANEMO_PREFIX_NONE)
         prepared[used++] = ' ';
-    for (size_t i = 0; i < n; ++i)
-        if (!t->trim_spaces || text[i] != ' ' || text[i - 1] != ' ') /* begins with no space */
-            prepared[used++] = text[i];
+    for (bool after_space = false; i < n;) {
+        const bool space = text[i] == ' ';
+        const bool mark =
+            !t->byte_fallback && n - i >= 3 && memcmp(text + i, ANEMO_SPACE_MARK, 3) == 0;
+        if (!(t->trim_spaces && space && after_space))
+            prepared[used++] = mark ? ' ' : text[i];
+        after_space = space;
+        i += mark ? 3 : 1;
+    }
+    while (t->trim_spaces && used > 0 && prepared[used - 1] == ' ')
+        --used;
     *prepared_bytes = used;
     return prepared;
 }

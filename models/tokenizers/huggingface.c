@@ -321,8 +321,12 @@ static anemo_status read_added_token(source *s, const json_t *token) {
     ANEMO_TRY(flag(s, "added_tokens[]", token, "special", false, &special));
     if (!special)
         ANEMO_TRY(check_matched(s, token));
-    const anemo_piece_type type = special ? ANEMO_PIECE_CONTROL : ANEMO_PIECE_USER;
     const char *text = json_string_value(content);
+    /* Raw text with U+2581 becomes byte tokens (encode.c), so such a token cannot be matched. */
+    const bool matched = !s->t->escape_spaces || !strstr(text, ANEMO_SPACE_MARK);
+    const anemo_piece_type type = special   ? ANEMO_PIECE_CONTROL
+                                  : matched ? ANEMO_PIECE_USER
+                                            : ANEMO_PIECE_NORMAL;
     const int32_t known = anemo_vocabulary_find(&s->t->vocab, text, strlen(text));
     if (known < 0)
         return anemo_vocabulary_put(&s->t->vocab, s->path, "added_tokens", json_integer_value(id),
