@@ -178,16 +178,15 @@ static const char *const json_patches[][2] = {
     {"{\"added_tokens\": [{\"id\": 2, \"content\": \"</s>\", \"special\": true}, {\"id\": 2, "
      "\"content\": \"</s>\", \"special\": true}]}",
      "there twice"},
-    {"{\"added_tokens\": [{\"id\": 2, \"content\": \"new\", \"special\": true}]}",
-     "id 2 is both"},
+    {"{\"added_tokens\": [{\"id\": 2, \"content\": \"new\", \"special\": true}]}", "id 2 is both"},
     {"{\"added_tokens\": [{\"id\": 900, \"content\": \"new\", \"special\": false, \"rstrip\": "
      "true}]}",
      "rstrip"},
-    {"{\"added_tokens\": [{\"id\": 900, \"content\": \"new\", \"special\": false}]}",
-     "normalized"},
+    {"{\"added_tokens\": [{\"id\": 900, \"content\": \"new\", \"special\": false}]}", "normalized"},
     {"{\"added_tokens\": [{\"id\": 900, \"content\": \"new\", \"color\": 1}]}",
      "added_tokens[].color"},
-    {"{\"added_tokens\": [{\"id\": 50, \"content\": \"<0x20>\", \"special\": true}]}", "\"<0x20>\""},
+    {"{\"added_tokens\": [{\"id\": 50, \"content\": \"<0x20>\", \"special\": true}]}",
+     "\"<0x20>\""},
 };
 
 static void write_patched(const json_t *base, const char *patch_text) {
@@ -240,7 +239,8 @@ static const struct {
     size_t bytes;
     const char *expected;
 } tails[] = {
-#define TAIL(bytes, expected) {bytes, sizeof(bytes) - 1, expected}
+#define TAIL(bytes, expected)                                                                      \
+    { bytes, sizeof(bytes) - 1, expected }
     TAIL("\x12\x02\x18\x01", "trainer_spec.model_type is 1 (unigram)"),
     TAIL("\x12\x02\x18\x09", "trainer_spec.model_type is 9"),
     TAIL("\x12\x03\xc0\x01\x01", "treat_whitespace_as_suffix"),
@@ -348,7 +348,8 @@ static uint32_t random_below(uint32_t n) {
 
 /* Opens what lies at `path`; a file that opens must then work on any text. */
 static bool survives(void) {
-    static const char text[] = "the function <sep> x===1  </s>\n\xff\xe2\x96\x81\xf0\x9f\x99\x82[INST]";
+    static const char text[] =
+        "the function <sep> x===1  </s>\n\xff\xe2\x96\x81\xf0\x9f\x99\x82[INST]";
     anemo_error err = {""};
     anemo_tokenizer *t;
     const anemo_status status = anemo_tokenizer_open(path, &t, &err);
@@ -419,9 +420,12 @@ static void mutated_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_what_is_no_tokenizer), cmocka_unit_test(refuses_tokenizer_json),
-        cmocka_unit_test(refuses_deep_json),            cmocka_unit_test(refuses_sentencepiece),
-        cmocka_unit_test(refuses_gguf_vocabularies),    cmocka_unit_test(truncated_files),
+        cmocka_unit_test(refuses_what_is_no_tokenizer),
+        cmocka_unit_test(refuses_tokenizer_json),
+        cmocka_unit_test(refuses_deep_json),
+        cmocka_unit_test(refuses_sentencepiece),
+        cmocka_unit_test(refuses_gguf_vocabularies),
+        cmocka_unit_test(truncated_files),
         cmocka_unit_test(mutated_files),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -94,7 +94,8 @@ static uint32_t random_below(uint32_t n) {
 
 /* ---------------------------------------------------------------- goldens */
 
-/* The file itself, or a copy with a patch in the test's folder; "pairs" turns merges into arrays. */
+/* The file itself, or a copy with a patch in the test's folder; "pairs" turns merges into arrays.
+ */
 static anemo_tokenizer *open_golden(const char *name, const json_t *patch, bool pairs) {
     char path[1024];
     if (strcmp(name, "default") == 0)
@@ -112,8 +113,7 @@ static anemo_tokenizer *open_golden(const char *name, const json_t *patch, bool 
     for (size_t i = 0; pairs && i < json_array_size(merges); ++i) {
         const char *merge = json_string_value(json_array_get(merges, i));
         const char *space = strchr(merge, ' ');
-        json_array_set_new(merges, i,
-                           json_pack("[s%s]", merge, (int)(space - merge), space + 1));
+        json_array_set_new(merges, i, json_pack("[s%s]", merge, (int)(space - merge), space + 1));
     }
     char *folder = test_folder_create();
     snprintf(path, sizeof path, "%s/a tokenizer", folder);
@@ -147,7 +147,8 @@ static size_t check_entry(const anemo_tokenizer *t, const json_t *texts, const j
 static void encodes_as_the_libraries(void **state) {
     (void)state;
     json_t *root = goldens();
-    const json_t *texts = json_object_get(root, "texts"), *entries = json_object_get(root, "encode");
+    const json_t *texts = json_object_get(root, "texts"),
+                 *entries = json_object_get(root, "encode");
     size_t compared = 0;
     for (size_t i = 0; i < json_array_size(entries); ++i) {
         const json_t *entry = json_array_get(entries, i), *files = json_object_get(entry, "files");
@@ -204,7 +205,8 @@ static void decodes_as_the_libraries(void **state) {
     assert_true(compared >= 200);
 }
 
-/* ---------------------------------------------------------------- what holds for every container */
+/* ---------------------------------------------------------------- what holds for every container
+ */
 
 static const char *const containers[] = {DATA "tiny.model", DATA "tiny.gguf", DATA "tiny.json"};
 
@@ -225,7 +227,8 @@ static void puts_bos_first_once(void **state) {
         anemo_tokenizer *t = open_file(containers[i]);
         assert_int_equal(anemo_tokenizer_bos(t), 1);
         assert_int_equal(anemo_tokenizer_eos(t), 2);
-        const ids with = encode(t, "<s>the text", 11, true), without = encode(t, "<s>the text", 11, false);
+        const ids with = encode(t, "<s>the text", 11, true),
+                  without = encode(t, "<s>the text", 11, false);
         assert_int_equal(with.n, without.n + 1);
         assert_int_equal(with.list[0], 1);
         assert_memory_equal(with.list + 1, without.list, without.n * sizeof(int32_t));
@@ -245,13 +248,13 @@ static void puts_bos_first_once(void **state) {
 
 static void text_never_becomes_control(void **state) {
     (void)state;
-    static const char *const texts[] = {"</s>", "<s>", "<unk>", "[INST]", "a[/INST]b",
-                                        "\xe2\x98\xba", "x\xe2\x98\xba\xe2\x98\xba"};
+    static const char *const texts[] = {
+        "</s>", "<s>", "<unk>", "[INST]", "a[/INST]b", "\xe2\x98\xba", "x\xe2\x98\xba\xe2\x98\xba"};
     for (size_t i = 0; i < 3; ++i) {
         anemo_tokenizer *t = open_file(containers[i]);
-        const int32_t control[] = {id_of(t, "<unk>"),   id_of(t, "<s>"),    id_of(t, "</s>"),
-                                   id_of(t, "[INST]"),  id_of(t, "[/INST]"),
-                                   id_of(t, "\xe2\x98\xba")};
+        const int32_t control[] = {id_of(t, "<unk>"),   id_of(t, "<s>"),
+                                   id_of(t, "</s>"),    id_of(t, "[INST]"),
+                                   id_of(t, "[/INST]"), id_of(t, "\xe2\x98\xba")};
         for (size_t k = 0; k < sizeof texts / sizeof *texts; ++k) {
             const ids out = encode(t, texts[k], strlen(texts[k]), false);
             for (size_t j = 0; j < out.n; ++j)
@@ -274,7 +277,7 @@ static void bytes_outside_text(void **state) {
     } cases[] = {
         {"\xff", 1, {"\xe2\x96\x81", "<0xFF>"}},
         {"\xc3", 1, {"\xe2\x96\x81", "<0xC3>"}},
-        {"\xc0\x80", 2, {"\xe2\x96\x81", "<0xC0>", "<0x80>"}},              /* overlong */
+        {"\xc0\x80", 2, {"\xe2\x96\x81", "<0xC0>", "<0x80>"}},               /* overlong */
         {"\xed\xa0\x80", 3, {"\xe2\x96\x81", "<0xED>", "<0xA0>", "<0x80>"}}, /* surrogate */
         {"\xf4\x90\x80\x80", 4, {"\xe2\x96\x81", "<0xF4>", "<0x90>", "<0x80>", "<0x80>"}},
         {"\xe2\x96\x81", 3, {"\xe2\x96\x81", "<0xE2>", "<0x96>", "<0x81>"}},
@@ -298,9 +301,24 @@ static void bytes_outside_text(void **state) {
 /* Bytes at random, and fragments that bait the prefix, the merges and the user pieces. */
 static void every_byte_string_comes_back(void **state) {
     (void)state;
-    static const char *const bait[] = {" ",  "\xe2\x96\x81", "\xe2", "\x96",  "\x81", "the", "th",
-                                       "<s", "<sep>",        "==",   "x==",   "\n",   " <fill>",
-                                       "\xff", "\xf0\x9f\x99\x82", "<0x41>", "]",  "[INST]"};
+    static const char *const bait[] = {" ",
+                                       "\xe2\x96\x81",
+                                       "\xe2",
+                                       "\x96",
+                                       "\x81",
+                                       "the",
+                                       "th",
+                                       "<s",
+                                       "<sep>",
+                                       "==",
+                                       "x==",
+                                       "\n",
+                                       " <fill>",
+                                       "\xff",
+                                       "\xf0\x9f\x99\x82",
+                                       "<0x41>",
+                                       "]",
+                                       "[INST]"};
     random_state = 1;
     for (size_t i = 0; i < 4; ++i) {
         anemo_tokenizer *t = i < 3 ? open_file(containers[i]) : open_file(DATA "bare.model");

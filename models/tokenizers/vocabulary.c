@@ -141,7 +141,8 @@ anemo_status anemo_vocabulary_put(anemo_vocabulary *vocab, const char *path, con
                           path, where, id, bytes);
     if (!anemo_utf8_valid(text, bytes))
         return anemo_fail(err, ANEMO_E_INPUT,
-                          "%s: %s: the piece of id %" PRId64 " is not UTF-8; accepted: UTF-8, with bytes "
+                          "%s: %s: the piece of id %" PRId64
+                          " is not UTF-8; accepted: UTF-8, with bytes "
                           "named <0x00> to <0xFF>",
                           path, where, id);
     const int32_t taken = anemo_vocabulary_find(vocab, text, bytes);
