@@ -74,13 +74,18 @@ static f32x4 add_bias(f32x4 results, const float *bias, int64_t count) {
     return bias ? results + (count < 4 ? f4_load_part(bias, count) : f4_load(bias)) : results;
 }
 
+/* 1 / (1 + exp(-x)) with an exponential that cannot overflow: exp(x) / (1 + exp(x)) below 0. */
+static f32x4 sigmoid(f32x4 x) {
+    const f32x4 one = f4_splat(1), e = f4_exp((f32x4)((u32x4)x | 0x80000000u)); /* exp(-|x|) */
+    return f4_select((u32x4)(x < f4_splat(0)), e, one) / (one + e);
+}
+
 static f32x4 activate(int32_t activation, f32x4 g, f32x4 u) {
-    const f32x4 one = f4_splat(1);
     if (activation == ANEMO_ACT_SILU)
-        return g / (one + f4_exp(-g)) * u;
+        return g * sigmoid(g) * u;
     g = f4_min(g, f4_splat(7));
     u = f4_max(f4_min(u, f4_splat(7)), f4_splat(-7));
-    return (u + one) * g / (one + f4_exp(f4_splat(-1.702f) * g));
+    return (u + f4_splat(1)) * g * sigmoid(f4_splat(1.702f) * g);
 }
 
 /* hidden[r][j .. j + n) for all rows r of expert e */
