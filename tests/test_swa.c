@@ -566,7 +566,8 @@ static void test_rope_append(void **state) {
                 }
 }
 
-/* At rope_case's far position an angle made in float instead of double misses check_rope's bound. */
+/* At rope_case's far position an angle made in float instead of double misses check_rope's bound.
+ */
 static void test_rope_far_angles_show(void **state) {
     (void)state;
     check_random random = check_random_seed(9, 0, 0);
