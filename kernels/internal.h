@@ -53,4 +53,40 @@ static inline float anemo_f32_from_bf16(uint16_t half) {
     return value;
 }
 
+/* float16 in software (the baseline has no conversion instruction), rounded to nearest even; NaN
+ * stays NaN. Subnormals are scaled by an exact multiplication. */
+static inline float anemo_f32_from_f16(uint16_t half) {
+    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
+    uint32_t bits = magnitude + ((magnitude >= 0x0f800000u) ? 0x70000000u : 0x38000000u);
+    float value;
+    if (magnitude < 0x00800000u) { /* zero and subnormal: mantissa * 2^-24 */
+        value = (float)(half & 0x7fffu) * 0x1p-24f;
+        memcpy(&bits, &value, sizeof bits);
+    }
+    bits |= (uint32_t)(half & 0x8000u) << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+static inline uint16_t anemo_f16_from_f32(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u) {
+        return sign | 0x7e00u;
+    }
+    if (bits >= 0x477ff000u) { /* 65520 and above round to infinity */
+        return sign | 0x7c00u;
+    }
+    if (bits < 0x38800000u) { /* below 2^-14: adding 0.5 leaves the subnormal in the low bits */
+        float magnitude;
+        memcpy(&magnitude, &bits, sizeof magnitude);
+        magnitude += 0.5f;
+        memcpy(&bits, &magnitude, sizeof bits);
+        return (uint16_t)(sign | (bits - 0x3f000000u));
+    }
+    bits += 0xfffu + (bits >> 13 & 1u);
+    return (uint16_t)(sign | (bits - 0x38000000u) >> 13);
+}
+
 #endif

@@ -1,7 +1,7 @@
 /* The room's own foundations: names, weight types, activation formats, registry, threads, CPU
  * device, work of a problem. */
 #include "kernels/device.h"
-#include "kernels/kernel.h"
+#include "kernels/internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -171,6 +171,30 @@ static void test_philox(void **state) {
         sum += anemo_philox_uniform(7, i);
     }
     close_to(sum / 10000, 0.5, 0.015); /* 5 sigma */
+}
+
+/* Every float16, and every rounding between two neighbours: down, tie to even, up. */
+static void test_f16(void **state) {
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        const int exponent = (int)(h >> 10);
+        const double mantissa = h & 0x3ff;
+        const double want =
+            exponent ? ldexp(1024.0 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+        close_to(anemo_f32_from_f16((uint16_t)h), want, 0);
+        close_to(anemo_f32_from_f16((uint16_t)(h | 0x8000)), -want, 0);
+        assert_int_equal(anemo_f16_from_f32((float)want), h);
+        assert_int_equal(anemo_f16_from_f32((float)-want), h | 0x8000);
+        const double step = ldexp(1.0, (exponent ? exponent : 1) - 25);
+        const float tie = (float)(want + step / 2);
+        assert_int_equal(anemo_f16_from_f32(nextafterf(tie, 0.0f)), h);
+        assert_int_equal(anemo_f16_from_f32(tie), h + (h & 1));
+        assert_int_equal(anemo_f16_from_f32(nextafterf(tie, INFINITY)), h + 1);
+    }
+    assert_true(isinf(anemo_f32_from_f16(0xfc00)) && isnan(anemo_f32_from_f16(0x7c01)));
+    assert_int_equal(anemo_f16_from_f32(-INFINITY), 0xfc00);
+    assert_int_equal(anemo_f16_from_f32(1e30f), 0x7c00);
+    assert_true((anemo_f16_from_f32(NAN) & 0x7fff) > 0x7c00);
 }
 
 /* ---------------------------------------------------------------- registry */
@@ -570,11 +594,12 @@ int main(void) {
         cmocka_unit_test(test_status),       cmocka_unit_test(test_ops),
         cmocka_unit_test(test_weight_types), cmocka_unit_test(test_weight_value),
         cmocka_unit_test(test_weight_row),   cmocka_unit_test(test_acts_and_kv),
-        cmocka_unit_test(test_philox),       cmocka_unit_test(test_registered),
-        cmocka_unit_test(test_registry),     cmocka_unit_test(test_runs_here),
-        cmocka_unit_test(test_parallel),     cmocka_unit_test(test_binding),
-        cmocka_unit_test(test_device),       cmocka_unit_test(test_qgemm_work),
-        cmocka_unit_test(test_moe_work),     cmocka_unit_test(test_swa_work),
+        cmocka_unit_test(test_f16),          cmocka_unit_test(test_philox),
+        cmocka_unit_test(test_registered),   cmocka_unit_test(test_registry),
+        cmocka_unit_test(test_runs_here),    cmocka_unit_test(test_parallel),
+        cmocka_unit_test(test_binding),      cmocka_unit_test(test_device),
+        cmocka_unit_test(test_qgemm_work),   cmocka_unit_test(test_moe_work),
+        cmocka_unit_test(test_swa_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
