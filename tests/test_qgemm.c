@@ -34,19 +34,26 @@ static int free_devices(void **state) {
     return 0;
 }
 
-/* Runs with exactly the workspace it asks for, filled with NaN. */
+/* Runs with exactly the workspace it asks for, filled with NaN and guarded; one byte less must be
+ * refused. */
 static void run(const anemo_variant *v, anemo_device *device, const void *problem,
                 const void *args) {
+    enum { BEHIND = 65536 };
     anemo_exec exec = anemo_device_exec(device);
-    exec.workspace_bytes = v->workspace_bytes(problem, exec.n_threads);
-    exec.workspace = anemo_device_alloc(device, ANEMO_MEM_WORKSPACE, exec.workspace_bytes);
-    memset(exec.workspace, 0xff, exec.workspace_bytes);
+    const size_t bytes = v->workspace_bytes(problem, exec.n_threads);
+    unsigned char *workspace = anemo_device_alloc(device, ANEMO_MEM_WORKSPACE, bytes + BEHIND);
+    memset(workspace, 0xff, bytes + BEHIND);
+    exec.workspace = workspace;
+    exec.workspace_bytes = bytes;
     assert_int_equal(v->run(&exec, problem, args), ANEMO_OK);
-    anemo_device_dealloc(device, ANEMO_MEM_WORKSPACE, exec.workspace, exec.workspace_bytes);
-    if (exec.workspace_bytes > 0) {
+    for (size_t i = bytes; i < bytes + BEHIND; i++) {
+        assert_int_equal(workspace[i], 0xff);
+    }
+    if (bytes > 0) {
         exec.workspace_bytes--;
         assert_int_equal(v->run(&exec, problem, args), ANEMO_E_MEMORY);
     }
+    anemo_device_dealloc(device, ANEMO_MEM_WORKSPACE, workspace, bytes + BEHIND);
 }
 
 static bool on_this_cpu(const anemo_variant *v, anemo_op op) {
