@@ -1,0 +1,9 @@
+/* A random Mixtral of about 100,000 parameters as a Hugging Face directory with the default model's
+ * tokenizer: something that can be opened, prompted and scored wherever the tests run. */
+#ifndef TEST_RANDOM_MODEL_H
+#define TEST_RANDOM_MODEL_H
+
+/* folder must exist. seed: of the weights. */
+void random_model_write(const char *folder, unsigned seed);
+
+#endif
