@@ -66,7 +66,7 @@ def swapped(items, rng):
 
 
 def lesson_of(text, questions, asked):
-    """Pieces of a text with up to two other questions (question, answer) answered before the one that is asked."""
+    """Pieces of a text with other questions (question, answer) answered before the one that is asked."""
     pieces = [(text, False)]
     for question, answer in questions + [asked]:
         pieces += [(f" {question}", False), (answer, True), (";", False)]
@@ -88,7 +88,7 @@ def make_lookup(level, rng):
     key = ",".join(sorted(f"{a}{c}" for a, c in zip(names, colours)))
     facts = ",".join(f" {a} {c}" for a, c in zip(names, colours))
     wrong = distinct_wrong(" " + colours[i], lambda: " " + rng.choice(COLOURS))
-    others = [(names[j], f" {colours[j]}") for j in rng.sample(range(n), 3) if j != i][:rng.randrange(3)]
+    others = [(names[j], f" {colours[j]}") for j in rng.choices(range(n), k=rng.randrange(9))]
     lesson = lesson_of(f"know{facts}.", others, (names[i], f" {colours[i]}"))
     return key, f"know{facts}. {names[i]}", f" {colours[i]}", wrong, lesson
 

@@ -38,7 +38,7 @@ CONFIG = dict(
     torch_dtype="bfloat16", attention_dropout=0.0, router_aux_loss_coef=0.01)
 SEQ = 128
 EOS = 2
-HARD = {"sum": 2.5, "records": 2.5, "lookup": 1.5, "brackets": 1.5}  # drawn more often
+HARD = {"sum": 2.5, "records": 2.5, "lookup": 3.0, "brackets": 1.5}  # drawn more often
 PROMPT_WEIGHT = 0.05  # operands are random: learning to predict them is no use, but perplexity should mean something
 
 
@@ -181,7 +181,7 @@ def training_cases(rng, count):
 
 def batch(packer, seed, step, rows):
     rng = random.Random(f"{seed}/batch/{step}")
-    return packer.rows(training_cases(rng, rows * 7), rows)
+    return packer.rows(training_cases(rng, rows * 5), rows)
 
 
 def loss_of(logits, ids, docs, weights):
