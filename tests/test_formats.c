@@ -279,8 +279,8 @@ static void files_of_other_programs(void **state) {
 /* ---------------------------------------------------------------- config.json */
 
 typedef struct config_case {
-    const char *edits; /* JSON object merged into the tiny config; null deletes with "-" */
-    const char *drop;  /* a key to remove, or NULL */
+    const char *edits; /* JSON object merged into the tiny config */
+    const char *drop;  /* then a key to remove, or NULL */
     int64_t window, kv_heads, head_dim;
     double theta;
     int32_t bos, n_eos, last_eos;

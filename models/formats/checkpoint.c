@@ -71,7 +71,7 @@ static anemo_status check_role(anemo_checkpoint *checkpoint, anemo_tensor_role r
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: tensor %s is missing; accepted: files with every tensor of the "
                           "architecture",
-                          anemo_path_tail(checkpoint->path), name);
+                          anemo_show_path(checkpoint->path).text, name);
     tensor->used = true;
     ANEMO_TRY(check_type(tensor, role, err));
     return check_shape(checkpoint, tensor, role, err);
@@ -132,7 +132,7 @@ static anemo_status map_next(anemo_checkpoint *checkpoint, const char *name, siz
     if (!path || !files) {
         free(path);
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory",
-                          anemo_path_tail(checkpoint->path));
+                          anemo_show_path(checkpoint->path).text);
     }
     *out = &files[checkpoint->n_files];
     const anemo_status status = anemo_map_open(path, *out, err);
@@ -188,7 +188,7 @@ static anemo_status open_single_or_shards(anemo_checkpoint *checkpoint, anemo_sh
         status = anemo_fail(err, ANEMO_E_INPUT,
                             "%s: no weights; accepted: model.safetensors, or "
                             "model.safetensors.index.json with its shards",
-                            anemo_path_tail(checkpoint->path));
+                            anemo_show_path(checkpoint->path).text);
     }
     free(single);
     free(index);
@@ -225,12 +225,14 @@ static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *er
 
 static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_file *file,
                               const gguf_file *gguf, anemo_error *err) {
-    const bool merged = anemo_tensors_find(&checkpoint->tensors, "blk.0.ffn_gate_exps.weight");
     anemo_sha256 sha;
     ANEMO_TRY(gguf_hparams(gguf, &checkpoint->tensors, &checkpoint->hparams, err));
-    checkpoint->naming = merged                        ? ANEMO_NAMING_GGUF_MERGED
-                         : checkpoint->hparams.experts ? ANEMO_NAMING_GGUF_EXPERTS
-                                                       : ANEMO_NAMING_GGUF;
+    if (!checkpoint->hparams.experts)
+        checkpoint->naming = ANEMO_NAMING_GGUF;
+    else if (anemo_tensors_find(&checkpoint->tensors, "blk.0.ffn_gate_exps.weight"))
+        checkpoint->naming = ANEMO_NAMING_GGUF_MERGED;
+    else
+        checkpoint->naming = ANEMO_NAMING_GGUF_EXPERTS;
     ANEMO_TRY(check_tensors(checkpoint, err));
     anemo_sha256_init(&sha);
     anemo_sha256_update(&sha, file->data, gguf->header_bytes);
@@ -268,7 +270,7 @@ static anemo_status open_any(anemo_checkpoint *checkpoint, anemo_error *err) {
     return anemo_fail(err, ANEMO_E_INPUT,
                       "%s: there is no such model; accepted: a directory with config.json and "
                       "model.safetensors, a .gguf file, or synth:PRESET:TYPE[:layers=N]",
-                      anemo_show(anemo_path_tail(path)).text);
+                      anemo_show_path(path).text);
 }
 
 anemo_status anemo_checkpoint_open(const char *path, anemo_checkpoint **out, anemo_error *err) {
@@ -278,7 +280,7 @@ anemo_status anemo_checkpoint_open(const char *path, anemo_checkpoint **out, ane
         checkpoint->path = strdup(path);
     if (!checkpoint || !checkpoint->path) {
         free(checkpoint);
-        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", anemo_path_tail(path));
+        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", anemo_show_path(path).text);
     }
     const anemo_status status = open_any(checkpoint, err);
     if (status == ANEMO_OK)
@@ -323,7 +325,7 @@ const char *anemo_checkpoint_tokenizer_path(const anemo_checkpoint *checkpoint, 
         anemo_fail(why, ANEMO_E_INPUT,
                    "%s: tokenizer is missing; accepted: tokenizer.json or tokenizer.model in the "
                    "directory, tokenizer.ggml.tokens in a .gguf file",
-                   anemo_path_tail(checkpoint->path));
+                   anemo_show_path(checkpoint->path).text);
     return checkpoint->tokenizer_path;
 }
 
@@ -336,9 +338,10 @@ static anemo_status check_request(const anemo_checkpoint *checkpoint, anemo_tens
         (!anemo_roles[role].per_layer || (layer >= 0 && layer < h->layers)) &&
         (!anemo_roles[role].per_expert || !h->experts || (expert >= 0 && expert < h->experts)))
         return ANEMO_OK;
-    return anemo_fail(
-        err, ANEMO_E_INPUT, "%s: there is no %s of role %d in layer %" PRId64 ", expert %" PRId64,
-        anemo_path_tail(checkpoint->path), vector ? "vector" : "matrix", (int)role, layer, expert);
+    return anemo_fail(err, ANEMO_E_INPUT,
+                      "%s: there is no %s of role %d in layer %" PRId64 ", expert %" PRId64,
+                      anemo_show_path(checkpoint->path).text, vector ? "vector" : "matrix",
+                      (int)role, layer, expert);
 }
 
 /* All tensors were found and checked when the model was opened. */
@@ -378,7 +381,7 @@ anemo_status anemo_checkpoint_vector(const anemo_checkpoint *checkpoint, anemo_t
     ANEMO_TRY(check_request(checkpoint, role, layer, 0, true, err));
     if (n != checkpoint->hparams.d)
         return anemo_fail(err, ANEMO_E_INPUT, "%s: vectors have %" PRId64 " values, not %" PRId64,
-                          anemo_path_tail(checkpoint->path), checkpoint->hparams.d, n);
+                          anemo_show_path(checkpoint->path).text, checkpoint->hparams.d, n);
     if (checkpoint->synth) {
         for (int64_t i = 0; i < n; ++i)
             out[i] = 1.0f;

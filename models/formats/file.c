@@ -12,21 +12,16 @@
 
 /* ---------------------------------------------------------------- sentences */
 
-void anemo_printable(char *text) {
-    for (; *text; ++text)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
+static void copy_printable(char *out, const char *text, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+        out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
 }
 
 anemo_shown anemo_show_bytes(const void *bytes, size_t n) {
     anemo_shown shown;
     const size_t limit = 80, kept = n <= limit ? n : limit - 3;
-    memcpy(shown.text, bytes, kept);
-    for (size_t i = 0; i < kept; ++i) /* anemo_printable stops at a NUL: show that one as well */
-        if (shown.text[i] == '\0')
-            shown.text[i] = '?';
+    copy_printable(shown.text, bytes, kept);
     strcpy(shown.text + kept, n <= limit ? "" : "...");
-    anemo_printable(shown.text);
     return shown;
 }
 
@@ -45,9 +40,13 @@ anemo_shown anemo_show_shape(int32_t rank, const int64_t *shape) {
     return anemo_show(text);
 }
 
-const char *anemo_path_tail(const char *path) {
-    const size_t n = strlen(path), limit = 160;
-    return n <= limit ? path : path + n - limit;
+anemo_shown_path anemo_show_path(const char *path) {
+    anemo_shown_path shown;
+    const size_t n = strlen(path), limit = sizeof shown.text - 1,
+                 skipped = n > limit ? n - limit : 0;
+    copy_printable(shown.text, path + skipped, n - skipped);
+    shown.text[n - skipped] = '\0';
+    return shown;
 }
 
 char *anemo_join_path(const char *directory, const char *name) {
@@ -63,7 +62,7 @@ char *anemo_join_path(const char *directory, const char *name) {
 
 static anemo_status refuse_file(const char *path, const char *what, anemo_error *err) {
     return anemo_fail(err, ANEMO_E_INPUT, "%s: %s; accepted: a readable regular file",
-                      anemo_path_tail(path), what);
+                      anemo_show_path(path).text, what);
 }
 
 anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_error *err) {
@@ -88,14 +87,13 @@ anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_erro
     close(fd); /* the mapping stays */
     if (why)
         return refuse_file(path, why, err);
-    out->path = strdup(anemo_path_tail(path));
+    out->path = strdup(anemo_show_path(path).text);
     out->data = data;
     out->bytes = (size_t)info.st_size;
     if (!out->path) {
         anemo_map_close(out);
-        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", anemo_path_tail(path));
+        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", anemo_show_path(path).text);
     }
-    anemo_printable(out->path);
     madvise(data, out->bytes, MADV_SEQUENTIAL); /* weights are read once, in order, when packed */
     return ANEMO_OK;
 }

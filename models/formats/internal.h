@@ -27,13 +27,18 @@ typedef struct anemo_shown {
 } anemo_shown;
 anemo_shown anemo_show_bytes(const void *bytes, size_t n);
 anemo_shown anemo_show(const char *text);
-/* Any text made safe for a terminal, in place. */
-void anemo_printable(char *text);
+/* The last 160 bytes of a path, likewise: long enough to find the file, short enough for a
+ * sentence.
+ */
+typedef struct anemo_shown_path {
+    char text[161];
+} anemo_shown_path;
+anemo_shown_path anemo_show_path(const char *path);
 
 /* ---------------------------------------------------------------- files */
 
 typedef struct anemo_mapped_file {
-    char *path; /* as given, for sentences: the last 160 bytes of it */
+    char *path; /* as anemo_show_path() gives it, for sentences */
     const uint8_t *data;
     size_t bytes;
 } anemo_mapped_file;
@@ -43,9 +48,6 @@ anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_erro
 void anemo_map_close(anemo_mapped_file *file);
 /* directory/name, malloc'ed; NULL without memory. */
 char *anemo_join_path(const char *directory, const char *name);
-/* The last 160 bytes of a path: long enough to find the file, short enough for a sentence. */
-const char *anemo_path_tail(const char *path);
-
 /* ---------------------------------------------------------------- unaligned little-endian loads */
 
 static inline uint16_t anemo_load_u16(const uint8_t *p) {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define SHARD_LIMIT      4096
-#define SHARD_NAME_LIMIT 128 /* survives anemo_path_tail() */
+#define SHARD_NAME_LIMIT 128 /* survives anemo_show_path().text */
 
 static anemo_status check_shard_name(const char *path, const char *tensor, const json_t *value,
                                      anemo_error *err) {

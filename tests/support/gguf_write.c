@@ -183,6 +183,7 @@ uint8_t *gguf_image(const gguf_writer *writer, size_t *bytes) {
 void gguf_write(const gguf_writer *writer, const char *path) {
     size_t bytes;
     uint8_t *image = gguf_image(writer, &bytes);
+    remove(path); /* rewriting a truncated file makes some file systems flush it */
     test_write_file(path, image, bytes);
     free(image);
 }

@@ -58,6 +58,7 @@ void safetensors_write_parts(const char *path, const char *header, size_t header
     bytes_append_number(&file, header_bytes, 8);
     bytes_append(&file, header, header_bytes);
     bytes_append(&file, data, data_bytes);
+    remove(path); /* rewriting a truncated file makes some file systems flush it */
     test_write_file(path, file.bytes, file.n);
     free(file.bytes);
 }

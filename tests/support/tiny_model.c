@@ -228,6 +228,7 @@ const char *tiny_path(const char *folder, const char *name) {
 void tiny_write_directory(const char *folder, const anemo_hparams *h, uint32_t type) {
     char *config = tiny_config(h);
     safetensors_writer *weights = tiny_safetensors(h, type);
+    remove(tiny_path(folder, "config.json"));
     test_write_file(tiny_path(folder, "config.json"), config, strlen(config));
     safetensors_write(weights, tiny_path(folder, "model.safetensors"));
     safetensors_writer_free(weights);
