@@ -272,7 +272,7 @@ def train(a, packer):
         logits, balance = forward(params, ids, docs)
         loss = loss_of(logits, ids, docs, weights)
         (loss + CONFIG["router_aux_loss_coef"] * balance).backward()
-        opt.step(step, lr_scale(step, a.steps, a.decay))
+        opt.step(step, a.rate * lr_scale(step, a.steps, a.decay))
         running.append(loss.item())
         tokens += ids.numel()
         if step % 50 == 0:
@@ -346,6 +346,7 @@ def main():
     ap.add_argument("--work")
     ap.add_argument("--steps", type=int, default=100000)
     ap.add_argument("--decay", type=int, default=1500)
+    ap.add_argument("--rate", type=float, default=1.0, help="multiplies all learning rates")
     ap.add_argument("--rows", type=int, default=64, help=f"rows of {SEQ} tokens per step")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)
