@@ -8,7 +8,7 @@
  * with the bounds of tolerance.inc. The reference itself is held against a second, independently
  * written formulation of the op that lives here.
  *
- * A case also runs on another number of threads and, where the variant claims ROW_INVARIANT, row by
+ * A case runs on one thread, on several and, where the variant claims ROW_INVARIANT, row by
  * row: those must agree bit for bit. A variant that refuses a case is counted with its reason; one
  * that refuses all of them fails. */
 #ifndef ANEMO_CHECK_H

@@ -7,9 +7,9 @@
 
 /* One call of anemo_check_run. */
 typedef struct check_session {
-    anemo_device *device; /* the caller's */
-    anemo_device *other;  /* CPU: another number of threads; NULL on a GPU */
-    anemo_device *cpu;    /* for references: `device` itself if that is a CPU */
+    anemo_device *one;    /* a CPU with one thread: where references run */
+    anemo_device *device; /* where variants run: `one`, or the caller's GPU */
+    anemo_device *team;   /* CPU: as many threads as the caller's, or 3 if that is one; GPU: NULL */
     const anemo_check_options *options;
     anemo_check_observer observer;
     void *ctx;

@@ -216,12 +216,16 @@ static anemo_status make_lines(check_session *session, anemo_error *err) {
     return ANEMO_OK;
 }
 
-static anemo_status make_devices(check_session *session, anemo_error *err) {
-    session->cpu = session->device;
-    if (anemo_device_backend(session->device) != ANEMO_CPU)
-        return anemo_device_create_cpu(0, NULL, &session->cpu, err);
-    const int32_t threads = anemo_device_exec(session->device).n_threads;
-    return anemo_device_create_cpu(threads == 1 ? 3 : 1, NULL, &session->other, err);
+/* One thread is the rule and the team the exception: thousands of tiny parallel loops would take
+ * minutes on a machine that is busy with something else. For the same reason no thread is bound. */
+static anemo_status make_devices(check_session *session, anemo_device *device, anemo_error *err) {
+    const int32_t threads = anemo_device_exec(device).n_threads;
+    anemo_status status = anemo_device_create_cpu(1, NULL, &session->one, err);
+    const bool cpu = anemo_device_backend(device) == ANEMO_CPU;
+    session->device = cpu ? session->one : device;
+    if (status == ANEMO_OK && cpu)
+        status = anemo_device_create_cpu(threads > 1 ? threads : 3, NULL, &session->team, err);
+    return status;
 }
 
 static anemo_status check_all(check_session *session, anemo_error *err) {
@@ -251,14 +255,13 @@ anemo_status anemo_check_run(anemo_device *device, const anemo_check_options *op
     check_session session = {
         .device = device, .options = options, .observer = observer, .ctx = ctx, .report = report};
     *report = (anemo_check_report){0};
-    anemo_status status = make_devices(&session, err);
+    anemo_status status = make_devices(&session, device, err);
     if (status == ANEMO_OK)
         status = make_lines(&session, err);
     if (status == ANEMO_OK)
         status = check_all(&session, err);
-    if (session.cpu != device)
-        anemo_device_free(session.cpu);
-    anemo_device_free(session.other);
+    anemo_device_free(session.team);
+    anemo_device_free(session.one);
     return status;
 }
 

@@ -1,7 +1,7 @@
 /* One variant in one case.
  *
- *     result on the caller's device      against the reference (which is held against the oracle)
- *     ... with other threads             against the same, and bit for bit if ROW_INVARIANT
+ *     result on one thread (or the GPU)  against the reference (which is held against the oracle)
+ *     ... on several threads             against the same, and bit for bit if ROW_INVARIANT
  *     ... some rows alone                bit for bit if ROW_INVARIANT
  *     ... once more, end to end          against the reference on unquantised input
  *
@@ -72,7 +72,7 @@ static void compute(check_session *session, const check_op *op, void *fixture, e
                  anemo_op_name(op->op), e->feed);
         return;
     }
-    const check_run run = {reference, session->cpu, e->feed, 0, op->rows(fixture), NULL};
+    const check_run run = {reference, session->one, e->feed, 0, op->rows(fixture), NULL};
     e->status = op->execute(fixture, &run, &e->reference, e->fault, sizeof e->fault);
 }
 
@@ -100,7 +100,7 @@ typedef struct examination {
     const expectation *expected;
     const check_result *want; /* the oracle's or the reference's */
     check_tolerance tolerance;
-    check_result got; /* all rows, on the caller's device */
+    check_result got; /* all rows, on session->device */
     check_outcome *outcome;
 } examination;
 
@@ -134,16 +134,14 @@ static void take_no_note(const anemo_exec *exec, int32_t phase) {
     (void)exec, (void)phase;
 }
 
-static void other_threads(examination *x) {
+static void on_a_team(examination *x) {
     check_result got = {0};
     check_run run;
     char label[40];
-    if (!x->session->other)
+    if (!x->session->team)
         return;
-    const int threads = anemo_device_exec(x->session->other).n_threads;
-    snprintf(label, sizeof label, "on %d thread%s: ", threads, threads == 1 ? "" : "s");
-    if (execute(x, x->session->other, 0, x->op->rows(x->fixture), take_no_note, label, &got,
-                &run)) {
+    snprintf(label, sizeof label, "on %d threads: ", anemo_device_exec(x->session->team).n_threads);
+    if (execute(x, x->session->team, 0, x->op->rows(x->fixture), take_no_note, label, &got, &run)) {
         check_compare(&got, x->want, &x->expected->oracle, x->tolerance, label, x->outcome);
         if (x->variant->traits & ANEMO_TRAIT_ROW_INVARIANT)
             check_compare_bits(&got, &x->got, 0, label, x->outcome);
@@ -203,7 +201,7 @@ void check_variant(check_session *session, const check_op *op, void *fixture,
                      .tolerance = check_tolerance_of(op->op, class),
                      .outcome = outcome};
     if (whole(&x)) {
-        other_threads(&x);
+        on_a_team(&x);
         row_invariance(&x);
         end_to_end(&x, expectations);
     }
