@@ -9,7 +9,7 @@
 typedef struct check_session {
     anemo_device *one;    /* a CPU with one thread: where references run */
     anemo_device *device; /* where variants run: `one`, or the caller's GPU */
-    anemo_device *team;   /* CPU: as many threads as the caller's, or 3 if that is one; GPU: NULL */
+    anemo_device *team;   /* CPU: several threads; GPU: NULL */
     const anemo_check_options *options;
     anemo_check_observer observer;
     void *ctx;
