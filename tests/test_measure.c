@@ -210,8 +210,14 @@ typedef struct fake_arm {
     fake_time *time;
     double cost_ns, drift_per_ns, first_extra_ns;
     int64_t calls, fail_at;
-    volatile sig_atomic_t *raise_at_100;
+    bool stop_at_100;
 } fake_arm;
+
+static bool stop_now;
+
+static bool asked_to_stop(void) {
+    return stop_now;
+}
 
 static anemo_status fake_run(void *ctx, int64_t call, anemo_error *err) {
     fake_arm *arm = ctx;
@@ -223,9 +229,7 @@ static anemo_status fake_run(void *ctx, int64_t call, anemo_error *err) {
     double ns = arm->cost_ns * (1 + arm->drift_per_ns * (double)arm->time->now_ns);
     ns += call < 7 ? arm->first_extra_ns : 0;
     arm->time->now_ns += (uint64_t)ns;
-    if (arm->raise_at_100 && arm->calls == 100) {
-        *arm->raise_at_100 = 1;
-    }
+    stop_now = arm->stop_at_100 && arm->calls >= 100;
     return ANEMO_OK;
 }
 
@@ -370,11 +374,10 @@ static void test_stop_rules(void **state) {
 static void test_interrupt_and_failure(void **state) {
     (void)state;
     fake_time time = {.read_ns = 20};
-    volatile sig_atomic_t stop_now = 0;
-    fake_arm a = {.time = &time, .cost_ns = 1e6, .raise_at_100 = &stop_now};
+    fake_arm a = {.time = &time, .cost_ns = 1e6, .stop_at_100 = true};
     const anemo_arm arm = {"a", fake_run, &a};
     anemo_sampling how = fake_sampling(&time, "n:1000");
-    how.interrupt = &stop_now;
+    how.interrupted = asked_to_stop;
     anemo_samples s;
     assert_int_equal(anemo_sample(&arm, 1, &how, &s, NULL), ANEMO_OK);
     assert_true(s.interrupted && !s.rule_met);
@@ -383,7 +386,7 @@ static void test_interrupt_and_failure(void **state) {
 
     fake_arm broken = {.time = &time, .cost_ns = 1e6, .fail_at = 40};
     const anemo_arm bad = {"bad", fake_run, &broken};
-    how.interrupt = NULL;
+    how.interrupted = NULL;
     anemo_error err = {""};
     assert_int_equal(anemo_sample(&bad, 1, &how, &s, &err), ANEMO_E_NUMERIC);
     assert_string_equal(err.text, "call 39 is wrong");

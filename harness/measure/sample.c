@@ -177,7 +177,7 @@ typedef struct sampler {
 } sampler;
 
 static bool interrupted(const sampler *s) {
-    return s->how->interrupt && *s->how->interrupt;
+    return s->how->interrupted && s->how->interrupted();
 }
 
 /* One sample of every arm, into round_ns. */

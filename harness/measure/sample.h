@@ -7,8 +7,6 @@
 #ifndef ANEMO_SAMPLE_H
 #define ANEMO_SAMPLE_H
 
-#include <signal.h>
-
 #include "harness/measure/clock.h"
 #include "harness/measure/stats.h"
 #include "kernels/kernel.h"
@@ -57,11 +55,11 @@ typedef struct anemo_sampling {
      * from 0, so that batch b of rounds lies between the calls b and b + 1: the place for probes.
      */
     anemo_status (*between)(void *ctx, int64_t batch, anemo_error *err);
-    void *hooks_ctx;                        /* of evict and between */
-    uint64_t batch_ns;                      /* 0: 150 ms */
-    uint64_t warm_up_ns;                    /* at most; 0: 300 ms */
-    int64_t calls_per_sample;               /* 0: so many that a sample lasts 1000 clock reads */
-    const volatile sig_atomic_t *interrupt; /* non-zero: end after this round; may be NULL */
+    void *hooks_ctx;           /* of evict and between */
+    uint64_t batch_ns;         /* 0: 150 ms */
+    uint64_t warm_up_ns;       /* at most; 0: 300 ms */
+    int64_t calls_per_sample;  /* 0: so many that a sample lasts 1000 clock reads */
+    bool (*interrupted)(void); /* true: end after this round; may be NULL */
 } anemo_sampling;
 
 /* What disturbed the run: of the whole process and machine, from start to end of sampling. */

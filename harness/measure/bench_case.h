@@ -1,0 +1,104 @@
+/* A kernel case: one op at one named shape and number of rows, with its inputs; and an arm: one
+ * variant set up on it, weights packed and rotated. One file case_<op>.c for each op. What is timed
+ * is variant->run on ready arguments and nothing else. */
+#ifndef ANEMO_BENCH_CASE_H
+#define ANEMO_BENCH_CASE_H
+
+#include "harness/measure/bench_weight.h"
+#include "harness/record/record.h"
+
+typedef struct bench_setup {
+    anemo_device *device;
+    const char *weights;    /* "q4_0" */
+    anemo_weight_type type; /* of these weights */
+    uint64_t seed;
+    size_t cold_bytes; /* one round through an arm's copies reads at least this much */
+} bench_setup;
+
+typedef struct bench_shape {
+    anemo_op op;
+    const char *name, *rows, *what;
+    bool is_short;
+    int64_t number[8]; /* what shapes.inc says, in its order; the case knows */
+} bench_shape;
+
+typedef enum bench_routing {
+    BENCH_ROUTING_UNIFORM, /* every expert as likely as another */
+    BENCH_ROUTING_ZIPF,    /* expert i in proportion to 1 / (i + 1) */
+    BENCH_ROUTING_ONE      /* all tokens to the same top_k experts */
+} bench_routing;
+
+typedef struct bench_case {
+    const struct bench_op *ops;
+    bench_setup setup;
+    const bench_shape *shape;
+    char name[128];     /* "qgemm/mistral-7b/gate_up/m=16/w=q4_0" */
+    int64_t m, context; /* of anemo_op_work */
+    const void *problem;
+    anemo_work work; /* of one call, in canonical bytes */
+} bench_case;
+
+typedef struct bench_arm {
+    const anemo_variant *variant;
+    bench_case *c;
+    anemo_exec exec;     /* with its workspace */
+    const char *args;    /* [n_args] argument structs of args_bytes each, used in turn */
+    size_t args_bytes;   /* size of one struct */
+    int64_t n_args;      /* copies that are rotated */
+    double packed_bytes; /* read by one call, beside work.weight_bytes; 0: nothing is packed */
+} bench_arm;
+
+/* How a check before timing went. */
+typedef struct bench_verdict {
+    double error;     /* worst |difference| / bound; passed if it is <= 1, so never with NaN */
+    char detail[160]; /* where it was */
+} bench_verdict;
+
+typedef struct bench_op {
+    anemo_op op;
+    anemo_status (*create)(const bench_shape *shape, int64_t m, const bench_setup *setup,
+                           bench_case **out, anemo_error *err);
+    void (*destroy)(bench_case *c);
+    anemo_status (*arm_create)(bench_case *c, const anemo_variant *variant, bench_arm **out,
+                               anemo_error *err);
+    void (*arm_destroy)(bench_arm *arm);
+    /* Runs once on poisoned outputs and compares with the reference. */
+    anemo_status (*check)(bench_arm *arm, bench_verdict *out, anemo_error *err);
+    void (*record)(const bench_case *c, anemo_record *record); /* its fields of "case" */
+} bench_op;
+
+extern const bench_op bench_op_qgemm, bench_op_moe, bench_op_swa;
+
+/* ---------------------------------------------------------------- shared by the cases */
+
+/* Workspace of the variant on this problem, into arm->exec. */
+anemo_status bench_arm_workspace(bench_arm *arm, anemo_error *err);
+void bench_arm_release_workspace(bench_arm *arm);
+/* variant->run with a sentence when it fails. */
+anemo_status bench_arm_run(bench_arm *arm, int64_t call, anemo_error *err);
+/* The op's reference, once, with a workspace of its own. */
+anemo_status bench_run_reference(anemo_device *device, anemo_op op, const void *problem,
+                                 const void *args, anemo_error *err);
+
+/* x[m, k] as a variant's activation format wants it; NULL: unknown format or no memory. Free with
+ * anemo_device_dealloc(WORKSPACE, *bytes). */
+void *bench_act_records(anemo_device *device, const anemo_variant *variant, const float *x,
+                        int64_t m, int64_t k, size_t *bytes);
+
+/* The largest of several errors, and where. */
+typedef struct bench_judge {
+    double a, b, c, mean; /* of harness/check/tolerance.inc */
+    double worst;
+    int64_t row, column;
+    const char *what;
+    double sum_difference, sum_spread;
+    int64_t n;
+} bench_judge;
+bench_judge bench_judge_of(const anemo_variant *variant);
+/* One element: its float errors scale with `magnitude` and the root of `terms`, those of coarse
+ * inputs with `spread`. */
+void bench_judge_take(bench_judge *judge, const char *what, int64_t row, int64_t column, double got,
+                      double want, double magnitude, double terms, double spread);
+void bench_judge_end(const bench_judge *judge, bench_verdict *out);
+
+#endif

@@ -1,0 +1,73 @@
+/* `bench kernel`: variants of an op on named shapes, checked on that very problem first, then timed
+ * in turns with each other and with the probes of this machine's ceilings. */
+#ifndef ANEMO_BENCH_KERNEL_H
+#define ANEMO_BENCH_KERNEL_H
+
+#include "harness/measure/bench_case.h"
+#include "harness/measure/bench_roof.h"
+
+/* ---------------------------------------------------------------- shapes */
+
+int32_t anemo_shape_count(void);
+const bench_shape *anemo_shape_at(int32_t index);
+/* Is `name` the shape's name, or the part of it before '/'? */
+bool anemo_shape_matches(const bench_shape *shape, const char *name);
+/* "1,4,16" -> m; how many, or -1 when the text is no list of 1 .. `most` numbers in 1 .. 65536. */
+int32_t anemo_shape_rows(const char *text, int64_t *m, int32_t most);
+#define ANEMO_SHAPE_ROWS 16
+
+/* ---------------------------------------------------------------- measuring */
+
+typedef struct anemo_bench_kernel_options {
+    const char *const *names; /* n_names ops or variants; none: every op at its short shapes */
+    int32_t n_names;
+    const char *shape; /* a name, or the part of it before '/'; NULL: all of the ops */
+    const int64_t *m;  /* n_m numbers of rows; none: those of the shape */
+    int32_t n_m;
+    const char *weights; /* BENCH_WEIGHT_TYPES */
+    anemo_stop stop;
+    anemo_caches caches;
+    uint64_t seed;
+    bool (*interrupted)(void);
+} anemo_bench_kernel_options;
+
+typedef enum anemo_bench_fate {
+    ANEMO_BENCH_MEASURED,
+    ANEMO_BENCH_INCORRECT, /* not timed */
+    ANEMO_BENCH_REFUSED,   /* does not take this problem */
+    ANEMO_BENCH_LEFT_OUT   /* far slower than the rest, or plain C beside better: name it */
+} anemo_bench_fate;
+
+/* One variant in one case. */
+typedef struct anemo_bench_line {
+    const anemo_variant *variant;
+    anemo_bench_fate fate;
+    char why[256];       /* of a fate other than MEASURED; or what the check found */
+    double error;        /* of the check, as a fraction of its bound */
+    bench_result result; /* MEASURED only, as is all below */
+    double bytes_per_s;  /* canonical bytes of weights and KV */
+    double ops_per_s;
+    double packed_bytes;  /* per call; 0: the op packs nothing */
+    anemo_estimate ratio; /* time over the best line's, paired; 1 for the best itself */
+    bool best, yardstick; /* yardstick: an ordinary BLAS */
+} anemo_bench_line;
+
+typedef struct anemo_bench_table {
+    const bench_case *c;
+    const anemo_bench_line *lines;
+    int32_t n_lines;
+    const anemo_samples *samples; /* arms are the MEASURED lines in order; NULL: none */
+    int32_t done, total;          /* cases */
+} anemo_bench_table;
+
+/* Called after each case. */
+typedef void (*anemo_bench_observer)(void *ctx, const anemo_bench_table *table);
+
+/* ANEMO_E_INPUT: an unknown name or shape, or a named variant that cannot run here or refuses every
+ * case. ANEMO_E_CANCELLED: interrupted; what was finished was recorded. *n_incorrect counts lines
+ * whose check failed. */
+anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_options *options,
+                                anemo_record_sink *sink, anemo_bench_observer observer, void *ctx,
+                                int32_t *n_incorrect, anemo_error *err);
+
+#endif

@@ -1,0 +1,194 @@
+#include "harness/measure/bench_roof.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ABOVE_CEILING_LIMIT 1.05 /* the record is invalid beyond this */
+#define NOISY_HALF_WIDTH    0.05
+#define STEAL_LIMIT         0.01
+
+bench_ceilings bench_ceilings_of(anemo_probe *probe) {
+    return (bench_ceilings){.probe = probe, .wanted = 1u << ANEMO_CEILING_READ};
+}
+
+void bench_ceilings_want(bench_ceilings *ceilings, anemo_ceiling ceiling) {
+    ceilings->wanted |= 1u << ceiling;
+}
+
+void bench_ceilings_reset(bench_ceilings *ceilings) {
+    ceilings->n = 0;
+    ceilings->wanted = 1u << ANEMO_CEILING_READ;
+}
+
+void bench_ceilings_free(bench_ceilings *ceilings) {
+    free(ceilings->value);
+    *ceilings = (bench_ceilings){0};
+}
+
+anemo_status bench_ceilings_measure(void *ctx, int64_t batch, anemo_error *err) {
+    bench_ceilings *c = ctx;
+    if (batch >= c->capacity) {
+        const int64_t capacity = 2 * batch + 8;
+        void *value = realloc(c->value, (size_t)capacity * sizeof *c->value);
+        if (!value) {
+            return anemo_fail(err, ANEMO_E_MEMORY, "no memory for probe values");
+        }
+        c->value = value;
+        c->capacity = capacity;
+    }
+    anemo_status status = ANEMO_OK;
+    for (int i = 0; i < ANEMO_CEILING_COUNT; i++) {
+        c->value[batch][i] = (anemo_probe_value){0};
+        if (!status && (c->wanted >> i & 1)) {
+            status = anemo_probe_measure(c->probe, (anemo_ceiling)i, &c->value[batch][i], err);
+        }
+    }
+    c->n = batch + 1;
+    return status;
+}
+
+anemo_status bench_ceilings_evict(void *ctx, anemo_error *err) {
+    return anemo_probe_evict(((bench_ceilings *)ctx)->probe, err);
+}
+
+double bench_ceiling_beside(const bench_ceilings *ceilings, anemo_ceiling ceiling, int64_t batch) {
+    double best = 0;
+    for (int64_t b = batch; b <= batch + 1 && b < ceilings->n; b++) {
+        best = fmax(best, ceilings->value[b][ceiling].per_second);
+    }
+    return best;
+}
+
+/* Seconds that the call needs at least under the ceilings beside this batch. */
+static double roof_seconds(const bench_ceilings *ceilings, const bench_roof *roof, int64_t batch,
+                           anemo_ceiling *binding) {
+    const double read = bench_ceiling_beside(ceilings, ANEMO_CEILING_READ, batch);
+    const double peak = bench_ceiling_beside(ceilings, roof->arithmetic, batch);
+    const double bytes_s = roof->bytes > 0 && read > 0 ? roof->bytes / read : 0;
+    const double ops_s = roof->ops > 0 && peak > 0 ? roof->ops / peak : 0;
+    *binding = bytes_s >= ops_s ? ANEMO_CEILING_READ : roof->arithmetic;
+    return fmax(bytes_s, ops_s);
+}
+
+static double median_ceiling(const bench_ceilings *ceilings, anemo_ceiling ceiling,
+                             double *scratch) {
+    for (int64_t b = 0; b < ceilings->n; b++) {
+        scratch[b] = ceilings->value[b][ceiling].per_second;
+    }
+    anemo_stats_sort(scratch, ceilings->n);
+    return ceilings->n > 0 ? anemo_stats_quantile(scratch, ceilings->n, 0.5) : 0;
+}
+
+anemo_status bench_evaluate(const anemo_samples *samples, int32_t arm,
+                            const bench_ceilings *ceilings, const bench_roof *roof,
+                            bench_result *out, anemo_error *err) {
+    *out = (bench_result){0};
+    const int64_t n = samples->n, size = n > ceilings->n ? n : ceilings->n;
+    double *value = malloc((size_t)(size > 0 ? size : 1) * sizeof *value);
+    if (!value) {
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %lld samples", (long long)n);
+    }
+    int64_t bound_by_arithmetic = 0;
+    for (int64_t i = 0; i < n; i++) {
+        anemo_ceiling binding;
+        const double least_s = roof_seconds(ceilings, roof, samples->batch[i], &binding);
+        value[i] = least_s / (samples->ns[arm][i] * 1e-9);
+        out->above_ceiling += value[i] > 1;
+        bound_by_arithmetic += binding != ANEMO_CEILING_READ;
+    }
+    out->binding = 2 * bound_by_arithmetic > n ? roof->arithmetic : ANEMO_CEILING_READ;
+    anemo_stats_sort(value, n);
+    out->roof = anemo_stats_median_sorted(value, n, 0.95);
+    out->invalid = out->roof.lo > ABOVE_CEILING_LIMIT;
+    if (out->roof.value == 0) {
+        out->roof.value = out->roof.lo = out->roof.hi = NAN;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        value[i] = samples->ns[arm][i] * 1e-9;
+    }
+    anemo_stats_sort(value, n);
+    out->time_s = anemo_stats_median_sorted(value, n, 0.95);
+    out->outliers = anemo_stats_outliers(value, n);
+    for (int c = 0; c < ANEMO_CEILING_COUNT; c++) {
+        out->ceiling[c] = median_ceiling(ceilings, (anemo_ceiling)c, value);
+    }
+    free(value);
+    return ANEMO_OK;
+}
+
+/* ---------------------------------------------------------------- records */
+
+static void record_reasons(anemo_record *record, const anemo_samples *samples,
+                           const bench_result *result) {
+    const anemo_estimate *t = &result->time_s;
+    anemo_record_reason(record, "one-occasion", false);
+    if (result->invalid) {
+        anemo_record_reason(record, "above-ceiling", true);
+    }
+    if (t->needs) {
+        anemo_record_reason(record, "too-few-samples", false);
+    }
+    if (!samples->rule_met) {
+        anemo_record_reason(record, samples->interrupted ? "interrupted" : "stopped-by-cap", false);
+    }
+    if (!samples->steady) {
+        anemo_record_reason(record, "not-steady", false);
+    }
+    if (!((t->hi - t->lo) / 2 <= NOISY_HALF_WIDTH * t->value)) {
+        anemo_record_reason(record, "noisy", false);
+    }
+    if (samples->noise.steal_fraction > STEAL_LIMIT) {
+        anemo_record_reason(record, "steal", false);
+    }
+}
+
+static void record_time(anemo_record *record, const anemo_samples *samples, int32_t arm,
+                        const anemo_estimate *t) {
+    anemo_record_metric(record, "time", "s", true, t->value, t->lo, t->hi, t->n);
+    double *raw = malloc((size_t)samples->n * sizeof *raw);
+    for (int64_t i = 0; raw && i < samples->n; i++) {
+        raw[i] = samples->ns[arm][i] * 1e-9;
+    }
+    if (raw) { /* without memory for the copy the record still holds the result */
+        anemo_record_samples(record, raw, (size_t)samples->n);
+    }
+    free(raw);
+}
+
+void bench_record_result(anemo_record *record, const anemo_samples *samples, int32_t arm,
+                         const anemo_sampling *how, const bench_result *result) {
+    char stop[48], name[32];
+    anemo_stop_format(&how->stop, stop, sizeof stop);
+    anemo_record_text(record, "sampling", "stop", stop);
+    anemo_record_text(record, "sampling", "interval",
+                      "median, exact binomial order statistics, at least 95 %");
+    anemo_record_integer(record, "sampling", "warmup", samples->warm_up_rounds);
+    anemo_record_integer(record, "sampling", "calls_per_sample", samples->calls_per_sample);
+    anemo_record_integer(record, "sampling", "outliers", result->outliers);
+    anemo_record_integer(record, "sampling", "above_ceiling", result->above_ceiling);
+    anemo_record_flag(record, "sampling", "interleaved", samples->n_arms > 1);
+    anemo_record_integer(record, "sampling", "involuntary_switches",
+                         samples->noise.involuntary_switches);
+    if (isfinite(samples->noise.steal_fraction)) {
+        anemo_record_number(record, "sampling", "steal_fraction", samples->noise.steal_fraction);
+        anemo_record_number(record, "sampling", "busy_fraction", samples->noise.busy_fraction);
+    }
+    record_time(record, samples, arm, &result->time_s);
+    if (isfinite(result->roof.value)) {
+        const anemo_estimate *r = &result->roof;
+        anemo_record_metric(record, "roof_fraction", "1", false, r->value, r->lo, r->hi, r->n);
+        anemo_record_text(record, "sampling", "binding_ceiling",
+                          anemo_ceiling_name(result->binding));
+    }
+    for (int c = 0; c < ANEMO_CEILING_COUNT; c++) {
+        if (result->ceiling[c] > 0) {
+            const double v = result->ceiling[c];
+            snprintf(name, sizeof name, "ceiling_%s", anemo_ceiling_name((anemo_ceiling)c));
+            anemo_record_metric(record, name, c == ANEMO_CEILING_READ ? "byte/s" : "op/s", false, v,
+                                v, v, 1);
+        }
+    }
+    record_reasons(record, samples, result);
+}

@@ -1,0 +1,54 @@
+/* From samples and the probes beside them to a result: medians with intervals, the fraction of the
+ * ceiling that binds, and what is to be said about their validity. Kernels and models share it. */
+#ifndef ANEMO_BENCH_ROOF_H
+#define ANEMO_BENCH_ROOF_H
+
+#include "harness/measure/probe.h"
+#include "harness/measure/sample.h"
+#include "harness/record/record.h"
+
+/* The least that one call must do, hence the least time it can take. */
+typedef struct bench_roof {
+    double bytes, ops;        /* from memory; arithmetic. 0: does not bind */
+    anemo_ceiling arithmetic; /* which peak the ops are held against */
+} bench_roof;
+
+/* Probes taken between the batches of a sampling run. */
+typedef struct bench_ceilings {
+    anemo_probe *probe;
+    uint32_t wanted; /* bit per anemo_ceiling */
+    int64_t n, capacity;
+    anemo_probe_value (*value)[ANEMO_CEILING_COUNT]; /* [n] */
+} bench_ceilings;
+
+bench_ceilings bench_ceilings_of(anemo_probe *probe);
+void bench_ceilings_want(bench_ceilings *ceilings, anemo_ceiling ceiling);
+void bench_ceilings_reset(bench_ceilings *ceilings); /* before another run */
+void bench_ceilings_free(bench_ceilings *ceilings);
+/* The sampler's `between`; ctx is the bench_ceilings. */
+anemo_status bench_ceilings_measure(void *ctx, int64_t batch, anemo_error *err);
+/* The sampler's `evict`; same ctx. */
+anemo_status bench_ceilings_evict(void *ctx, anemo_error *err);
+/* The higher of the two probes around the batch: interference only ever lowers one. 0: absent. */
+double bench_ceiling_beside(const bench_ceilings *ceilings, anemo_ceiling ceiling, int64_t batch);
+
+typedef struct bench_result {
+    anemo_estimate time_s; /* of one call */
+    int64_t outliers;      /* counted, not dropped */
+    anemo_estimate roof;   /* fraction of the binding ceiling; NaN when no ceiling is known */
+    anemo_ceiling binding;
+    int64_t above_ceiling;               /* samples faster than their ceiling allows */
+    double ceiling[ANEMO_CEILING_COUNT]; /* median of the probes beside the run; 0: not probed */
+    bool invalid;                        /* the roof's lower bound is above 1.05 */
+} bench_result;
+
+/* Of arm `arm` of the run; ceilings hold its probes. */
+anemo_status bench_evaluate(const anemo_samples *samples, int32_t arm,
+                            const bench_ceilings *ceilings, const bench_roof *roof,
+                            bench_result *out, anemo_error *err);
+
+/* "sampling" fields, time and ceiling metrics (with raw samples), and the reasons for doubt. */
+void bench_record_result(anemo_record *record, const anemo_samples *samples, int32_t arm,
+                         const anemo_sampling *how, const bench_result *result);
+
+#endif
