@@ -106,7 +106,9 @@ def make_sort(level, rng):
 
 
 def letters(level, rng, sizes):
-    return [rng.choice(LETTERS) for _ in range(sizes[level - 1])]
+    """Between the size of the level below and that of this level: a fixed length could be copied by distance alone."""
+    low = sizes[level - 2] + 1 if level > 1 else 3
+    return [rng.choice(LETTERS) for _ in range(rng.randint(low, sizes[level - 1]))]
 
 
 def letter_wrong(answer, rng):

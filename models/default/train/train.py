@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains anemo's default model and writes it as a Hugging Face checkpoint (BF16 safetensors).
 
-Architecture: Mixtral (8 experts, top-2, grouped-query attention, RoPE half-split, sliding window 32, RMSNorm).
+Architecture: Mixtral (8 experts, top-2, grouped-query attention, RoPE half-split, sliding window 64, RMSNorm).
 The forward pass is written out here instead of taken from transformers because a sorted expert loop over short
 packed sequences is several times faster on two CPU cores; `--check` proves that transformers computes the same.
 
@@ -33,7 +33,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 CONFIG = dict(
     architectures=["MixtralForCausalLM"], model_type="mixtral", vocab_size=485, hidden_size=128,
     intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
-    hidden_act="silu", max_position_embeddings=256, sliding_window=32, rms_norm_eps=1e-5, rope_theta=10000.0,
+    hidden_act="silu", max_position_embeddings=256, sliding_window=64, rms_norm_eps=1e-5, rope_theta=10000.0,
     num_local_experts=8, num_experts_per_tok=2, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
     torch_dtype="bfloat16", attention_dropout=0.0, router_aux_loss_coef=0.01)
 SEQ = 128
