@@ -172,16 +172,16 @@ class Packer:
         return tuple(torch.from_numpy(np.stack(z)) for z in (ids, docs, weights))
 
 
-def training_cases(rng, count):
+def training_cases(rng, count, odds):
     kinds = list(generate.KINDS)
-    odds = [HARD.get(k, 1.0) for k in kinds]
+    odds = [odds.get(k, 1.0) for k in kinds]
     return [generate.make(k, rng.choices(generate.LEVELS, (40, 30, 22, 8))[0], rng, False)
             for k in rng.choices(kinds, odds, k=count)]
 
 
-def batch(packer, seed, step, rows):
+def batch(packer, seed, step, rows, odds):
     rng = random.Random(f"{seed}/batch/{step}")
-    return packer.rows(training_cases(rng, rows * 5), rows)
+    return packer.rows(training_cases(rng, rows * 5, odds), rows)
 
 
 def loss_of(logits, ids, docs, weights):
@@ -264,11 +264,12 @@ def train(a, packer):
             params[n].data.copy_(saved["params"][n])
             for old, new in zip(opt.state[n], saved["state"][n]):
                 old.copy_(new)
+    odds = HARD | {k: float(v) for k, v in (o.split("=") for o in a.odds)}
     curve = open(work / "loss.csv", "a")
     running, since, tokens = [], time.time(), 0
     while step < a.steps:
         step += 1
-        ids, docs, weights = batch(packer, a.seed, step, a.rows)
+        ids, docs, weights = batch(packer, a.seed, step, a.rows, odds)
         logits, balance = forward(params, ids, docs)
         loss = loss_of(logits, ids, docs, weights)
         (loss + CONFIG["router_aux_loss_coef"] * balance).backward()
@@ -347,6 +348,7 @@ def main():
     ap.add_argument("--steps", type=int, default=100000)
     ap.add_argument("--decay", type=int, default=1500)
     ap.add_argument("--rate", type=float, default=1.0, help="multiplies all learning rates")
+    ap.add_argument("--odds", nargs="*", default=[], metavar="KIND=N", help="how often a kind is drawn")
     ap.add_argument("--rows", type=int, default=64, help=f"rows of {SEQ} tokens per step")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)
