@@ -1013,6 +1013,10 @@ static void gguf_heads(void **state) {
         refused(path, "bad.gguf: ");
         free(wrong);
     }
+    /* a file that is long enough (sparse), so that only the absolute limit speaks */
+    rewrite(path, "GGUF\3\0\0\0\1\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0", 24);
+    assert_int_equal(truncate(path, (off_t)1 << 36), 0);
+    refused(path, "number of keys is 16777216", "at most 1000000");
     right[4] = 2; /* the same widths: read */
     rewrite(path, right, bytes);
     assert_true(open_and_read(path));

@@ -336,7 +336,7 @@ static void config_forms(void **state) {
     }
 }
 
-/* The real config of Mistral 7B Instruct v0.3, where the test data is. */
+/* The real config and index of Mistral 7B Instruct v0.3, where the test data is. */
 static void published_config(void **state) {
     (void)state;
     const char *data = getenv("ANEMO_TEST_DATA");
@@ -352,6 +352,15 @@ static void published_config(void **state) {
     assert_true(h.vocab == 32768 && h.d == 4096 && h.ffn == 14336 && h.layers == 32);
     assert_true(h.heads == 32 && h.kv_heads == 8 && h.head_dim == 128 && h.window == 0);
     assert_true(h.rope_theta == 1e6 && h.rms_eps == 1e-5 && h.context_max == 32768 && !h.tied);
+    free(text);
+    anemo_shard_index index;
+    strcpy(strrchr(path, '/'), "/model.safetensors.index.json");
+    text = test_read_file(path, &bytes);
+    assert_non_null(text);
+    assert_int_equal(anemo_shard_index_parse(path, text, bytes, &index, &error), ANEMO_OK);
+    assert_int_equal(index.n, 3);
+    assert_string_equal(index.names[2], "model-00003-of-00003.safetensors");
+    anemo_shard_index_free(&index);
     free(text);
 }
 

@@ -2,7 +2,7 @@
  *
  * Files are untrusted: every length, offset, shape and count is validated before use; a bad file
  * gives one sentence naming file, field, value and what is accepted, and no half-open checkpoint.
- * Weight data is mapped, not copied. */
+ * Weight data is mapped, not copied: a file must not be truncated while it is open. */
 #ifndef ANEMO_CHECKPOINT_H
 #define ANEMO_CHECKPOINT_H
 
@@ -22,9 +22,9 @@ typedef struct anemo_hparams {
     int64_t window;                     /* 0 = none */
     int64_t context_max;
     double rms_eps, rope_theta;
-    int32_t rope_pairing; /* anemo_rope_pairing: of the container */
-    bool tied;            /* output matrix = embedding */
-    int32_t bos, eos[8], n_eos;
+    int32_t rope_pairing;       /* anemo_rope_pairing: of the container */
+    bool tied;                  /* output matrix = embedding */
+    int32_t bos, eos[8], n_eos; /* bos -1: none */
 } anemo_hparams;
 
 typedef enum anemo_tensor_role {
@@ -52,7 +52,8 @@ void anemo_checkpoint_close(anemo_checkpoint *checkpoint);
 const anemo_hparams *anemo_checkpoint_hparams(const anemo_checkpoint *checkpoint);
 const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint);
 bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint);
-/* sha256 (hex, 64 + NUL) over config and weight headers: identity. "" for synth. */
+/* sha256 (hex, 64 + NUL) over config and weight headers (all shards, in order of name; of a .gguf
+ * everything before the data): identity, not integrity. "" for synth. */
 const char *anemo_checkpoint_identity(const anemo_checkpoint *checkpoint);
 /* The file that holds the tokenizer (the .gguf itself, tokenizer.json, tokenizer.model), or NULL
  * and why. */
@@ -67,12 +68,13 @@ anemo_status anemo_checkpoint_weight(const anemo_checkpoint *checkpoint, anemo_t
 anemo_status anemo_checkpoint_vector(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
                                      int64_t layer, float *out, int64_t n, anemo_error *err);
 
-/* Bytes of a GGML block type for one row of k, and its anemo_weight_type; false: unknown or
- * unsupported type. */
+/* A GGML type by number: its weight type, values and bytes of a block, and name. false: not
+ * supported; then block, bytes and name are still set where the type is known, else 0 and NULL. */
 bool anemo_ggml_type(uint32_t ggml_type, anemo_weight_type *type, int64_t *block,
                      int64_t *block_bytes, const char **name);
 
-/* Requantises a weight into freshly allocated GGML blocks: "q8_0" or "q4_0" (k % 32 == 0 required).
+/* Requantises a weight into freshly allocated GGML blocks: "q8_0" or "q4_0" (k % 32 == 0 required),
+ * bit-identical to GGML's own quantiser; ANEMO_E_INPUT where a value is not finite or too large.
  * *storage is malloc'ed and owned by the caller; *out reads from it. */
 anemo_status anemo_requantise(const anemo_weight *weight, const char *type, anemo_weight *out,
                               void **storage, anemo_error *err);

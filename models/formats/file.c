@@ -109,9 +109,9 @@ void anemo_map_close(anemo_mapped_file *file) {
 
 anemo_status anemo_tensors_add(anemo_tensors *tensors, const anemo_tensor *tensor, const char *name,
                                size_t name_bytes, anemo_error *err) {
-    if (tensors->n == ANEMO_TENSOR_LIMIT)
+    if (tensors->n == ANEMO_COUNT_LIMIT)
         return anemo_fail(err, ANEMO_E_INPUT, "%s: more than %d tensors; accepted: at most as many",
-                          tensor->path, ANEMO_TENSOR_LIMIT);
+                          tensor->path, ANEMO_COUNT_LIMIT);
     if (tensors->n == tensors->capacity) {
         const size_t capacity = tensors->capacity ? 2 * tensors->capacity : 64;
         anemo_tensor *items = realloc(tensors->items, capacity * sizeof *items);

@@ -187,14 +187,16 @@ const gguf_value *gguf_find(const gguf_file *gguf, const char *key) {
     return gguf->n ? bsearch(&wanted, gguf->values, gguf->n, sizeof wanted, by_key) : NULL;
 }
 
+/* A count before anything is allocated for it: the file must be long enough to hold as many. */
 static anemo_status check_count(const cursor *c, const char *what, uint64_t count,
                                 size_t bytes_each) {
-    const uint64_t limit = (c->file->bytes - c->at) / bytes_each;
+    const uint64_t room = (c->file->bytes - c->at) / bytes_each;
+    const uint64_t limit = room < ANEMO_COUNT_LIMIT ? room : ANEMO_COUNT_LIMIT;
     if (count > limit)
         return anemo_fail(c->err, ANEMO_E_INPUT,
                           "%s: %s is %" PRIu64 "; accepted: at most %" PRIu64
-                          " (the rest of the file)",
-                          c->file->path, what, count, limit);
+                          " (the rest of the file, and %d)",
+                          c->file->path, what, count, limit, ANEMO_COUNT_LIMIT);
     return ANEMO_OK;
 }
 

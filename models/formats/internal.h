@@ -72,15 +72,16 @@ static inline uint32_t anemo_f32_bits(float value) {
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
-/* Exact. Shifting exponent and mantissa into place leaves the value 2^112 too small, and a multiply
- * mends normal and subnormal numbers alike; only infinities and NaN need a select. No table and no
- * branch, so loops over it vectorise. */
+/* Exact. A normal number's exponent is rebiased; a subnormal one is given the exponent -14 and its
+ * implied one is subtracted again, which needs no subnormal arithmetic (slow on many CPUs). No
+ * table and no branch, so loops over it vectorise. */
 static inline float anemo_f16_f32(uint16_t half) {
-    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
-    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-    const uint32_t finite = anemo_f32_bits(anemo_bits_f32(magnitude) * 0x1p112f);
-    const uint32_t special = magnitude | 0x7f800000u;
-    return anemo_bits_f32(sign | ((half & 0x7c00u) == 0x7c00u ? special : finite));
+    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, exponent = half & 0x7c00u;
+    const uint32_t subnormal = anemo_f32_bits(anemo_bits_f32(magnitude + 0x38800000u) - 0x1p-14f);
+    const uint32_t normal = magnitude + 0x38000000u + (exponent == 0x7c00u) * 0x38000000u;
+    const uint32_t is_subnormal = 0u - (exponent == 0); /* masks, or the compiler makes a branch */
+    return anemo_bits_f32((uint32_t)(half & 0x8000u) << 16 | (normal & ~is_subnormal) |
+                          (subnormal & is_subnormal));
 }
 static inline float anemo_bf16_f32(uint16_t bf16) {
     return anemo_bits_f32((uint32_t)bf16 << 16);
@@ -98,7 +99,7 @@ enum {
 };
 #define ANEMO_GGML_NONE      UINT32_MAX
 #define ANEMO_TENSOR_RANK    8
-#define ANEMO_TENSOR_LIMIT   1000000
+#define ANEMO_COUNT_LIMIT    1000000
 #define ANEMO_ACCEPTED_TYPES "F32, F16, BF16, and in GGUF Q8_0 and Q4_0"
 
 typedef struct anemo_tensor {
