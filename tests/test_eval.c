@@ -447,6 +447,45 @@ static void test_task_files(void **state) {
     test_folder_remove(folder);
 }
 
+/* What does not fit into the model is refused before anything runs; what fits gets room for its
+ * answer. */
+static void test_context(void **state) {
+    const fixture *f = *state;
+    char prompt[400], answer[] = "0123456789";
+    memset(prompt, 'Q', sizeof prompt); /* letters are tokens of their own */
+    anemo_eval_case item = {.kind = answer, .level = 1, .prompt = prompt, .answer = answer};
+    const anemo_eval_cases cases = {.items = &item, .n = 1};
+    const anemo_eval_options options = {.exact = true};
+    int64_t context, n;
+    size_t count;
+    prompt[100] = 0;
+    free(encode(f, prompt, &count));
+    n = (int64_t)count;
+    ok(anemo_eval_cases_context(f->tokenizer, &cases, &options, 256, &context, &err));
+    assert_true(context >= n + 11 && context <= 256); /* the answer and an end token */
+    ok(anemo_eval_cases_context(f->tokenizer, &cases, &options, n + 10, &context, &err));
+    assert_int_equal(context, n + 10);
+    assert_int_equal(
+        anemo_eval_cases_context(f->tokenizer, &cases, &options, n + 9, &context, &err),
+        ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "positions"));
+}
+
+static void test_limits(void **state) {
+    (void)state;
+    /* Mistral 7B: 256 KiB of f32 keys and values a token, 16 sessions of 512 in 2 GiB. */
+    const anemo_model_info big = {.vocab = 32000, .layers = 32, .kv_heads = 8, .head_dim = 128};
+    anemo_limits l = anemo_eval_limits(&big, 512, 512);
+    assert_int_equal(l.sessions, 16);
+    assert_int_equal(l.logits_rows, 512);
+    l = anemo_eval_limits(&big, 32768, 512);
+    assert_int_equal(l.sessions, 2);
+    const anemo_model_info wide = {.vocab = 262144, .layers = 1, .kv_heads = 1, .head_dim = 64};
+    l = anemo_eval_limits(&wide, 512, 256);
+    assert_int_equal(l.sessions, 128);
+    assert_int_equal(l.logits_rows, 64); /* 64 MiB */
+}
+
 /* ---------------------------------------------------------------- the command */
 
 static void test_command(void **state) {
@@ -533,6 +572,7 @@ int main(void) {
         cmocka_unit_test(test_exact),      cmocka_unit_test(test_choice),
         cmocka_unit_test(test_llama_rule), cmocka_unit_test(test_document_rule),
         cmocka_unit_test(test_cancel),     cmocka_unit_test(test_task_files),
+        cmocka_unit_test(test_context),    cmocka_unit_test(test_limits),
         cmocka_unit_test(test_command),    cmocka_unit_test(test_command_refuses),
     };
     return cmocka_run_group_tests_name("eval", tests, set_up, tear_down);

@@ -202,6 +202,30 @@ static void score_row(anemo_table *t, const anemo_eval_suite *suite, const anemo
     anemo_table_number(t, choice ? s->answer_nll : NAN, "%.3f");
 }
 
+/* What was scored on what. */
+static anemo_table *run_table(const anemo_eval_suite *suite, const anemo_eval_run *runs,
+                              int32_t n_runs) {
+    anemo_table *t = anemo_table_create("runs", NULL);
+    static const char *const columns[][2] = {
+        {"model", "model"},     {"model_sha256", "sha256"},
+        {"weights", "weights"}, {"resident_bytes", "resident MiB"},
+        {"cases", "cases"},     {"cases_sha256", "sha256"}};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        anemo_table_column(t, columns[i][0], columns[i][1]);
+    for (int32_t r = 0; r < n_runs; r++) {
+        anemo_table_text(t, "%s", runs[r].info.name);
+        anemo_table_text(t, "%.12s", runs[r].info.source_sha256);
+        anemo_table_text(t, "%s", runs[r].weights);
+        anemo_table_both(t, runs[r].resident_bytes, "%.1f", runs[r].resident_bytes / (1 << 20));
+        anemo_table_number(t, suite->cases ? (double)suite->cases->n : 0, "%.0f");
+        if (suite->cases)
+            anemo_table_text(t, "%.12s", suite->cases->sha256);
+        else
+            anemo_table_absent(t);
+    }
+    return t;
+}
+
 /* Kind by kind and level by level, the forms below each other. */
 static anemo_table *score_table(const anemo_eval_suite *suite, const anemo_eval_run *runs,
                                 int32_t n_runs) {
@@ -318,8 +342,9 @@ static anemo_table *comparison_table(const anemo_eval_suite *suite, const anemo_
 
 static void print_tables(const anemo_cli *cli, const anemo_eval_suite *suite,
                          const anemo_eval_run *runs, int32_t n_runs) {
-    anemo_table *tables[3];
+    anemo_table *tables[4];
     int32_t n = 0;
+    tables[n++] = run_table(suite, runs, n_runs);
     if (suite->cases)
         tables[n++] = score_table(suite, runs, n_runs);
     if (suite->n_texts)

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define KV_BYTES 2147483648.0
+
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -15,8 +17,11 @@ anemo_limits anemo_eval_limits(const anemo_model_info *info, int64_t context,
     /* Logits in host memory are rows x vocab floats: at most 64 MiB, at least 16 rows. */
     int64_t rows = (int64_t)(64 << 20) / ((int64_t)sizeof(float) * info->vocab);
     rows = least(rows < 16 ? 16 : rows, tokens_per_step);
-    /* A session must be able to hold any case; more of them than a step has rows are of no use. */
-    const int64_t sessions = least(128, tokens_per_step);
+    /* More sessions than a step has rows are of no use; multiple choice needs two. */
+    const double session_bytes = (double)context * (double)(info->layers * info->kv_heads) *
+                                 (double)info->head_dim * 2 * sizeof(float);
+    const int64_t fitting = (int64_t)(KV_BYTES / session_bytes);
+    const int64_t sessions = least(fitting < 2 ? 2 : fitting, least(128, tokens_per_step));
     return (anemo_limits){.tokens_per_step = tokens_per_step,
                           .sessions = (int32_t)sessions,
                           .context = context,

@@ -31,8 +31,8 @@ typedef struct anemo_eval_engine {
     void *progress_ctx;
 } anemo_eval_engine;
 
-/* Limits for scoring sequences of at most `context` tokens with about `tokens_per_step` rows a
- * step. */
+/* Limits for scoring sequences of at most `context` tokens with at most `tokens_per_step` rows a
+ * step: as many sessions as are of use and fit into 2 GiB of keys and values. */
 anemo_limits anemo_eval_limits(const anemo_model_info *info, int64_t context,
                                int64_t tokens_per_step);
 
@@ -82,10 +82,12 @@ typedef struct anemo_eval_result {
     int32_t generated;        /* exact: tokens generated until the verdict was fixed */
 } anemo_eval_result;
 
-/* Positions that the longest case needs: what to give to anemo_eval_limits. */
+/* Positions that the longest case needs under these rules: what to give to anemo_eval_limits.
+ * ANEMO_E_INPUT names a case whose right answer does not fit into context_max. */
 anemo_status anemo_eval_cases_context(const anemo_tokenizer *tokenizer,
-                                      const anemo_eval_cases *cases, int64_t *context,
-                                      anemo_error *err);
+                                      const anemo_eval_cases *cases,
+                                      const anemo_eval_options *options, int64_t context_max,
+                                      int64_t *context, anemo_error *err);
 /* results[cases->n]; cases without choices are left out of `choice` (answer_tokens 0). */
 anemo_status anemo_eval_tasks(const anemo_eval_engine *engine, const anemo_eval_cases *cases,
                               const anemo_eval_options *options, anemo_eval_result *results,

@@ -18,11 +18,9 @@ static anemo_status prepare(const anemo_eval_suite *suite, const anemo_tokenizer
     const int64_t most = run->info.context_max;
     *context = 1;
     anemo_status status = ANEMO_OK;
-    if (suite->cases) {
-        status = anemo_eval_cases_context(tokenizer, suite->cases, context, err);
-        *context =
-            *context < most ? *context : most; /* a case that is longer is refused when it runs */
-    }
+    if (suite->cases)
+        status =
+            anemo_eval_cases_context(tokenizer, suite->cases, &suite->rules, most, context, err);
     for (int32_t i = 0; i < suite->n_texts && status == ANEMO_OK; i++) {
         const anemo_eval_text_source *source = &suite->texts[i];
         const int64_t usual = most < DEFAULT_CONTEXT ? most : DEFAULT_CONTEXT;

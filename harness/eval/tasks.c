@@ -2,6 +2,7 @@
 #include "harness/eval/internal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,28 +16,54 @@ bool eval_share_show(const anemo_eval_engine *engine, const eval_share *share, d
            engine->progress(engine->progress_ctx, share->from + done * (share->to - share->from));
 }
 
-anemo_status anemo_eval_cases_context(const anemo_tokenizer *tokenizer,
-                                      const anemo_eval_cases *cases, int64_t *context,
-                                      anemo_error *err) {
-    *context = 1;
-    for (int64_t i = 0; i < cases->n; i++) {
-        const anemo_eval_case *c = &cases->items[i];
-        size_t longest = strlen(c->answer), n;
-        for (int32_t j = 0; j < c->n_choices; j++)
-            if (strlen(c->choices[j]) > longest)
-                longest = strlen(c->choices[j]);
-        int32_t *ids;
-        const anemo_status status =
-            anemo_tokenizer_encode(tokenizer, c->prompt, strlen(c->prompt), true, &ids, &n, err);
-        if (status != ANEMO_OK)
-            return status;
-        free(ids);
-        /* No token is shorter than a byte; 16 covers a stop text and what merges across the seam.
-         */
-        if ((int64_t)(n + longest) + 16 > *context)
-            *context = (int64_t)(n + longest) + 16;
-    }
+/* Tokens of prompt + answer, and a sentence when they are too many. */
+static anemo_status count_tokens(const anemo_tokenizer *tokenizer, const char *prompt,
+                                 const char *answer, int64_t context_max, int64_t *n,
+                                 anemo_error *err) {
+    char *whole;
+    int32_t *ids;
+    size_t count;
+    const int bytes = asprintf(&whole, "%s%s", prompt, answer);
+    if (bytes < 0)
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a case");
+    const anemo_status status =
+        anemo_tokenizer_encode(tokenizer, whole, (size_t)bytes, true, &ids, &count, err);
+    free(whole);
+    if (status != ANEMO_OK)
+        return status;
+    free(ids);
+    *n = (int64_t)count;
+    if (*n > context_max)
+        return anemo_fail(
+            err, ANEMO_E_INPUT,
+            "the case \"%.60s...\" has %lld tokens with its answer; the model has %lld "
+            "positions",
+            prompt, (long long)*n, (long long)context_max);
     return ANEMO_OK;
+}
+
+anemo_status anemo_eval_cases_context(const anemo_tokenizer *tokenizer,
+                                      const anemo_eval_cases *cases,
+                                      const anemo_eval_options *options, int64_t context_max,
+                                      int64_t *context, anemo_error *err) {
+    anemo_status status = ANEMO_OK;
+    *context = 1;
+    for (int64_t i = 0; i < cases->n && status == ANEMO_OK; i++) {
+        const anemo_eval_case *c = &cases->items[i];
+        int64_t n = 0;
+        if (options->exact) {
+            status = count_tokens(tokenizer, c->prompt, c->answer, context_max, &n, err);
+            n +=
+                eval_answer_room(c, options->stop); /* also for what is wrong, or split otherwise */
+            *context = n > *context ? n : *context;
+        }
+        for (int32_t j = 0; j < c->n_choices && options->choice && status == ANEMO_OK; j++) {
+            status = count_tokens(tokenizer, c->prompt, c->choices[j], context_max, &n, err);
+            *context = n > *context ? n : *context;
+        }
+    }
+    *context = *context < context_max ? *context : context_max;
+    return status;
 }
 
 anemo_status anemo_eval_tasks(const anemo_eval_engine *engine, const anemo_eval_cases *cases,
