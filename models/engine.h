@@ -61,8 +61,10 @@ void anemo_tokenizer_close(anemo_tokenizer *tokenizer);
 int32_t anemo_tokenizer_vocab(const anemo_tokenizer *tokenizer);
 int32_t anemo_tokenizer_bos(const anemo_tokenizer *tokenizer); /* -1: none */
 int32_t anemo_tokenizer_eos(const anemo_tokenizer *tokenizer);
-/* Text never becomes a control token. add_bos puts BOS first exactly once. *ids is malloc'ed. Any
- * bytes are accepted: what is not UTF-8 becomes byte tokens. */
+/* Text never becomes a control token. add_bos puts BOS first exactly once (ANEMO_E_INPUT where the
+ * tokenizer has none). *ids is malloc'ed. Any bytes are accepted: what is not UTF-8 becomes byte
+ * tokens, and decode gives the same bytes back (with a vocabulary that has byte tokens and keeps
+ * white space, which all of Llama and Mistral are). */
 anemo_status anemo_tokenizer_encode(const anemo_tokenizer *tokenizer, const char *text,
                                     size_t text_bytes, bool add_bos, int32_t **ids, size_t *n_ids,
                                     anemo_error *err);

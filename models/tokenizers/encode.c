@@ -41,8 +41,7 @@ typedef struct encoder {
     size_t n_symbols, symbol_capacity;
     candidate *heap; /* as many entries as two per symbol: more never wait */
     size_t n_heap;
-    uint32_t
-        *falls_apart; /* has_unused: by piece, slot + 1 of the merge that was last seen for it */
+    uint32_t *falls_apart; /* has_unused: by piece, slot + 1 of the merge last seen for it */
     bool after_unknown;
     bool out_of_memory; /* set once; all else then does nothing */
 } encoder;
@@ -261,8 +260,7 @@ static ptrdiff_t match_user(const anemo_tokenizer *t, const char *text, size_t n
     return found;
 }
 
-/* ---------------------------------------------------------------- tokenizer.json: segments, words
- */
+/* ---------------------------------------------------------------- tokenizer.json */
 
 /* The piece that a whole word is, -1: none. Written with U+2581 the word is at most three times as
  * long, and no longer than the longest piece if it is one. */
