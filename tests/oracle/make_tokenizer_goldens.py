@@ -213,13 +213,18 @@ def spm_encode(name, files, proto, lossless, some):
             "ids": [None if fallback and MARK in x else sp.encode(x) for x in some]}
 
 
-def decode_cases(n, size, decode, usable, seed):
-    """Ids at random, kept where the library had no need to mend broken UTF-8."""
+def decode_cases(n, pieces, decode, usable, seed):
+    """Ids at random, every other time with spaces in front; kept where no broken UTF-8 had to be mended."""
     rng = random.Random(seed)
+    marked = [i for i in usable if pieces[i].piece.startswith(MARK)]
+    space = next(i for i in usable if pieces[i].piece == MARK)
     cases = []
     while len(cases) < n:
-        ids = [rng.choice(usable) if rng.random() < 0.9 else rng.randrange(size) for _ in range(rng.randrange(1, 12))]
-        ids = [i for i in ids if i in usable]
+        ids = [rng.choice(usable) for _ in range(rng.randrange(1, 12))]
+        if len(cases) % 2:
+            ids = [rng.choice(marked) for _ in range(rng.randrange(1, 4))] + ids
+        if len(cases) % 4 == 1:
+            ids = [1, space] + ids
         text = decode(ids)
         if "\ufffd" not in text:
             cases.append({"ids": ids, "text": text})
@@ -285,11 +290,11 @@ def main(default_json):
     plain = [i for i, p in enumerate(tiny.pieces) if p.type in (NORMAL, CONTROL_TYPE, BYTE) and p.piece != "<0x20>"]
     decode = [
         {"files": ["tiny.model", "tiny.gguf"], "oracle": "sentencepiece",
-         "cases": decode_cases(60, len(tiny.pieces), sp.decode, range(len(tiny.pieces)), 1)},
+         "cases": decode_cases(60, tiny.pieces, sp.decode, range(len(tiny.pieces)), 1)},
         {"files": ["trim.model"], "oracle": "sentencepiece",
-         "cases": decode_cases(40, len(trim.pieces), sp_trim.decode, range(len(trim.pieces)), 2)},
+         "cases": decode_cases(40, trim.pieces, sp_trim.decode, range(len(trim.pieces)), 2)},
         {"files": ["tiny.json"], "oracle": "tokenizers",
-         "cases": decode_cases(40, len(tiny.pieces), lambda ids: hf.decode(ids, skip_special_tokens=True), plain, 3)}]
+         "cases": decode_cases(40, tiny.pieces, lambda ids: hf.decode(ids, skip_special_tokens=True), plain, 3)}]
     doc = {"made_by": "tests/oracle/make_tokenizer_goldens.py",
            "versions": {"python": platform.python_version(), "sentencepiece": spm.__version__, "tokenizers": tokenizers.__version__,
                         "gguf": __import__("importlib.metadata").metadata.version("gguf")},
