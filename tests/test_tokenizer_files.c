@@ -262,10 +262,10 @@ static const struct {
     TAIL("\x0a\x06\x0a\x02zz\x18\x02", "of type unknown"),
     TAIL("\x0a\x06\x0a\x02zz\x18\x06", "byte piece"),
     TAIL("\x0a\x03\x0a\x01\xff", "not UTF-8"),
-    TAIL("\x0a\x04\x0a\x02\xc0\x80", "not UTF-8"),             /* overlong */
-    TAIL("\x0a\x05\x0a\x03\xe0\x80\x80", "not UTF-8"),         /* overlong */
-    TAIL("\x0a\x05\x0a\x03\xed\xa0\x80", "not UTF-8"),         /* surrogate */
-    TAIL("\x0a\x06\x0a\x04\xf4\x90\x80\x80", "not UTF-8"),     /* beyond U+10FFFF */
+    TAIL("\x0a\x04\x0a\x02\xc0\x80", "not UTF-8"),         /* overlong */
+    TAIL("\x0a\x05\x0a\x03\xe0\x80\x80", "not UTF-8"),     /* overlong */
+    TAIL("\x0a\x05\x0a\x03\xed\xa0\x80", "not UTF-8"),     /* surrogate */
+    TAIL("\x0a\x06\x0a\x04\xf4\x90\x80\x80", "not UTF-8"), /* beyond U+10FFFF */
     TAIL("\x0a\x05\x0a\x03\xe2\x96t", "not UTF-8"),
     TAIL("\x0a\x09\x0a\x02zz\x15\x00\x00\xc0\x7f", "is nan"),
     TAIL("\x0a\x09\x0a\x02zz\x15\x00\x00\x80\x7f", "is inf"),
