@@ -1,5 +1,6 @@
 /* qgemm, quantize_act and the weight layouts against computations written here, on every size that
  * leaves a tail. Every registered CPU variant that runs on this machine is tested. */
+#include "anemo_config.h"
 #include "kernels/device.h"
 #include "kernels/kernel.h"
 #include "support/random_weight.h"
@@ -468,6 +469,7 @@ static void test_present(void **state) {
     const uint32_t vnni = ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_VNNI;
     assert_non_null(anemo_variant_find("qgemm_ref"));
     assert_non_null(anemo_variant_find("qgemm_c"));
+    assert_true(ANEMO_HAVE_OPENBLAS == (anemo_variant_find("qgemm_openblas") != NULL));
     if ((anemo_cpu_features() & vnni) == vnni) {
         assert_true(on_this_cpu(anemo_variant_find("qgemm_w4a8_tile_avx512vnni"), ANEMO_OP_QGEMM));
         assert_true(on_this_cpu(anemo_variant_find("qgemm_w8a8_tile_avx512vnni"), ANEMO_OP_QGEMM));
