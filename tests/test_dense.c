@@ -415,6 +415,22 @@ static void test_sample_agreement(void **state) {
     }
 }
 
+/* The two ends of the generator's range (counters found by search): at u = 0 the first token that
+ * has a weight, not the first token; at u = 1 - 2^-32 the last that has one. */
+static void test_sample_ends_of_range(void **state) {
+    (void)state;
+    const op_variants variants = op_variants_of(ANEMO_OP_SAMPLE);
+    const anemo_sample_params low = {.temperature = 1, .top_p = 1, .counter = 5145262111};
+    const anemo_sample_params high = {.temperature = 1, .top_p = 1, .counter = 9339129252};
+    const float logits[5] = {-INFINITY, -1, 0, -1, -INFINITY};
+    assert_true(anemo_philox_uniform(0, low.counter) == 0);
+    assert_true(anemo_philox_uniform(0, high.counter) == 1 - 0x1p-32);
+    for (int32_t i = 0; i < variants.n; i++) {
+        assert_int_equal(sample_one(variants.at[i], 5, logits, low), 1);
+        assert_int_equal(sample_one(variants.at[i], 5, logits, high), 3);
+    }
+}
+
 static void test_sample_refuses(void **state) {
     (void)state;
     const op_variants variants = op_variants_of(ANEMO_OP_SAMPLE);
@@ -454,6 +470,7 @@ int main(void) {
         cmocka_unit_test(test_sample_top_k_and_top_p),
         cmocka_unit_test(test_sample_distribution),
         cmocka_unit_test(test_sample_agreement),
+        cmocka_unit_test(test_sample_ends_of_range),
         cmocka_unit_test(test_sample_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
