@@ -4,10 +4,10 @@
  * length scalar, and without fast-math no compiler may split a sum over lanes. Sixteen bytes is
  * what every x86-64 and AArch64 baseline has, so these files need no ISA suffix.
  *
- * Every product below sums in the same order whatever the tile: lane l takes the elements k = l, l
- * + 4, l + 8, ..., then (lane 0 + lane 1) + (lane 2 + lane 3). A result therefore depends on its
- * own two vectors only, not on the neighbours it was computed with. That is what makes a variant
- * ROW_INVARIANT.
+ * Every product below sums in the same order whatever the tile: lane l takes the elements
+ * l, l + 4, l + 8, ..., then (lane 0 + lane 1) + (lane 2 + lane 3). A result therefore depends on
+ * its own two vectors only, not on the neighbours it was computed with. That is what makes a
+ * variant ROW_INVARIANT.
  */
 #ifndef ANEMO_DENSE_F32X4_H
 #define ANEMO_DENSE_F32X4_H

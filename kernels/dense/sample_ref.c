@@ -1,18 +1,20 @@
 /* sample, the definition. Per row, with l the logits:
  *
- *   a NaN logit, or no logit above -inf      -> -1
- *   temperature 0                            -> the largest logit, ties to the lower index
+ *   a NaN logit, or no logit above -inf: -1
+ *   temperature 0: the largest logit, ties to the lower index
  *   else, in double:
- *     w[i]  = exp((l[i] - max) / temperature); where l[i] = max, w[i] = 1 (so +inf is a number,
- * too) order = tokens by logit descending, then by index kept  = the first top_k of the order (0,
- * or more than vocab: all) kept  = with top_p < 1, of those the shortest prefix whose sum of w
- * reaches top_p times the sum over all of them, at least one token (so top_p = 0 is the largest
- * logit) u     = philox(seed, counter) in [0, 1) id    = the first kept token, now in order of
- * index, at which the running sum of w exceeds u times the sum over the kept
  *
- * Drawing in order of index makes a draw without restriction one pass over the logits, with no
- * sort, on every backend; ties in the order decide only who is kept. A token of weight 0 is never
- * drawn.
+ *   w[i]   exp((l[i] - max) / temperature); 1 where l[i] = max, so that +inf is a number, too
+ *   order  tokens by logit, largest first, ties to the lower index
+ *   kept   the first top_k of the order (0, or more than the vocabulary: all); with top_p < 1, of
+ *          those the shortest beginning whose sum of w reaches top_p times the sum over all of
+ *          them, at least one token (so top_p = 0 is the largest logit)
+ *   u      philox(seed, counter) in [0, 1)
+ *   id     the first kept token, now by index, where the running sum of w exceeds u times the sum
+ *          over the kept
+ *
+ * Drawing by index makes a draw without restriction one pass over the logits, with no sort, on
+ * every backend; the order only decides who is kept. A token of weight 0 is never drawn.
  */
 #include <math.h>
 

@@ -14,8 +14,9 @@
  * units belong to different experts and a hot expert is spread over all threads.
  *
  * Each result is one f4 dot product, whose order of summation is the same in every tile (f32x4.h):
- * ROW_INVARIANT. Rejected: an outer-product tile over transposed panels (no horizontal sums, but
- * the transposition costs more than they do when an expert has few rows).
+ * ROW_INVARIANT. Rejected: an outer-product tile over transposed panels. It saves the
+ * horizontal sums, but pays for a transposition per weight, which an expert with few rows does not
+ * earn back.
  */
 #include "kernels/dense/common.h"
 #include "kernels/dense/f32x4.h"

@@ -2,10 +2,10 @@
  * one place that swa and rope_append share; plain inline functions, so a CUDA file can hold the
  * same arithmetic against them in a test.
  *
- *   pool  = page, page, ...                              page i at pool + i * page_bytes
- *   page  = K [n_kv_heads][page_tokens] vectors, then V the same
- *   vector f32, f16, bf16: head_dim elements; q8: float scale, int8 code[head_dim], padding to 4
- * bytes
+ *   pool    page, page, ...; page i at pool + i * page_bytes
+ *   page    K [n_kv_heads][page_tokens] vectors, then V the same
+ *   vector  f32, f16, bf16: head_dim elements
+ *           q8: float scale, int8 code[head_dim], padding to 4 bytes
  *
  * Conversions round to nearest even. f16 beyond 65504 becomes infinity (65520 and more); q8 is
  * scale = max|x| / 127, code = round(x * (127 / max|x|)). A vector with a NaN or an infinity cannot

@@ -1,26 +1,24 @@
 /* swa in plain C: online softmax over blocks of keys (Milakov and Gimelshein 2018; Rabe and Staats
- * 2021; FlashAttention, Dao et al. 2022), GQA-packed.
+ * 2021; FlashAttention, Dao et al. 2022), the query heads of a KV head together.
  *
  * A unit of work is a tile of up to TILE_ROWS rows of one sequence and one KV head. It walks the
- * keys that any of its rows sees, [first row's first visible, last row's own], in blocks of
- * KEY_BLOCK keys:
+ * keys that any of its rows sees, from the first row's first visible to the last row's own, in
+ * blocks of KEY_BLOCK keys. Its queries are rows * (n_heads / n_kv_heads):
  *
- *   K, V    [KEY_BLOCK][head_dim] floats: in the page itself when it holds f32 and the block lies
- * in one page, else converted into the thread's scratch, once for all queries of the tile query the
- * group's heads of the tile's rows: queries = rows * (n_heads / n_kv_heads) weight
- * [queries][KEY_BLOCK] scores, then exp(score - max) out     [queries][head_dim] running sum; max,
- * sum [queries]
+ *   key     [KEY_BLOCK][head_dim] and value the same: in the page itself when it holds f32 and the
+ *           block lies in one page, else converted into the thread's scratch, once for all queries
+ *   weight  [queries][KEY_BLOCK] scores, then exp(score - max)
+ *   out     [queries][head_dim] running sum, with max[queries] and sum[queries]
  *
  * What a row sees is arithmetic (kv_first_visible), never a mask: within a block each row works on
- * its own [begin, end), so a slot that no row sees, inside or outside the window, is not read.
+ * its own range of keys, so a slot that no row sees, inside or outside the window, is not read.
  *
  * Blocks begin at absolute positions that are multiples of KEY_BLOCK, and within a block every
  * order of summation depends on the row's own range only. So a row's bits are the same in prefill,
  * chunked prefill and decode, alone and in a batch, with any number of threads: ROW_INVARIANT.
  *
- * Rejected: splitting one sequence's keys over threads. It needs a merge whose order depends on the
- * split; with one unit per KV head, decode fills a few cores already. The split variant is its own
- * file.
+ * Rejected: splitting one sequence's keys over threads. With one unit per KV head, decode fills a
+ * few cores already; more need a merge, and with it a variant of its own.
  */
 #include "kernels/dense/common.h"
 #include "kernels/dense/f32x4.h"
