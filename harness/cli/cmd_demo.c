@@ -1,9 +1,7 @@
 /* anemo demo: the main job from end to end on the embedded model, in two minutes and one screen.
- * This file runs the steps and counts; what they do is in demo_steps.c and demo_model.c. A step
+ * This file runs the steps and counts; what they do is in demo_steps.c and demo_accuracy.c. A step
  * that fails does not stop the others, but the exit code tells. */
 #include "harness/cli/demo.h"
-#include "harness/measure/clock.h"
-#include "harness/measure/machine.h"
 
 #include "anemo_config.h"
 
@@ -19,17 +17,14 @@ static const struct {
     {"doctor: this machine", demo_doctor},
     {"check: every kernel against its definition", demo_check},
     {"kernels: the fastest of each case, and how far from this machine's limit", demo_kernels},
-    {"model: the embedded one, q4_0", demo_model},
     {"accuracy: the embedded model, stored, q8_0, q4_0 on the same held-out cases", demo_accuracy},
-    {"true shape: Mistral 7B in q4_0, composed from measured layers", demo_composed},
     {"cost: the first line", demo_cost},
     {"report", demo_report},
 };
 #define N_STEPS (int)(sizeof steps / sizeof *steps)
 
 demo_fate demo_fail(demo *d, anemo_status status, const anemo_error *err) {
-    snprintf(d->why, sizeof d->why, "%.390s",
-             err->text[0] ? err->text : anemo_status_name(status));
+    snprintf(d->why, sizeof d->why, "%.390s", err->text[0] ? err->text : anemo_status_name(status));
     d->code = anemo_cli_worse(d->code, anemo_cli_exit_code(status));
     return DEMO_FAILED;
 }
@@ -64,12 +59,10 @@ static anemo_status open_records(demo *d, anemo_error *err) {
 
 /* Runs every step; the last line says what came of them. */
 static void run_steps(demo *d) {
-    const anemo_clock clock = anemo_clock_raw();
     int count[3] = {0}, done = 0;
-    char skipped[600] = "";
+    char skipped[1200] = "";
     FILE *out = d->cli->out;
     for (; done < N_STEPS && !anemo_cli_interrupted(); done++) {
-        uint64_t start = anemo_clock_now(&clock);
         d->why[0] = 0;
         fprintf(out, "%d/%d %s\n", done + 1, N_STEPS, steps[done].title);
         fflush(out);
@@ -81,10 +74,7 @@ static void run_steps(demo *d) {
             fprintf(out, "  %s: %s\n", fate == DEMO_SKIPPED ? "skipped" : "FAILED", d->why);
         if (fate == DEMO_SKIPPED && strlen(skipped) + 2 < sizeof skipped)
             snprintf(skipped + strlen(skipped), sizeof skipped - strlen(skipped), "%s%.*s",
-                     *skipped ? "; " : "", (int)strcspn(steps[done].title, ":"),
-                     steps[done].title);
-        if (d->cli->out == stdout && !d->cli->quiet)
-            fprintf(stderr, "  (%.1f s)\n", 1e-9 * (double)(anemo_clock_now(&clock) - start));
+                     *skipped ? "; " : "", (int)strcspn(steps[done].title, ":"), steps[done].title);
     }
     fprintf(out, "demo: %d steps, %d ok, %d skipped", done, count[DEMO_OK], count[DEMO_SKIPPED]);
     if (*skipped)
@@ -95,8 +85,7 @@ static void run_steps(demo *d) {
         fprintf(out, ", interrupted");
         d->code = ANEMO_EXIT_INTERRUPTED;
     }
-    fprintf(out, " -> %s\n",
-            done < N_STEPS ? anemo_record_sink_path(d->sink) : d->report_path);
+    fprintf(out, " → %s\n", done < N_STEPS ? anemo_record_sink_path(d->sink) : d->report_path);
 }
 
 int anemo_cmd_demo(int argc, char **argv) {

@@ -89,11 +89,14 @@ typedef struct kernel_watch {
     int32_t lines, invalid;
 } kernel_watch;
 
-/* "  NAME  CASE  12.3 us [12.1, 12.6]  71 % of read  OpenBLAS takes 3.20 times as long" */
+/* "  CASE  VARIANT  12.3 us [12.1, 12.6], 71 % of read; OpenBLAS 3.2x" (as long) */
 static void show_case(void *ctx, const anemo_bench_table *t) {
     kernel_watch *w = ctx;
     const anemo_bench_line *best = NULL, *yardstick = NULL;
-    char time[120];
+    char time[120], case_name[64];
+    const char *forms = strrchr(t->c->name, '/'); /* of weights or KV: the same for all */
+    snprintf(case_name, sizeof case_name, "%.*s",
+             forms ? (int)(forms - t->c->name) : (int)strlen(t->c->name), t->c->name);
     for (int32_t i = 0; i < t->n_lines; i++) {
         if (t->lines[i].fate != ANEMO_BENCH_MEASURED)
             continue;
@@ -110,7 +113,7 @@ static void show_case(void *ctx, const anemo_bench_table *t) {
                                 .lo = r->time_s.lo,
                                 .hi = r->time_s.hi};
         anemo_metric_text(&m, time, sizeof time);
-        fprintf(w->d->cli->out, "  %-37s %-26s %s", t->c->name, best->variant->name, time);
+        fprintf(w->d->cli->out, "  %-32s %-26s %s", case_name, best->variant->name, time);
         if (isfinite(r->roof.value))
             fprintf(w->d->cli->out, ", %.0f %% of %s", 100 * r->roof.value,
                     anemo_ceiling_name(r->binding));

@@ -302,10 +302,24 @@ static void write_unmeasured(const report_view *view, FILE *out) {
         anemo_table_text(table, "%s", report_text(r, NULL, "status"));
         anemo_table_text(table, "%s", report_text(r, NULL, "why"));
     }
-    fputs("## Not measured, and why\n\n", out);
+    fputs("## Not measured, and what disturbed, with the reasons\n\n", out);
     if (anemo_table_rows(table) == 0)
         fputs("Nothing was left out by these records.\n\n", out);
     report_print(table, out);
+}
+
+/* Each command once. */
+static void write_repro(const report_view *view, FILE *out) {
+    fputs("## To measure it again\n\n", out);
+    for (size_t i = 0; i < view->n; i++) {
+        const char *repro = report_text(view->records[i], NULL, "repro");
+        bool seen = !*repro;
+        for (size_t j = 0; j < i && !seen; j++)
+            seen = strcmp(report_text(view->records[j], NULL, "repro"), repro) == 0;
+        if (!seen)
+            fprintf(out, "    %s\n", repro);
+    }
+    fputc('\n', out);
 }
 
 static void write_one_machine(const anemo_report *report, const char *machine, FILE *out) {
@@ -322,6 +336,7 @@ static void write_one_machine(const anemo_report *report, const char *machine, F
     report_kernels(&view, out);
     write_validity(&view, out);
     write_unmeasured(&view, out);
+    write_repro(&view, out);
     free(view.records);
 }
 

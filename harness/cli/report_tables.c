@@ -279,7 +279,8 @@ static void differences(const report_view *view, FILE *out) {
         anemo_table_text(table, "%s", report_text(r, "case", "baseline"));
         anemo_table_text(table, "%s", report_text(r, "solution", "weights"));
         if (strcmp(difference.unit, "1") == 0)
-            share_text(&difference, text, sizeof text);
+            snprintf(text, sizeof text, "%+.2f points [%+.2f, %+.2f]", 100 * difference.value,
+                     100 * difference.lo, 100 * difference.hi);
         else
             anemo_metric_text(&difference, text, sizeof text);
         anemo_table_text(table, "%s", text);

@@ -59,6 +59,7 @@ static bool spread(hwloc_topology_t topology, int32_t cores, int32_t n, int32_t 
 anemo_status anemo_machine_placement(int32_t n_threads, int32_t *cpus, int32_t max, int32_t *n,
                                      anemo_error *err) {
     hwloc_topology_t topology;
+    anemo_machine_get(); /* reads the affinity mask, which binding is about to change */
     if (hwloc_topology_init(&topology))
         return anemo_fail(err, ANEMO_E_MEMORY, "hwloc: no memory for the topology");
     hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM |
@@ -107,6 +108,7 @@ static bool first_of_core(int cpu, const cpu_set_t *allowed) {
 anemo_status anemo_machine_placement(int32_t n_threads, int32_t *cpus, int32_t max, int32_t *n,
                                      anemo_error *err) {
     cpu_set_t allowed;
+    anemo_machine_get(); /* reads the affinity mask, which binding is about to change */
     if (sched_getaffinity(0, sizeof allowed, &allowed))
         return anemo_fail(err, ANEMO_E_DEVICE, "cannot read which CPUs this process may use");
     int32_t order[CPU_SETSIZE], found = 0, cores = 0;
