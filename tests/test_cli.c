@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <glob.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -326,6 +327,59 @@ static void report_tells_what_records_say(void **state) {
     test_folder_remove(folder);
 }
 
+/* ---------------------------------------------------------------- demo */
+
+/* The demo's file of records in FOLDER/out, or NULL. */
+static char *demo_records(const char *folder) {
+    char pattern[600], *path = NULL;
+    glob_t found;
+    snprintf(pattern, sizeof pattern, "%s/out/demo-*.jsonl", folder);
+    if (glob(pattern, 0, NULL, &found) == 0)
+        path = strdup(found.gl_pathv[0]);
+    globfree(&found);
+    return path;
+}
+
+/* Has the first step written its last record? The second one, which checks, is then under way. */
+static bool doctor_is_done(void *ctx) {
+    char *path = demo_records(ctx);
+    char *text = path ? test_read_file(path, NULL) : NULL;
+    bool done = text && strstr(text, "\n");
+    free(text);
+    free(path);
+    return done;
+}
+
+static bool count_record(void *ctx, anemo_record *record) {
+    (void)record;
+    ++*(int *)ctx;
+    return true;
+}
+
+static void interrupted_demo_keeps_its_records(void **state) {
+    (void)state;
+    char *folder = test_folder_create();
+    const program_setting setting = {.environment =
+                                         (const char *const[]){"ANEMO_MODEL_DIR=/nowhere", NULL},
+                                     .folder = folder,
+                                     .interrupt_when = doctor_is_done,
+                                     .ctx = folder};
+    program_result r = program_run_with(&setting, (const char *const[]){"demo", NULL});
+    assert_int_equal(r.code, 130);
+    assert_contains(r.out, "interrupted");
+    char *path = demo_records(folder);
+    anemo_record_read_report report;
+    anemo_error err = {0};
+    int n = 0;
+    assert_non_null(path);
+    assert_int_equal(anemo_record_read(path, count_record, &n, &report, &err), ANEMO_OK);
+    assert_int_equal(report.torn_line, 0);
+    assert_true(n >= 1);
+    free(path);
+    program_result_free(&r);
+    test_folder_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_command_prints_help_and_fails),
@@ -337,6 +391,7 @@ int main(void) {
         cmocka_unit_test(outputs_are_whole_or_not_there),
         cmocka_unit_test(run_generates_and_refuses),
         cmocka_unit_test(report_tells_what_records_say),
+        cmocka_unit_test(interrupted_demo_keeps_its_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,14 +65,18 @@ program_result program_run_with(const program_setting *setting, const char *cons
         must(NULL);
     if (child == 0)
         become(setting, arguments, out, err);
-    if (setting && setting->interrupt_after_s > 0) {
-        double whole = (double)(time_t)setting->interrupt_after_s;
-        struct timespec wait = {(time_t)whole, (long)(1e9 * (setting->interrupt_after_s - whole))};
-        nanosleep(&wait, NULL);
-        kill(child, SIGINT);
-    }
     int status = 0;
-    waitpid(child, &status, 0);
+    const struct timespec pause = {0, 20000000};
+    bool interrupted = !setting || !setting->interrupt_when;
+    while (!interrupted && waitpid(child, &status, WNOHANG) == 0) {
+        interrupted = setting->interrupt_when(setting->ctx);
+        if (interrupted)
+            kill(child, SIGINT);
+        else
+            nanosleep(&pause, NULL);
+    }
+    if (interrupted)
+        waitpid(child, &status, 0);
     program_result result;
     result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     result.out = read_stream(out, NULL);

@@ -15,7 +15,9 @@ typedef struct program_setting {
     const char *const *environment; /* "NAME=VALUE" or "NAME" (removed), ended by NULL; or NULL */
     const char *folder;             /* working directory, or NULL */
     long file_bytes_max;            /* RLIMIT_FSIZE for the program, 0 = none */
-    double interrupt_after_s;       /* SIGINT then, 0 = never */
+    /* Polled while the program runs; SIGINT as soon as it says true. NULL: never. */
+    bool (*interrupt_when)(void *ctx);
+    void *ctx;
 } program_setting;
 
 /* arguments: without the program's name, ended by NULL. setting may be NULL. Aborts when the
