@@ -383,9 +383,11 @@ static void test_cancel(void **state) {
     e.progress_ctx = &share;
     assert_int_equal(anemo_eval_tasks(&e, &cases, &options, results, &err), ANEMO_E_CANCELLED);
     assert_true(share >= 0 && share < 0.5);
-    anemo_session *session; /* nothing is left over: all sessions can be made again */
+    anemo_session *sessions[5]; /* nothing is left over: all can be made again */
     for (int i = 0; i < 5; i++)
-        ok(anemo_session_create(e.plan, &session, &err));
+        ok(anemo_session_create(e.plan, &sessions[i], &err));
+    for (int i = 0; i < 5; i++)
+        anemo_session_free(sessions[i]);
     anemo_plan_free(e.plan);
     free_cases(items, N_CHOICE);
 }
