@@ -49,7 +49,7 @@ static bool watch(void *ctx, const anemo_check_case *result) {
         if (result->verdict == ANEMO_CHECK_REFUSED || !isfinite(result->error))
             anemo_table_absent(w->cases);
         else
-            anemo_table_number(w->cases, result->error, "%.3g");
+            anemo_table_number(w->cases, result->error, "%.3f");
         anemo_table_text(w->cases, "%s", result->detail);
     }
     return !anemo_cli_interrupted();
@@ -88,7 +88,7 @@ static anemo_table *line_table(const anemo_check_report *report, bool details) {
         anemo_table_number(table, line->run, "%.0f");
         anemo_table_number(table, line->refused, "%.0f");
         if (line->run && isfinite(line->error))
-            anemo_table_number(table, line->error, "%.3g");
+            anemo_table_number(table, line->error, "%.3f");
         else
             anemo_table_absent(table);
         anemo_table_text(table, "%s", verdicts[line->verdict]);

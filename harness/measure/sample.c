@@ -186,20 +186,19 @@ static anemo_status one_round(sampler *s, int64_t round) {
     anemo_sample_order(round, s->n_arms, s->order);
     for (int32_t i = 0; i < s->n_arms; i++) {
         const int32_t a = s->order[i];
-        if (s->how->caches == ANEMO_CACHES_COLD) {
-            const anemo_status status = s->how->evict(s->how->hooks_ctx, s->err);
-            if (status) {
-                return status;
-            }
+        anemo_status status =
+            s->arms[a].prepare ? s->arms[a].prepare(s->arms[a].ctx, s->err) : ANEMO_OK;
+        if (!status && s->how->caches == ANEMO_CACHES_COLD) {
+            status = s->how->evict(s->how->hooks_ctx, s->err);
         }
         const uint64_t start = anemo_clock_now(&s->how->clock);
-        for (int64_t c = 0; c < calls; c++) {
-            const anemo_status status = s->arms[a].run(s->arms[a].ctx, s->calls[a]++, s->err);
-            if (status) {
-                return status;
-            }
+        for (int64_t c = 0; !status && c < calls; c++) {
+            status = s->arms[a].run(s->arms[a].ctx, s->calls[a]++, s->err);
         }
         const uint64_t took_ns = anemo_clock_now(&s->how->clock) - start;
+        if (status) {
+            return status;
+        }
         s->round_ns[a] = (double)took_ns / (double)calls;
         s->spent_ns += took_ns;
     }

@@ -44,6 +44,8 @@ typedef struct anemo_arm {
     /* One timed call; `call` counts this arm's calls from 0, warm-up included. */
     anemo_status (*run)(void *ctx, int64_t call, anemo_error *err);
     void *ctx;
+    /* Untimed, before each sample; may be NULL. */
+    anemo_status (*prepare)(void *ctx, anemo_error *err);
 } anemo_arm;
 
 typedef struct anemo_sampling {

@@ -1,0 +1,296 @@
+#include "harness/measure/bench_engine.h"
+
+#include "harness/measure/bench_weight.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_CHUNK = 512, PAGE_TOKENS = 64 };
+
+/* ---------------------------------------------------------------- steps */
+
+static anemo_status one_step(bench_engine *e, const anemo_step_entry *entries, int32_t n,
+                             anemo_step_result *results, anemo_error *err) {
+    const anemo_status status = anemo_step_submit(e->plan, entries, n, err);
+    return status ? status : anemo_step_wait(e->plan, results, err);
+}
+
+/* The prompt in chunks; the last samples the first token greedily. */
+static anemo_status prefill(bench_engine *e, anemo_session *session, const int32_t *prompt,
+                            anemo_error *err) {
+    const int64_t total = e->spec.prompt_tokens, chunk = e->spec.chunk_tokens;
+    anemo_status status = ANEMO_OK;
+    for (int64_t at = 0; !status && at < total; at += chunk) {
+        const int64_t rows = total - at < chunk ? total - at : chunk;
+        anemo_step_result result;
+        const anemo_step_entry entry = {.session = session,
+                                        .tokens = prompt + at,
+                                        .n_tokens = (int32_t)rows,
+                                        .want = at + rows == total ? ANEMO_WANT_SAMPLE
+                                                                   : ANEMO_WANT_NONE};
+        status = one_step(e, &entry, 1, &result, err);
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- opening */
+
+/* Any ids but control tokens: what a prompt says does not change the work of a dense model, and
+ * makes routing about uniform. BOS first where the model has one. */
+static bool make_prompts(bench_engine *e) {
+    const int64_t total = e->spec.prompt_tokens, vocab = e->info->vocab;
+    e->prompts = malloc((size_t)(e->spec.batch_max * total) * sizeof *e->prompts);
+    if (!e->prompts) {
+        return false;
+    }
+    const int64_t lowest = vocab > 16 ? 8 : 0; /* control tokens stand first in every vocabulary */
+    for (int64_t i = 0; i < e->spec.batch_max * total; i++) {
+        const uint64_t bits = bench_hash(bench_hash(e->spec.seed) + (uint64_t)i);
+        e->prompts[i] = (int32_t)(lowest + (int64_t)(bits % (uint64_t)(vocab - lowest)));
+        if (i % total == 0 && e->info->bos >= 0) {
+            e->prompts[i] = e->info->bos;
+        }
+    }
+    return true;
+}
+
+/* Prefill rows are held against the int8 peak if any GEMM of the plan takes 8-bit activations. */
+static anemo_ceiling plan_arithmetic(const anemo_plan *plan) {
+    anemo_ceiling best = ANEMO_CEILING_FP32;
+    const char *choice;
+    for (int32_t i = 0; (choice = anemo_plan_choice(plan, i)); i++) {
+        const char *equals = strrchr(choice, '=');
+        const anemo_variant *v = equals ? anemo_variant_find(equals + 1) : NULL;
+        if (v && v->act && strncmp(v->act, "a8", 2) == 0) {
+            return ANEMO_CEILING_INT8;
+        }
+        if (v && v->act && strcmp(v->act, "bf16") == 0) {
+            best = ANEMO_CEILING_BF16;
+        }
+    }
+    return best;
+}
+
+static int64_t whole_pages(int64_t tokens) {
+    return (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS * PAGE_TOKENS;
+}
+
+/* Each base holds its prompt; its fork shares all of that but the last page, which it copies, and
+ * grows by what it generates. Or one new prompt at a time, less than all forks together. */
+int64_t bench_engine_kv_tokens(const bench_engine_spec *spec) {
+    const int64_t prompt = whole_pages(spec->prompt_tokens);
+    const int64_t grown = PAGE_TOKENS + whole_pages(spec->generated_tokens);
+    return spec->batch_max * (prompt + grown) + prompt + grown;
+}
+
+double bench_resident_bytes(const anemo_device *device) {
+    double bytes = 0;
+    for (int use = 0; use < ANEMO_MEM_USES; use++) {
+        bytes += (double)anemo_device_held_bytes(device, (anemo_memory_use)use);
+    }
+    return bytes;
+}
+
+static anemo_status make_plan(bench_engine *e, anemo_error *err) {
+    const bench_engine_spec *s = &e->spec;
+    const int64_t context = s->prompt_tokens + s->generated_tokens;
+    const int64_t rows = s->chunk_tokens > s->batch_max ? s->chunk_tokens : s->batch_max;
+    if (context > e->info->context_max) {
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "%s: %lld prompt and %lld generated tokens are more than its context of "
+                          "%lld",
+                          e->info->name, (long long)s->prompt_tokens,
+                          (long long)s->generated_tokens, (long long)e->info->context_max);
+    }
+    const anemo_plan_options options = {.limits = {.tokens_per_step = rows,
+                                                   .sessions = 2 * s->batch_max,
+                                                   .context = context,
+                                                   .kv_tokens = bench_engine_kv_tokens(s),
+                                                   .kv_type = ANEMO_KV_F16,
+                                                   .logits_rows = s->batch_max},
+                                        .with = s->with,
+                                        .n_with = s->n_with};
+    return anemo_plan_create(e->model, e->device, &options, &e->plan, err);
+}
+
+anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *spec,
+                               bench_engine **out, anemo_error *err) {
+    *out = NULL;
+    bench_engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a model bench");
+    }
+    e->spec = *spec;
+    e->device = device;
+    e->clock = anemo_clock_raw();
+    if (!e->spec.chunk_tokens || e->spec.chunk_tokens > spec->prompt_tokens) {
+        e->spec.chunk_tokens =
+            spec->prompt_tokens < DEFAULT_CHUNK ? spec->prompt_tokens : DEFAULT_CHUNK;
+    }
+    const anemo_model_options options = {.requantise = spec->requantise, .window = -1};
+    anemo_status status = anemo_model_open(spec->path, &options, &e->model, err);
+    if (!status) {
+        e->info = anemo_model_describe(e->model);
+        status = make_plan(e, err);
+    }
+    e->base = calloc((size_t)spec->batch_max, sizeof(anemo_session *));
+    e->work = calloc((size_t)spec->batch_max, sizeof(anemo_session *));
+    if (!status && (!e->base || !e->work || !make_prompts(e))) {
+        status = anemo_fail(err, ANEMO_E_MEMORY, "no memory for %d prompts", spec->batch_max);
+    }
+    for (int32_t b = 0; !status && b < spec->batch_max; b++) {
+        status = anemo_session_create(e->plan, &e->base[b], err);
+        status =
+            status ? status : prefill(e, e->base[b], e->prompts + b * spec->prompt_tokens, err);
+    }
+    if (status) {
+        bench_engine_close(e);
+        return status;
+    }
+    e->arithmetic = plan_arithmetic(e->plan);
+    *out = e;
+    return ANEMO_OK;
+}
+
+/* The sessions of the sample before. */
+static void drop_work(bench_engine *e) {
+    for (int32_t b = 0; b < e->spec.batch_max; b++) {
+        anemo_session_free(e->work[b]);
+        e->work[b] = NULL;
+    }
+}
+
+void bench_engine_close(bench_engine *engine) {
+    if (!engine) {
+        return;
+    }
+    if (engine->work) {
+        drop_work(engine);
+    }
+    for (int32_t b = 0; engine->base && b < engine->spec.batch_max; b++) {
+        anemo_session_free(engine->base[b]);
+    }
+    anemo_plan_free(engine->plan);
+    anemo_model_close(engine->model);
+    free(engine->base);
+    free(engine->work);
+    free(engine->prompts);
+    free(engine);
+}
+
+/* ---------------------------------------------------------------- prefill */
+
+static anemo_status prepare_prefill(void *ctx, anemo_error *err) {
+    bench_engine *e = ctx;
+    drop_work(e);
+    return anemo_session_create(e->plan, &e->work[0], err);
+}
+
+static anemo_status run_prefill(void *ctx, int64_t call, anemo_error *err) {
+    (void)call;
+    bench_engine *e = ctx;
+    return prefill(e, e->work[0], e->prompts, err);
+}
+
+anemo_arm bench_prefill_arm(bench_engine *engine) {
+    return (anemo_arm){
+        .name = "prefill", .run = run_prefill, .ctx = engine, .prepare = prepare_prefill};
+}
+
+/* ---------------------------------------------------------------- decode */
+
+static anemo_status prepare_decode(void *ctx, anemo_error *err) {
+    bench_decode *d = ctx;
+    bench_engine *e = d->engine;
+    anemo_status status = ANEMO_OK;
+    drop_work(e);
+    for (int32_t b = 0; !status && b < d->batch; b++) {
+        status = anemo_session_fork(e->base[b], &e->work[b], err);
+        d->entry[b] =
+            (anemo_step_entry){.session = e->work[b], .n_tokens = 1, .want = ANEMO_WANT_SAMPLE};
+    }
+    const int64_t room = d->n_gaps + e->spec.generated_tokens;
+    if (!status && room > d->capacity) {
+        double *gap_ns = realloc(d->gap_ns, (size_t)(2 * room) * sizeof *gap_ns);
+        if (!gap_ns) {
+            return anemo_fail(err, ANEMO_E_MEMORY, "no memory for token times");
+        }
+        d->gap_ns = gap_ns;
+        d->capacity = 2 * room;
+    }
+    return status;
+}
+
+static anemo_status run_decode(void *ctx, int64_t call, anemo_error *err) {
+    (void)call;
+    bench_decode *d = ctx;
+    bench_engine *e = d->engine;
+    anemo_status status = ANEMO_OK;
+    uint64_t before_ns = anemo_clock_now(&e->clock);
+    for (int64_t i = 1; !status && i < e->spec.generated_tokens; i++) {
+        status = one_step(e, d->entry, d->batch, d->result, err);
+        const uint64_t now_ns = anemo_clock_now(&e->clock);
+        d->gap_ns[d->n_gaps++] = (double)(now_ns - before_ns);
+        before_ns = now_ns;
+    }
+    return status;
+}
+
+anemo_arm bench_decode_arm(bench_decode *decode, bench_engine *engine, int32_t batch) {
+    memset(decode, 0, sizeof *decode);
+    decode->engine = engine;
+    decode->batch = batch;
+    return (anemo_arm){
+        .name = "decode", .run = run_decode, .ctx = decode, .prepare = prepare_decode};
+}
+
+void bench_decode_end(bench_decode *decode) {
+    free(decode->gap_ns);
+    memset(decode, 0, sizeof *decode);
+}
+
+/* ---------------------------------------------------------------- roofs */
+
+/* Canonical bytes of the weights that `tokens` tokens touch. A token's share is known; the other
+ * experts' bytes follow from the mean bytes of a parameter. */
+static double touched_weight_bytes(const anemo_model_info *info, double tokens) {
+    if (info->experts == 0) {
+        return info->active_weight_bytes;
+    }
+    const double share = (double)info->experts_per_token / (double)info->experts;
+    const double expert_parameters =
+        3 * (double)info->d * (double)info->ffn * (double)info->layers * (double)info->experts;
+    const double expert_bytes =
+        expert_parameters * info->active_weight_bytes / info->active_parameters;
+    const double touched = 1 - pow(1 - share, tokens);
+    return info->active_weight_bytes + (touched - share) * expert_bytes;
+}
+
+/* K and V in f16 of `positions` positions of one session. */
+static double kv_bytes(const anemo_model_info *info, double positions) {
+    const double seen = info->window > 0 ? fmin(positions, (double)info->window) : positions;
+    return seen * 2 * 2 * (double)(info->kv_heads * info->head_dim * info->layers);
+}
+
+bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
+    const anemo_model_info *info = engine->info;
+    const double context =
+        (double)engine->spec.prompt_tokens + (double)engine->spec.generated_tokens / 2;
+    const double keys = info->window > 0 ? fmin(context, (double)info->window) : context;
+    const double attention = 4 * keys * (double)(info->heads * info->head_dim * info->layers);
+    return (bench_roof){.bytes =
+                            touched_weight_bytes(info, batch) + batch * kv_bytes(info, context),
+                        .ops = batch * (2 * info->active_parameters + attention),
+                        .arithmetic = engine->arithmetic};
+}
+
+bench_roof bench_prefill_roof(const bench_engine *engine) {
+    const anemo_model_info *info = engine->info;
+    const double rows = (double)engine->spec.prompt_tokens;
+    const double chunks = ceil(rows / (double)engine->spec.chunk_tokens);
+    const double head = 2 * (double)info->vocab * (double)info->d; /* for the last row only */
+    return (bench_roof){.bytes = chunks * touched_weight_bytes(info, rows / chunks),
+                        .ops = rows * (2 * info->active_parameters - head) + head,
+                        .arithmetic = engine->arithmetic};
+}

@@ -1,0 +1,71 @@
+/* A model made ready for timing: opened, planned, with prompts prefilled; and the two things that
+ * are timed on it. All of it goes through models/engine.h, as a server would.
+ *
+ *   prefill   one request of P prompt tokens, from scheduling (s) to its first token (f): TTFT
+ *   decode    B sessions that have their first token decode n - 1 more each, all in one step per
+ *             token: from f to l. Each sample starts from forks of the same prefilled sessions, so
+ *             every sample decodes at the same context. */
+#ifndef ANEMO_BENCH_ENGINE_H
+#define ANEMO_BENCH_ENGINE_H
+
+#include "harness/measure/bench_roof.h"
+#include "models/engine.h"
+
+enum { BENCH_BATCH_MAX = 256 };
+
+typedef struct bench_engine_spec {
+    const char *path;       /* as anemo_model_open takes it */
+    const char *requantise; /* NULL, "q8_0", "q4_0" */
+    const char *const *with;
+    int32_t n_with;
+    int64_t prompt_tokens;    /* P >= 1 */
+    int64_t generated_tokens; /* n >= 2, the first included */
+    int64_t chunk_tokens;     /* prefill rows of one step at most; 0 = 512 */
+    int32_t batch_max;        /* 1 .. BENCH_BATCH_MAX */
+    uint64_t seed;            /* of the prompts */
+} bench_engine_spec;
+
+typedef struct bench_engine {
+    bench_engine_spec spec;
+    anemo_device *device;
+    anemo_clock clock;
+    anemo_model *model;
+    const anemo_model_info *info;
+    anemo_plan *plan;
+    int32_t *prompts;         /* [batch_max, P]: different ones, from the seed */
+    anemo_session **base;     /* [batch_max] prefilled, first token sampled */
+    anemo_session **work;     /* [batch_max] of the sample under way, whichever arm's */
+    anemo_ceiling arithmetic; /* the peak that the plan's GEMMs are held against */
+} bench_engine;
+
+/* Opens, plans and prefills batch_max sessions. ANEMO_E_INPUT: also when P + n is beyond the
+ * model's context. */
+anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *spec,
+                               bench_engine **out, anemo_error *err);
+void bench_engine_close(bench_engine *engine);
+/* Positions of KV that its sessions need. */
+int64_t bench_engine_kv_tokens(const bench_engine_spec *spec);
+/* All that the device's account holds: weights, KV, workspace, of every plan on it. */
+double bench_resident_bytes(const anemo_device *device);
+
+anemo_arm bench_prefill_arm(bench_engine *engine);
+
+typedef struct bench_decode {
+    bench_engine *engine;
+    int32_t batch;
+    anemo_step_entry entry[BENCH_BATCH_MAX];
+    anemo_step_result result[BENCH_BATCH_MAX];
+    /* Gaps between tokens (ITL) of every sample, warm-up included: [n_gaps], n - 1 per sample. */
+    double *gap_ns;
+    int64_t n_gaps, capacity;
+} bench_decode;
+anemo_arm bench_decode_arm(bench_decode *decode, bench_engine *engine, int32_t batch);
+void bench_decode_end(bench_decode *decode);
+
+/* The least that a prefill of P tokens, and one decode step of `batch` sessions, must read and
+ * compute: weights touched once (experts as expected under uniform routing), KV within the window
+ * in f16, products of active parameters and of attention. */
+bench_roof bench_prefill_roof(const bench_engine *engine);
+bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch);
+
+#endif

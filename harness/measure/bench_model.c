@@ -1,0 +1,307 @@
+/* One arm for the prefill and one per batch size, all in turn in every round, so that batch 1 and
+ * batch 16 saw the same machine. */
+#include "harness/measure/bench_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+typedef struct session {
+    const anemo_bench_model_options *options;
+    anemo_record_sink *sink;
+    anemo_bench_model_report *report;
+    bench_engine *engine;
+    anemo_probe *probe;
+    bench_ceilings ceilings;
+    bench_decode *decode; /* [n_batch] */
+    anemo_sampling how;
+    anemo_samples samples;
+    anemo_error *err;
+} session;
+
+/* ---------------------------------------------------------------- small things */
+
+anemo_estimate anemo_rate_of(const anemo_estimate *time, double amount) {
+    anemo_estimate rate = *time;
+    rate.value = amount / time->value;
+    rate.lo = amount / time->hi;
+    rate.hi = amount / time->lo;
+    return rate;
+}
+
+char *anemo_plan_choices(const anemo_plan *plan) {
+    size_t bytes = 1;
+    const char *choice;
+    for (int32_t i = 0; (choice = anemo_plan_choice(plan, i)); i++) {
+        bytes += strlen(choice) + 2;
+    }
+    char *text = calloc(1, bytes);
+    for (int32_t i = 0; text && (choice = anemo_plan_choice(plan, i)); i++) {
+        if (i > 0) {
+            strcat(text, "; ");
+        }
+        strcat(text, choice);
+    }
+    return text;
+}
+
+double anemo_peak_rss_bytes(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024 : NAN;
+}
+
+/* ---------------------------------------------------------------- results */
+
+/* Gaps of the kept rounds are the last n (tokens - 1) ones: warm-up came before. */
+static anemo_status token_gaps(session *s, const bench_decode *d, anemo_bench_model_line *line) {
+    const int64_t n = s->samples.n * (s->engine->spec.generated_tokens - 1);
+    double *gaps = malloc((size_t)n * sizeof *gaps);
+    if (!gaps) {
+        return anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for token times");
+    }
+    for (int64_t i = 0; i < n; i++) {
+        gaps[i] = d->gap_ns[d->n_gaps - n + i] * 1e-9;
+    }
+    anemo_stats_sort(gaps, n);
+    line->itl_s[0] = anemo_stats_percentile(gaps, n, 0.95);
+    line->itl_s[1] = anemo_stats_percentile(gaps, n, 0.99);
+    free(gaps);
+    return ANEMO_OK;
+}
+
+/* Samples of a decode arm last n - 1 steps: divides, so that all below is per step. */
+static void to_steps(session *s, int32_t arm) {
+    for (int64_t i = 0; i < s->samples.n; i++) {
+        s->samples.ns[arm][i] /= (double)(s->engine->spec.generated_tokens - 1);
+    }
+}
+
+static anemo_status evaluate_arm(session *s, int32_t arm) {
+    const bench_engine *e = s->engine;
+    anemo_bench_model_line *line = &s->report->line[arm];
+    line->batch = arm == 0 ? 0 : (int32_t)s->options->batch[arm - 1];
+    const bench_roof roof = arm == 0 ? bench_prefill_roof(e) : bench_decode_roof(e, line->batch);
+    anemo_status status = ANEMO_OK;
+    if (arm > 0) {
+        to_steps(s, arm);
+        status = token_gaps(s, &s->decode[arm - 1], line);
+    }
+    status = status ? status
+                    : bench_evaluate(&s->samples, arm, &s->ceilings, &roof, &line->result, s->err);
+    const double tokens = arm == 0 ? (double)e->spec.prompt_tokens : line->batch;
+    line->tokens_per_s = anemo_rate_of(&line->result.time_s, tokens);
+    line->bytes_per_s = roof.bytes / line->result.time_s.value;
+    line->ops_per_s = roof.ops / line->result.time_s.value;
+    return status;
+}
+
+/* ---------------------------------------------------------------- records */
+
+void bench_record_model(anemo_record *record, const bench_engine *engine, const char *choices,
+                        double resident_bytes) {
+    const anemo_model_info *info = engine->info;
+    anemo_record_text(record, "case", "model", info->name);
+    anemo_record_text(record, "case", "model_sha256", info->source_sha256);
+    anemo_record_text(record, "case", "architecture", info->architecture);
+    anemo_record_number(record, "case", "parameters", info->parameters);
+    anemo_record_number(record, "case", "active_parameters", info->active_parameters);
+    anemo_record_number(record, "case", "weight_bytes", info->weight_bytes);
+    anemo_record_number(record, "case", "active_weight_bytes", info->active_weight_bytes);
+    anemo_record_integer(record, "case", "layers", info->layers);
+    anemo_record_integer(record, "case", "window", info->window);
+    anemo_record_integer(record, "case", "prompt_tokens", engine->spec.prompt_tokens);
+    anemo_record_integer(record, "case", "generated_tokens", engine->spec.generated_tokens);
+    anemo_record_integer(record, "case", "chunk_tokens", engine->spec.chunk_tokens);
+    anemo_record_integer(record, "case", "seed", (int64_t)engine->spec.seed);
+    anemo_record_text(record, "case", "kv_type", "f16");
+    anemo_record_text(record, "case", "inputs", "random ids from the seed, greedy, end ignored");
+    anemo_record_device(record, engine->device);
+    anemo_record_text(record, "solution", "weights", info->weights);
+    anemo_record_text(record, "solution", "choices", choices);
+    anemo_record_number(record, "solution", "resident_bytes", resident_bytes);
+}
+
+static void record_estimate(anemo_record *record, const char *name, const char *unit, bool lower,
+                            const anemo_estimate *e) {
+    anemo_record_metric(record, name, unit, lower, e->value, e->lo, e->hi, e->n);
+}
+
+static void record_itl(anemo_record *record, const anemo_bench_model_line *line) {
+    static const char *const names[] = {"itl_p95", "itl_p99"};
+    for (int i = 0; i < 2; i++) {
+        const anemo_percentile *p = &line->itl_s[i];
+        if (p->known) { /* lo is the estimate itself: the bound is one-sided */
+            anemo_record_metric(record, names[i], "s", true, p->value, p->value, p->upper, p->n);
+        }
+    }
+}
+
+static void record_metrics(const session *s, const anemo_bench_model_line *line, int32_t arm,
+                           anemo_record *record) {
+    bench_record_result(record, &s->samples, arm, &s->how, &line->result);
+    if (line->batch == 0) {
+        record_estimate(record, "ttft", "s", true, &line->result.time_s);
+        record_estimate(record, "prefill_rate", "token/s", false, &line->tokens_per_s);
+    } else {
+        record_estimate(record, "tpot", "s", true, &line->result.time_s);
+        record_estimate(record, "throughput", "token/s", false, &line->tokens_per_s);
+        record_itl(record, line);
+    }
+    anemo_record_metric(record, "bandwidth", "byte/s", false, line->bytes_per_s, line->bytes_per_s,
+                        line->bytes_per_s, line->result.time_s.n);
+    anemo_record_metric(record, "arithmetic", "op/s", false, line->ops_per_s, line->ops_per_s,
+                        line->ops_per_s, line->result.time_s.n);
+    anemo_record_metric(record, "peak_rss", "byte", true, s->report->peak_rss_bytes,
+                        s->report->peak_rss_bytes, s->report->peak_rss_bytes, 1);
+}
+
+static void record_repro(const session *s, anemo_record *record) {
+    const bench_engine_spec *spec = &s->engine->spec;
+    char text[1024], stop[48];
+    anemo_stop_format(&s->options->stop, stop, sizeof stop);
+    int at =
+        snprintf(text, sizeof text, "anemo bench model %s --prompt %lld --tokens %lld --batch ",
+                 spec->path, (long long)spec->prompt_tokens, (long long)spec->generated_tokens);
+    for (int32_t i = 0; i < s->options->n_batch && at < (int)sizeof text - 32; i++) {
+        at += snprintf(text + at, sizeof text - (size_t)at, "%s%lld", i ? "," : "",
+                       (long long)s->options->batch[i]);
+    }
+    for (int32_t i = 0; i < spec->n_with && at < (int)sizeof text - 200; i++) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
+    }
+    if (at < (int)sizeof text) {
+        snprintf(text + at, sizeof text - (size_t)at, "%s%s --stop %s --seed %llu --threads %d",
+                 spec->requantise ? " --weights " : "", spec->requantise ? spec->requantise : "",
+                 stop, (unsigned long long)spec->seed,
+                 anemo_device_exec(s->engine->device).n_threads);
+    }
+    anemo_record_text(record, NULL, "repro", text);
+}
+
+static anemo_status record_line(session *s, int32_t arm) {
+    const anemo_bench_model_line *line = &s->report->line[arm];
+    const bench_engine_spec *spec = &s->engine->spec;
+    char name[256];
+    snprintf(name, sizeof name, "model/%s/%s/weights=%s/prompt=%lld/tokens=%lld/batch=%d",
+             s->engine->info->name, line->batch ? "decode" : "prefill", s->engine->info->weights,
+             (long long)spec->prompt_tokens, (long long)spec->generated_tokens,
+             line->batch ? line->batch : 1);
+    anemo_record *record = anemo_record_create(ANEMO_RECORD_MODEL);
+    anemo_record_text(record, NULL, "suite", "bench model");
+    anemo_record_text(record, NULL, "status", "passed");
+    anemo_record_flag(record, NULL, "demo", s->options->demo);
+    anemo_record_text(record, "case", "name", name);
+    anemo_record_integer(record, "case", "batch", line->batch ? line->batch : 1);
+    bench_record_model(record, s->engine, s->report->choices, s->report->resident_bytes);
+    record_metrics(s, line, arm, record);
+    record_repro(s, record);
+    const anemo_status status = anemo_record_write(s->sink, record, s->err);
+    anemo_record_free(record);
+    return status;
+}
+
+/* ---------------------------------------------------------------- the run */
+
+static anemo_status sample_all(session *s) {
+    const int32_t n = 1 + s->options->n_batch;
+    anemo_arm arms[1 + ANEMO_BENCH_BATCHES];
+    arms[0] = bench_prefill_arm(s->engine);
+    for (int32_t i = 1; i < n; i++) {
+        arms[i] = bench_decode_arm(&s->decode[i - 1], s->engine, (int32_t)s->options->batch[i - 1]);
+    }
+    s->ceilings = bench_ceilings_of(s->probe);
+    bench_ceilings_want(&s->ceilings, s->engine->arithmetic);
+    s->how = (anemo_sampling){.clock = s->engine->clock,
+                              .stop = s->options->stop,
+                              .between = bench_ceilings_measure,
+                              .hooks_ctx = &s->ceilings,
+                              .calls_per_sample = 1,
+                              .interrupted = s->options->interrupted};
+    return anemo_sample(arms, n, &s->how, &s->samples, s->err);
+}
+
+static anemo_status measure(session *s) {
+    anemo_status status = sample_all(s);
+    const int32_t n = status ? 0 : 1 + s->options->n_batch;
+    s->report->peak_rss_bytes = anemo_peak_rss_bytes();
+    for (int32_t arm = 0; !status && arm < n; arm++) {
+        status = evaluate_arm(s, arm);
+    }
+    s->report->n_lines = status ? 0 : n;
+    for (int32_t arm = 0; !status && arm < n; arm++) {
+        status = record_line(s, arm);
+    }
+    if (!status && s->samples.interrupted) {
+        status = ANEMO_E_CANCELLED;
+    }
+    anemo_samples_free(&s->samples);
+    bench_ceilings_free(&s->ceilings);
+    for (int32_t i = 0; i < s->options->n_batch; i++) {
+        bench_decode_end(&s->decode[i]);
+    }
+    return status;
+}
+
+anemo_status anemo_bench_model_check(const anemo_bench_model_options *o, anemo_error *err) {
+    if (o->spec.prompt_tokens < 1 || o->spec.generated_tokens < 2) {
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "%lld prompt and %lld generated tokens: at least 1 and 2 are needed",
+                          (long long)o->spec.prompt_tokens, (long long)o->spec.generated_tokens);
+    }
+    for (int32_t i = 0; i < o->n_batch; i++) {
+        if (o->batch[i] < 1 || o->batch[i] > BENCH_BATCH_MAX) {
+            return anemo_fail(err, ANEMO_E_INPUT, "batch %lld: expected 1 to %d",
+                              (long long)o->batch[i], BENCH_BATCH_MAX);
+        }
+    }
+    return o->n_batch >= 1 && o->n_batch <= ANEMO_BENCH_BATCHES
+               ? ANEMO_OK
+               : anemo_fail(err, ANEMO_E_INPUT, "%d batch sizes: expected 1 to %d", o->n_batch,
+                            ANEMO_BENCH_BATCHES);
+}
+
+int32_t anemo_bench_model_batch_max(const anemo_bench_model_options *options) {
+    int64_t most = 1;
+    for (int32_t i = 0; i < options->n_batch; i++) {
+        most = options->batch[i] > most ? options->batch[i] : most;
+    }
+    return (int32_t)most;
+}
+
+anemo_status anemo_bench_model(anemo_device *device, const anemo_bench_model_options *options,
+                               anemo_record_sink *sink, anemo_bench_model_report *out,
+                               anemo_error *err) {
+    *out = (anemo_bench_model_report){0};
+    anemo_status status = anemo_bench_model_check(options, err);
+    if (status) {
+        return status;
+    }
+    session s = {.options = options, .sink = sink, .report = out, .err = err};
+    bench_engine_spec spec = options->spec;
+    spec.batch_max = anemo_bench_model_batch_max(options);
+    const anemo_clock clock = anemo_clock_raw();
+    s.decode = calloc((size_t)options->n_batch, sizeof *s.decode);
+    status = s.decode ? bench_engine_open(device, &spec, &s.engine, err)
+                      : anemo_fail(err, ANEMO_E_MEMORY, "no memory for a model bench");
+    status = status ? status : anemo_probe_create(device, &clock, 0, &s.probe, err);
+    if (!status) {
+        out->info = *s.engine->info;
+        out->prompt_tokens = s.engine->spec.prompt_tokens;
+        out->generated_tokens = s.engine->spec.generated_tokens;
+        out->chunk_tokens = s.engine->spec.chunk_tokens;
+        out->resident_bytes = bench_resident_bytes(device);
+        out->choices = anemo_plan_choices(s.engine->plan);
+        status = measure(&s);
+    }
+    anemo_probe_free(s.probe);
+    bench_engine_close(s.engine);
+    free(s.decode);
+    return status;
+}
+
+void anemo_bench_model_report_free(anemo_bench_model_report *report) {
+    free(report->choices);
+    *report = (anemo_bench_model_report){0};
+}
