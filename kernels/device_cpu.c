@@ -28,8 +28,8 @@ static size_t page_round(size_t bytes) {
 /* Maps 2 MiB more than needed and gives back what lies outside the aligned range. */
 static void *map_huge(size_t bytes) {
     const size_t size = page_round(bytes);
-    char *raw = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *raw =
+        mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) {
         return NULL;
     }
