@@ -5,9 +5,10 @@
  * 12 float accumulators in registers. Integers accumulate over one activation group (32 or 128
  * columns) and then join the float sums:
  *
- *     without offset    y += sx sw (sum c a - 2^(bits-1) sum a)      the correction starts the
- * integers minimum           y += sx sw sum c a - o (sx sum a) zero point        the same with o =
- * sw * zero
+ * - without offset: y += sx sw (sum c a - 2^(bits-1) sum a); the correction is where the integers
+ *   start;
+ * - minimum o: y += sx sw sum c a - o (sx sum a);
+ * - zero point z: the same with o = sw z.
  *
  * All tile heights do the same operations in the same order for a row, so a row's result does not
  * depend on m. The sums a8 records carry make every offset exact.
