@@ -281,31 +281,29 @@ static anemo_table *text_table(const anemo_eval_suite *suite, const anemo_eval_r
     return t;
 }
 
+/* A difference: for people shares in points and nats with more digits, for machines as it is. */
+static void difference_cell(anemo_table *t, double value, bool share) {
+    if (share)
+        anemo_table_both(t, value, "%+.2f", 100 * value);
+    else
+        anemo_table_number(t, value, "%+.4f"); /* NaN: absent */
+}
+
 static void comparison_row(anemo_table *t, const anemo_eval_comparison *c, const char *first,
                            const char *second) {
     const bool share = c->only_a >= 0;
-    const double scale = share ? 100 : 1,
-                 v[] = {c->difference.value, c->difference.lo, c->difference.hi};
-    const char *form = share ? "%+.2f" : "%+.4f";
     anemo_table_text(t, "%s - %s", second, first);
-    anemo_table_text(t, "%s%s", c->metric, share ? ", points" : "");
+    anemo_table_text(t, "%s", c->metric);
     anemo_table_number(t, (double)c->n, "%.0f");
-    for (int k = 0; k < 3; k++)
-        if (isnan(v[k]))
-            anemo_table_absent(t);
-        else if (share)
-            anemo_table_both(t, v[k], "%+.2f", scale * v[k]);
-        else
-            anemo_table_number(t, v[k], form);
-    if (share) {
-        anemo_table_number(t, (double)c->only_a, "%.0f");
-        anemo_table_number(t, (double)c->only_b, "%.0f");
-        anemo_table_both(t, c->detectable, "%.2f", scale * c->detectable);
-    } else {
-        anemo_table_absent(t);
-        anemo_table_absent(t);
+    difference_cell(t, c->difference.value, share);
+    difference_cell(t, c->difference.lo, share);
+    difference_cell(t, c->difference.hi, share);
+    anemo_table_number(t, share ? (double)c->only_a : NAN, "%.0f");
+    anemo_table_number(t, share ? (double)c->only_b : NAN, "%.0f");
+    if (share)
+        anemo_table_both(t, c->detectable, "%.2f", 100 * c->detectable);
+    else
         anemo_table_number(t, c->detectable, "%.4f");
-    }
     anemo_table_number(t, c->p_holm, "%.2g");
     anemo_table_text(t, "%s", c->different ? "different" : "no difference seen");
 }
@@ -313,7 +311,8 @@ static void comparison_row(anemo_table *t, const anemo_eval_comparison *c, const
 /* Each form against the first. NULL without memory. */
 static anemo_table *comparison_table(const anemo_eval_suite *suite, const anemo_eval_run *runs,
                                      int32_t n_runs) {
-    anemo_table *t = anemo_table_create("differences", "paired differences from the first form");
+    anemo_table *t = anemo_table_create(
+        "differences", "paired differences from the first form (exact and choice: points)");
     static const char *const columns[][2] = {{"pair", "pair"},
                                              {"metric", "metric"},
                                              {"n", "pairs"},
