@@ -48,6 +48,8 @@ typedef struct anemo_model_info {
 anemo_status anemo_model_open(const char *path, const anemo_model_options *options,
                               anemo_model **out, anemo_error *err);
 void anemo_model_close(anemo_model *model);
+/* Names of the synth: presets; NULL at the end. */
+const char *anemo_model_preset(int32_t index);
 const anemo_model_info *anemo_model_describe(const anemo_model *model);
 /* NULL when the model has none (synth:, or a directory opened without one); `why` then says so. */
 const anemo_tokenizer *anemo_model_tokenizer(const anemo_model *model, anemo_error *why);

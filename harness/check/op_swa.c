@@ -99,7 +99,7 @@ static void put_special(void) {
     for (int type = ANEMO_KV_F32; type <= ANEMO_KV_Q8; type++)
         for (int form = 0; form < 4; form++) {
             swa_case *c = put(4, 2, 64, 16, (anemo_kv_type)type);
-            c->sharpness = form % 2 ? 25 : 0; /* one key takes all; all keys the same */
+            c->sharpness = form % 2 ? 60 : 0; /* one key takes all; all keys the same */
             c->sinks = form >= 2;
             c->window = 12;
             mixed_batch(c);

@@ -124,6 +124,7 @@ static bool whole(examination *x) {
     if (x->tolerance.mean > 0)
         check_compare_mean(&x->got, x->want, &x->expected->oracle, x->tolerance.mean, "",
                            x->outcome);
+    check_compare_gain(&x->got, x->want, &x->expected->oracle, x->tolerance, "", x->outcome);
     if (x->op->inspect)
         x->op->inspect(x->fixture, &run, &x->got, x->outcome);
     return true;

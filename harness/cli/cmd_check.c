@@ -14,7 +14,7 @@ typedef struct choices {
 static const struct argp_option own_options[] = {
     {"case", ANEMO_CLI_KEY(0), "TEXT", 0, "only cases with TEXT in their name (see --verbose)", 0},
     {"quick", ANEMO_CLI_KEY(1), NULL, 0, "a quarter of the cases", 0},
-    {"verbose", 'v', NULL, 0, "one line per case", 0},
+    {"verbose", ANEMO_CLI_KEY(2), NULL, 0, "one line per case", 0},
     {0}};
 
 static bool option(int key, const char *value, void *context) {
@@ -23,7 +23,7 @@ static bool option(int key, const char *value, void *context) {
         c->check.case_filter = value;
     else if (key == ANEMO_CLI_KEY(1))
         c->check.quick = true;
-    else if (key == 'v')
+    else if (key == ANEMO_CLI_KEY(2))
         c->verbose = true;
     else
         return false;
@@ -49,7 +49,7 @@ static bool watch(void *ctx, const anemo_check_case *result) {
         if (result->verdict == ANEMO_CHECK_REFUSED || !isfinite(result->error))
             anemo_table_absent(w->cases);
         else
-            anemo_table_number(w->cases, result->error, "%.3f");
+            anemo_table_number(w->cases, result->error, "%.3g");
         anemo_table_text(w->cases, "%s", result->detail);
     }
     return !anemo_cli_interrupted();
@@ -88,7 +88,7 @@ static anemo_table *line_table(const anemo_check_report *report, bool details) {
         anemo_table_number(table, line->run, "%.0f");
         anemo_table_number(table, line->refused, "%.0f");
         if (line->run && isfinite(line->error))
-            anemo_table_number(table, line->error, "%.3f");
+            anemo_table_number(table, line->error, "%.3g");
         else
             anemo_table_absent(table);
         anemo_table_text(table, "%s", verdicts[line->verdict]);

@@ -13,6 +13,7 @@
  * with offset 8 average -1/2, which makes every output share one component that grows with each
  * layer until the router sends every token to the same expert. Code 0 is therefore replaced by the
  * middle code. Norms are 1. In quantised types the router stays F32, as in published files. */
+#include "models/engine.h"
 #include "models/formats/internal.h"
 
 #include <inttypes.h>
@@ -58,6 +59,10 @@ static const anemo_synth_type types[] = {
 
 #define N_PRESETS (sizeof presets / sizeof *presets)
 #define N_TYPES   (sizeof types / sizeof *types)
+
+const char *anemo_model_preset(int32_t index) {
+    return index >= 0 && (size_t)index < N_PRESETS ? presets[index].name : NULL;
+}
 
 /* ---------------------------------------------------------------- the URI */
 

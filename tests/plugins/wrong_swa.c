@@ -1,0 +1,194 @@
+/* swa and rope_append with faults, over f32 pages. */
+#include "tests/plugins/wrong.h"
+
+typedef enum fault {
+    NOTHING,
+    WINDOW_LESS,
+    WINDOW_MORE,
+    NO_WINDOW,
+    SEES_NEXT,
+    NO_SINKS,
+    HEADS_INTERLEAVED,
+    FIRST_IGNORED,
+    NO_MAX,
+    NO_SCALE,
+    /* rope */
+    ROPE_NOTHING,
+    OTHER_PAIRING,
+    FLOAT_ANGLE,
+    STORES_UNROTATED,
+    SWAPS_K_V,
+    NEXT_SLOT,
+    NO_MAGNITUDE,
+    ROTATES_ALL
+} fault;
+
+static bool accepts(const void *problem, char *why, size_t why_bytes) {
+    const anemo_swa_problem *swa = problem;
+    const anemo_rope_problem *rope = problem;
+    const int32_t type = swa->size == sizeof *swa ? swa->kv.type : rope->kv.type;
+    if (type == ANEMO_KV_F32)
+        return true;
+    strncpy(why, "only f32 pages", why_bytes);
+    return false;
+}
+
+static int32_t sequence_of(const anemo_kv_view *view, int64_t row, int64_t *position) {
+    int32_t s = 0;
+    while (row >= view->row_start[s + 1])
+        s++;
+    *position = view->length[s] - (view->row_start[s + 1] - row);
+    return s;
+}
+
+static float *vector_at(const anemo_kv_shape *kv, const anemo_kv_view *view, int32_t s,
+                        int64_t position, int32_t head, bool value, fault f) {
+    const int64_t first = f == FIRST_IGNORED ? 0 : view->first[s];
+    int64_t index = (position - first) / kv->page_tokens;
+    const int64_t pages =
+        (view->length[s] - view->first[s] + kv->page_tokens - 1) / kv->page_tokens;
+    index = index < pages ? index : pages - 1; /* a test must not crash */
+    const size_t page = (size_t)view->pages[view->table_start[s] + index];
+    const size_t vectors = (size_t)kv->n_kv_heads * (size_t)kv->page_tokens;
+    const size_t at = (size_t)head * (size_t)kv->page_tokens +
+                      (size_t)(position % kv->page_tokens) + (value ? vectors : 0);
+    return (float *)view->pool + (page * 2 * vectors + at) * (size_t)kv->head_dim;
+}
+
+/* ---------------------------------------------------------------- swa */
+
+static bool sees(const anemo_swa_problem *p, int64_t i, int64_t j, fault f) {
+    const int64_t w = p->window - (f == WINDOW_LESS && p->window > 1) + (f == WINDOW_MORE);
+    if (j > i + (f == SEES_NEXT))
+        return false;
+    return p->window == 0 || f == NO_WINDOW || i - j < w;
+}
+
+static void attend(const anemo_swa_problem *p, const anemo_swa_args *a, int64_t row, int32_t head,
+                   fault f) {
+    const anemo_kv_shape *kv = &p->kv;
+    const int32_t dim = kv->head_dim, group = kv->n_heads / kv->n_kv_heads;
+    const int32_t kv_head = f == HEADS_INTERLEAVED ? head % kv->n_kv_heads : head / group;
+    const float *q = a->q + (row * kv->n_heads + head) * dim;
+    float *out = a->out + (row * kv->n_heads + head) * dim;
+    int64_t position;
+    const int32_t s = sequence_of(&a->kv, row, &position);
+    const int64_t end = position + 1 + (f == SEES_NEXT);
+    const float scale = f == NO_SCALE ? 1 : p->scale;
+    const bool sinks = p->has_sinks && f != NO_SINKS;
+    float max = sinks ? a->sinks[head] : -INFINITY;
+    for (int pass = 0; pass < 2; pass++) {
+        float total = sinks ? expf(a->sinks[head] - (f == NO_MAX ? 0 : max)) : 0;
+        memset(out, 0, (size_t)dim * sizeof *out);
+        for (int64_t j = a->kv.first[s]; j < end; j++) {
+            if (!sees(p, position, j, f))
+                continue;
+            const float *k = vector_at(kv, &a->kv, s, j, kv_head, false, f);
+            const float *v = vector_at(kv, &a->kv, s, j, kv_head, true, f);
+            const float score = scale * wrong_dot(q, k, dim, false);
+            if (pass == 0) {
+                max = fmaxf(max, score);
+                continue;
+            }
+            const float weight = expf(score - (f == NO_MAX ? 0 : max));
+            total += weight;
+            for (int32_t i = 0; i < dim; i++)
+                out[i] += weight * v[i];
+        }
+        for (int32_t i = 0; pass == 1 && i < dim; i++)
+            out[i] /= total;
+    }
+}
+
+static anemo_status swa(const anemo_swa_problem *p, const anemo_swa_args *a, fault f) {
+    for (int64_t row = 0; row < a->rows; row++)
+        for (int32_t head = 0; head < p->kv.n_heads; head++)
+            attend(p, a, row, head, f);
+    return ANEMO_OK;
+}
+
+/* ---------------------------------------------------------------- rope_append */
+
+static void rotate(const anemo_rope_problem *p, const anemo_rope_args *a, int64_t position,
+                   float *x, fault f) {
+    const int32_t dims = f == ROTATES_ALL ? p->kv.head_dim : p->rotary_dims;
+    const bool half = (p->pairing == ANEMO_ROPE_HALF) != (f == OTHER_PAIRING);
+    for (int32_t i = 0; i < dims / 2; i++) {
+        const float inv_freq = a->inv_freq[i % (p->rotary_dims / 2)];
+        float *x0 = half ? x + i : x + 2 * i, *x1 = half ? x + i + dims / 2 : x + 2 * i + 1;
+        const float rounded = (float)position * inv_freq;
+        const double angle = f == FLOAT_ANGLE ? rounded : (double)position * inv_freq;
+        const float magnitude = f == NO_MAGNITUDE ? 1 : p->magnitude;
+        const float c = (float)cos(angle) * magnitude, s = (float)sin(angle) * magnitude;
+        const float turned = *x0 * c - *x1 * s;
+        *x1 = *x0 * s + *x1 * c;
+        *x0 = turned;
+    }
+}
+
+static void append(const anemo_rope_problem *p, const anemo_rope_args *a, int64_t row, int32_t head,
+                   fault f) {
+    const anemo_kv_shape *kv = &p->kv;
+    const size_t bytes = (size_t)kv->head_dim * sizeof(float);
+    float *k = a->k + (row * kv->n_kv_heads + head) * kv->head_dim;
+    const float *v = a->v + (row * kv->n_kv_heads + head) * kv->head_dim;
+    int64_t position;
+    const int32_t s = sequence_of(&a->kv, row, &position);
+    float *k_slot = vector_at(kv, &a->kv, s, position, head, f == SWAPS_K_V, f);
+    float *v_slot = vector_at(kv, &a->kv, s, position, head, f != SWAPS_K_V, f);
+    if (f == STORES_UNROTATED)
+        memcpy(k_slot, k, bytes);
+    rotate(p, a, position, k, f);
+    if (f != STORES_UNROTATED)
+        memcpy(k_slot, k, bytes);
+    memcpy(v_slot, v, bytes);
+    if (f == NEXT_SLOT && position % kv->page_tokens + 1 < kv->page_tokens)
+        memset(v_slot + kv->head_dim, 0, bytes);
+}
+
+static anemo_status rope(const anemo_rope_problem *p, const anemo_rope_args *a, fault f) {
+    for (int64_t row = 0; row < a->rows; row++) {
+        int64_t position;
+        sequence_of(&a->kv, row, &position);
+        for (int32_t head = 0; head < p->kv.n_heads; head++)
+            rotate(p, a, position, a->q + (row * p->kv.n_heads + head) * p->kv.head_dim, f);
+        for (int32_t head = 0; head < p->kv.n_kv_heads; head++)
+            append(p, a, row, head, f);
+    }
+    return ANEMO_OK;
+}
+
+static anemo_status compute(const anemo_exec *exec, const void *problem, const void *args,
+                            fault f) {
+    (void)exec;
+    return f < ROPE_NOTHING ? swa(problem, args, f) : rope(problem, args, f);
+}
+
+#define wrong_accepts    accepts
+#define SWA(name, fault) WRONG_VARIANT(swa, SWA, name, fault, 0, wrong_no_workspace)
+#define ROPE(name, fault)                                                                          \
+    WRONG_VARIANT(rope_append, ROPE_APPEND, name, fault, 0, wrong_no_workspace)
+SWA(nothing, NOTHING) /* the control: right */
+SWA(window_less, WINDOW_LESS)
+SWA(window_more, WINDOW_MORE)
+SWA(no_window, NO_WINDOW)
+SWA(sees_next, SEES_NEXT)
+SWA(no_sinks, NO_SINKS)
+SWA(heads_interleaved, HEADS_INTERLEAVED)
+SWA(first_ignored, FIRST_IGNORED)
+SWA(no_max, NO_MAX)
+SWA(no_scale, NO_SCALE)
+ROPE(rope_nothing, ROPE_NOTHING)
+ROPE(other_pairing, OTHER_PAIRING)
+ROPE(float_angle, FLOAT_ANGLE)
+ROPE(stores_unrotated, STORES_UNROTATED)
+ROPE(swaps_k_v, SWAPS_K_V)
+ROPE(next_slot, NEXT_SLOT)
+ROPE(no_magnitude, NO_MAGNITUDE)
+ROPE(rotates_all, ROTATES_ALL)
+
+WRONG_PLUGIN("wrong_swa", &variant_nothing, &variant_window_less, &variant_window_more,
+             &variant_no_window, &variant_sees_next, &variant_no_sinks, &variant_heads_interleaved,
+             &variant_first_ignored, &variant_no_max, &variant_no_scale, &variant_rope_nothing,
+             &variant_other_pairing, &variant_float_angle, &variant_stores_unrotated,
+             &variant_swaps_k_v, &variant_next_slot, &variant_no_magnitude, &variant_rotates_all)
