@@ -4,6 +4,7 @@
  * First the faults one by one, each with the words that its sentence must hold; then sweeps over
  * small valid files (every truncation, every bit of every header byte, random damage), where a file
  * may still be valid by chance, and is then read to its last value. */
+#include "models/formats/gguf.h"
 #include "tests/support/bytes.h"
 #include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
@@ -18,6 +19,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -503,7 +505,7 @@ static void safetensors_lengths(void **state) {
         {UINT64_MAX - 7, {"header length is 18446744073709551608"}},
         {UINT64_C(1) << 63, {"header length is 9223372036854775808"}},
         {UINT64_C(1) << 31, {"header length is 2147483648"}},
-        {100000001, {"header length is 100000001"}},
+        {50000000, {"header length is 50000000"}},
         {2, {"header line 1"}},
     };
     for (size_t i = 0; i < COUNT(cases); ++i) {
@@ -515,6 +517,10 @@ static void safetensors_lengths(void **state) {
         check_refusal(folder, cases[i].words, COUNT(cases[i].words));
         free(wrong);
     }
+    /* a file that is long enough (sparse), so that only the format's own limit speaks */
+    rewrite(path, "\1\xe1\xf5\5\0\0\0\0{", 9);
+    assert_int_equal(truncate(path, 200000000), 0);
+    refused(folder, "header length is 100000001", "2 to 100000000");
     byte_string longer = {0};
     bytes_append(&longer, right, bytes);
     bytes_append_number(&longer, 0, 1);
@@ -623,6 +629,7 @@ static void shards(void **state) {
         {"lm_head.weight", "\"x/a.safetensors\"", {"\"x/a.safetensors\""}},
         {"lm_head.weight", "\"..\"", {"weight_map.lm_head.weight is \"..\""}},
         {"lm_head.weight", "\".hidden\"", {"\".hidden\""}},
+        {"lm_head.weight", "\"a..safetensors\"", {"\"a..safetensors\"", "same directory"}},
         {"lm_head.weight", "\"\"", {"weight_map.lm_head.weight is \"\""}},
         {"lm_head.weight", "7", {"weight_map.lm_head.weight is 7"}},
         {"lm_head.weight", "null", {"weight_map.lm_head.weight is null"}},
@@ -1085,6 +1092,44 @@ static int sweep(const char *opened, const char *file, size_t header_bytes, int 
     return n_refused;
 }
 
+/* Every beginning of a file, laid against a page that may not be touched: reading one byte past the
+ * end is a crash here, where a mapped file would have hidden it in the rest of its last page. */
+static void no_byte_past_the_end(void **state) {
+    (void)state;
+    const anemo_hparams h = tiny_hparams(3);
+    gguf_writer *writer = tiny_gguf(&h, ANEMO_NAMING_GGUF_MERGED, ANEMO_GGML_Q4_0);
+    gguf_add_strings(writer, "tokenizer.ggml.tokens", (const char *const[]){"a", "bc"}, 2);
+    size_t bytes[2];
+    uint8_t *files[2] = {gguf_image(writer, &bytes[0]), NULL};
+    gguf_writer_free(writer);
+    tiny_write_directory(folder, &h, ANEMO_GGML_BF16);
+    files[1] = (uint8_t *)test_read_file(tiny_path(folder, "model.safetensors"), &bytes[1]);
+
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = 64 * page;
+    assert_true(bytes[0] < room && bytes[1] < room);
+    uint8_t *memory =
+        mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    assert_int_equal(mprotect(memory + room, page, PROT_NONE), 0);
+    for (int kind = 0; kind < 2; ++kind)
+        for (size_t n = 0; n <= bytes[kind]; ++n) {
+            anemo_mapped_file file = {"guarded", memory + room - n, n};
+            anemo_tensors tensors = {0};
+            gguf_file gguf = {0};
+            size_t header_bytes;
+            memcpy(memory + room - n, files[kind], n);
+            const anemo_status status =
+                kind == 0 ? gguf_parse(&file, &gguf, &tensors, NULL)
+                          : anemo_safetensors_parse(&file, &tensors, &header_bytes, NULL);
+            assert_int_equal(status, n == bytes[kind] ? ANEMO_OK : ANEMO_E_INPUT);
+            gguf_free(&gguf);
+            anemo_tensors_free(&tensors);
+        }
+    munmap(memory, room + page);
+    free(files[0]);
+    free(files[1]);
+}
+
 static void sweep_safetensors(void **state) {
     (void)state;
     const anemo_hparams h = tiny_hparams(0);
@@ -1147,6 +1192,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(gguf_values, set_up, tear_down),
         cmocka_unit_test_setup_teardown(gguf_tensors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(gguf_heads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_byte_past_the_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(sweep_safetensors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(sweep_index, set_up, tear_down),
         cmocka_unit_test_setup_teardown(sweep_gguf, set_up, tear_down),
