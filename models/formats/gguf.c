@@ -266,7 +266,7 @@ static anemo_status parse_type(cursor *c, const char *what, anemo_tensor *tensor
     return ANEMO_OK;
 }
 
-/* tensor->data is left as the offset until the data section is known: see place_tensors. */
+/* What a tensor says of its place; believed when the data section is known (place_tensors). */
 typedef struct placement {
     uint64_t offset, bytes;
 } placement;
