@@ -314,6 +314,9 @@ typedef struct anemo_quantize_act_args {
 
 typedef enum anemo_moe_score { ANEMO_MOE_SOFTMAX, ANEMO_MOE_SIGMOID } anemo_moe_score;
 
+/* ANEMO_E_NUMERIC, with the plan unspecified: a NaN or +infinity among the logits, a row without a
+ * finite one, a NaN bias, or weights to renormalise that sum to 0. A logit of -infinity switches an
+ * expert off. */
 typedef struct anemo_moe_route_problem {
     uint32_t size;
     int64_t tokens_max;
@@ -509,10 +512,11 @@ typedef struct anemo_embed_args {
 } anemo_embed_args;
 
 /* Temperature 0: argmax, ties to the lower index. Else softmax(logits / temperature) restricted to
- * the top_k largest (0 = all) and then to the smallest set whose mass reaches top_p, drawn with
- * Philox4x32-10(key = seed, counter = counter): the same stream on every backend. The draw u in
- * [0, 1) picks the first id, in order of index, at which the running weight exceeds u times that of
- * all that are left. A row with a NaN gives id -1. */
+ * the top_k largest (0 = all) and then, in the order (logit descending, index), to the shortest
+ * prefix whose mass reaches top_p of theirs (at least one token). u = anemo_philox_uniform(seed,
+ * counter) picks the first kept token, walking in index order, whose running mass exceeds u *
+ * total: the same stream on every backend. A row with a NaN, or without a logit above -infinity,
+ * gives id -1. */
 typedef struct anemo_sample_params {
     float temperature, top_p;
     int32_t top_k;

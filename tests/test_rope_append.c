@@ -220,23 +220,23 @@ static void test_f16_rounding(void **state) {
         const double next = bits == 0x7bff ? 65536 : kv_half_value((uint16_t)(bits + 1));
         const float middle = (float)((here + next) / 2); /* 12 bits: exact in float */
         const uint32_t even = bits & 1 ? bits + 1 : bits;
-        assert_true(kv_f32_from_f16((uint16_t)bits) == (float)here);
-        assert_true(kv_f32_from_f16((uint16_t)(bits | 0x8000)) == (float)-here);
-        assert_int_equal(kv_f16_from_f32((float)here), bits);
-        assert_int_equal(kv_f16_from_f32(middle), even);
-        assert_int_equal(kv_f16_from_f32(-middle), even | 0x8000);
-        assert_int_equal(kv_f16_from_f32(nextafterf(middle, 0)), bits);
-        assert_int_equal(kv_f16_from_f32(nextafterf(middle, INFINITY)), bits + 1);
+        assert_true(anemo_f32_from_f16((uint16_t)bits) == (float)here);
+        assert_true(anemo_f32_from_f16((uint16_t)(bits | 0x8000)) == (float)-here);
+        assert_int_equal(anemo_f16_from_f32((float)here), bits);
+        assert_int_equal(anemo_f16_from_f32(middle), even);
+        assert_int_equal(anemo_f16_from_f32(-middle), even | 0x8000);
+        assert_int_equal(anemo_f16_from_f32(nextafterf(middle, 0)), bits);
+        assert_int_equal(anemo_f16_from_f32(nextafterf(middle, INFINITY)), bits + 1);
     }
-    assert_int_equal(kv_f16_from_f32(1e30f), 0x7c00);
-    assert_int_equal(kv_f16_from_f32(-INFINITY), 0xfc00);
-    assert_true(kv_f32_from_f16(0x7c00) == INFINITY && kv_f32_from_f16(0xfc00) == -INFINITY);
-    assert_true(isnan(kv_f32_from_f16(0x7e00)) && isnan(kv_f32_from_f16(0xfc01)));
-    assert_true(isnan(kv_f32_from_f16(kv_f16_from_f32(NAN))));
-    assert_int_equal(kv_f16_from_f32(-0.0f), 0x8000);
-    assert_int_equal(kv_f16_from_f32(0x1p-26f), 0);
-    assert_int_equal(kv_f16_from_f32(-0x1.8p-26f), 0x8000);
-    assert_int_equal(kv_f16_from_f32(0x1.8p-25f), 1);
+    assert_int_equal(anemo_f16_from_f32(1e30f), 0x7c00);
+    assert_int_equal(anemo_f16_from_f32(-INFINITY), 0xfc00);
+    assert_true(anemo_f32_from_f16(0x7c00) == INFINITY && anemo_f32_from_f16(0xfc00) == -INFINITY);
+    assert_true(isnan(anemo_f32_from_f16(0x7e00)) && isnan(anemo_f32_from_f16(0xfc01)));
+    assert_true(isnan(anemo_f32_from_f16(anemo_f16_from_f32(NAN))));
+    assert_int_equal(anemo_f16_from_f32(-0.0f), 0x8000);
+    assert_int_equal(anemo_f16_from_f32(0x1p-26f), 0);
+    assert_int_equal(anemo_f16_from_f32(-0x1.8p-26f), 0x8000);
+    assert_int_equal(anemo_f16_from_f32(0x1.8p-25f), 1);
 }
 
 /* Stores one vector x[5] through the op's own store (no rotation) and hands back its bytes. */

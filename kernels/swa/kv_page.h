@@ -86,37 +86,6 @@ static inline int64_t kv_positions_left(const kv_pages *pages, int64_t position)
 
 /* ---------------------------------------------------------------- elements */
 
-static inline uint16_t kv_f16_from_f32(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
-        return (uint16_t)(sign | 0x7e00u); /* NaN */
-    if (magnitude >= 0x477ff000u)
-        return (uint16_t)(sign | 0x7c00u); /* 65520 rounds to infinity */
-    if (magnitude < 0x38800000u) {         /* subnormal: a sum with 0.5 rounds at 2^-24 */
-        const float shifted = fabsf(value) + 0.5f;
-        memcpy(&bits, &shifted, sizeof bits);
-        return (uint16_t)(sign | (bits - 0x3f000000u));
-    }
-    const uint32_t rounded = (magnitude + 0xfffu + (magnitude >> 13 & 1)) >> 13;
-    return (uint16_t)(sign | (rounded - 0x1c000u)); /* bias 15 instead of 127 */
-}
-
-static inline float kv_f32_from_f16(uint16_t half) {
-    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
-    uint32_t bits = magnitude | 0x7f800000u; /* infinity, NaN */
-    float value;
-    if (magnitude < 0x0f800000u) {
-        memcpy(&value, &magnitude, sizeof value);
-        value *= 0x1p112f; /* exponent bias 127 - 15; subnormals come out right, too */
-        memcpy(&bits, &value, sizeof bits);
-    }
-    bits |= (uint32_t)(half & 0x8000u) << 16;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static inline void kv_store_q8(char *vector, const float *x, int32_t n) {
     float largest = 0;
     bool finite = true;
@@ -147,7 +116,7 @@ static inline void kv_store(const kv_pages *pages, char *vector, const float *x)
     } else {
         const bool f16 = pages->shape.type == ANEMO_KV_F16;
         for (int32_t i = 0; i < n; i++) {
-            const uint16_t half = f16 ? kv_f16_from_f32(x[i]) : anemo_bf16_from_f32(x[i]);
+            const uint16_t half = f16 ? anemo_f16_from_f32(x[i]) : anemo_bf16_from_f32(x[i]);
             memcpy(vector + 2 * i, &half, sizeof half);
         }
     }
@@ -156,7 +125,7 @@ static inline void kv_store(const kv_pages *pages, char *vector, const float *x)
 /* A vector's elements: exact in float for f32, f16 and bf16; q8 is scale * code. `vector` is
  * aligned to its element (pages are, and vectors are whole elements). */
 static inline float kv_element_f16(const char *vector, int32_t i) {
-    return kv_f32_from_f16(((const uint16_t *)(const void *)vector)[i]);
+    return anemo_f32_from_f16(((const uint16_t *)(const void *)vector)[i]);
 }
 static inline float kv_element_bf16(const char *vector, int32_t i) {
     return anemo_f32_from_bf16(((const uint16_t *)(const void *)vector)[i]);
