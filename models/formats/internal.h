@@ -27,9 +27,7 @@ typedef struct anemo_shown {
 } anemo_shown;
 anemo_shown anemo_show_bytes(const void *bytes, size_t n);
 anemo_shown anemo_show(const char *text);
-/* The last 160 bytes of a path, likewise: long enough to find the file, short enough for a
- * sentence.
- */
+/* The last 160 bytes of a path, likewise: enough to find the file, short enough for a sentence. */
 typedef struct anemo_shown_path {
     char text[161];
 } anemo_shown_path;
@@ -48,6 +46,7 @@ anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_erro
 void anemo_map_close(anemo_mapped_file *file);
 /* directory/name, malloc'ed; NULL without memory. */
 char *anemo_join_path(const char *directory, const char *name);
+
 /* ---------------------------------------------------------------- unaligned little-endian loads */
 
 static inline uint16_t anemo_load_u16(const uint8_t *p) {
