@@ -226,6 +226,7 @@ static const struct {
     {"moe_route_wrong_unstable_sort", "row_token["},
     {"moe_route_wrong_wrong_count", "count["},
     {"moe_route_wrong_unnormalised", "weight["},
+    {"moe_route_wrong_hides_nan", "must return numeric"},
     {"moe_experts_wrong_outside_range", "not in its range"},
     {"moe_experts_wrong_last_row_forgotten", "was not written"},
     {"swa_wrong_sees_next", "nan"},

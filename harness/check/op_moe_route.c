@@ -14,15 +14,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum pattern { SPREAD, TIES, EQUAL, ONE_EXPERT, ONE_EMPTY, PATTERNS } pattern;
-static const char *const pattern_names[PATTERNS] = {"spread", "ties", "all equal",
-                                                    "all to expert 1", "expert 0 empty"};
+typedef enum pattern {
+    SPREAD,
+    TIES,
+    EQUAL,
+    ONE_EXPERT,
+    ONE_EMPTY,
+    SWITCHED_OFF, /* a third of the experts, by -inf */
+    BROKEN,       /* a token without meaning: run must say so */
+    PATTERNS
+} pattern;
+static const char *const pattern_names[PATTERNS] = {
+    "spread", "ties", "all equal", "all to expert 1", "expert 0 empty", "some off", "broken"};
 
 typedef struct route_fixture {
     anemo_moe_route_problem problem;
     int64_t tokens;
     float *logits; /* [tokens, n_experts] */
     float *bias;   /* [n_experts] or NULL */
+    bool broken;
 } route_fixture;
 
 static const struct {
@@ -36,6 +46,7 @@ static int32_t count(void) {
 
 /* ---------------------------------------------------------------- inputs */
 
+/* BROKEN is spread first, and spoilt at the end. */
 static double draw_logit(pattern p, check_random *random, int32_t expert) {
     const double wide = rint(64 * 2 * check_random_normal(random)) / 64;
     switch (p) {
@@ -47,6 +58,8 @@ static double draw_logit(pattern p, check_random *random, int32_t expert) {
         return expert == 1 ? wide + 12 : wide;
     case ONE_EMPTY:
         return expert == 0 ? wide - 30 : wide;
+    case SWITCHED_OFF:
+        return expert % 3 == 1 ? -INFINITY : wide;
     default:
         return wide;
     }
@@ -55,6 +68,8 @@ static double draw_logit(pattern p, check_random *random, int32_t expert) {
 static double score_of(const route_fixture *f, const float *logits, int32_t expert) {
     if (f->problem.score == ANEMO_MOE_SIGMOID)
         return 1 / (1 + exp(-(double)logits[expert]));
+    if (logits[expert] == -INFINITY)
+        return 0;
     double sum = 0;
     for (int32_t e = 0; e < f->problem.n_experts; e++)
         sum += exp((double)logits[e] - logits[expert]);
@@ -74,9 +89,14 @@ static int32_t rank_of(const double *value, int32_t n, int32_t expert) {
 }
 
 /* With a bias: are the values of the chosen apart from each other and from the rest, or tied in
- * logit and bias both? */
+ * logit and bias both? And is one of the chosen switched on? */
 static bool clear(const route_fixture *f, const float *logits, const double *value) {
     const int32_t n = f->problem.n_experts;
+    bool on = false;
+    for (int32_t e = 0; e < n; e++)
+        on = on || (rank_of(value, n, e) < f->problem.top_k && logits[e] > -INFINITY);
+    if (!on)
+        return false;
     for (int32_t a = 0; f->bias && a < n; a++) {
         if (rank_of(value, n, a) >= f->problem.top_k)
             continue;
@@ -107,6 +127,28 @@ static void destroy(void *fixture) {
     free(f);
 }
 
+/* NaN, +inf, nobody switched on, or a NaN bias. */
+static void spoil(route_fixture *f, check_random *random) {
+    const int32_t n = f->problem.n_experts;
+    float *logits = f->logits + check_random_below(random, f->tokens) * n;
+    const int64_t expert = check_random_below(random, n);
+    f->broken = true;
+    switch (check_random_below(random, f->bias ? 4 : 3)) {
+    case 0:
+        logits[expert] = NAN;
+        break;
+    case 1:
+        logits[expert] = INFINITY;
+        break;
+    case 2:
+        for (int32_t e = 0; e < n; e++)
+            logits[e] = -INFINITY;
+        break;
+    default:
+        f->bias[expert] = NAN;
+    }
+}
+
 static bool fill(route_fixture *f, pattern p, bool bias, check_random *random) {
     const int32_t n = f->problem.n_experts;
     f->logits = malloc((size_t)(f->tokens * n) * sizeof *f->logits);
@@ -118,6 +160,8 @@ static bool fill(route_fixture *f, pattern p, bool bias, check_random *random) {
     for (int64_t t = 0; ok && t < f->tokens; t++)
         draw_token(f, p, random, f->logits + t * n, value);
     free(value);
+    if (ok && p == BROKEN)
+        spoil(f, random);
     return ok;
 }
 
@@ -154,6 +198,10 @@ static const void *problem(const void *fixture) {
 
 static int64_t rows(const void *fixture) {
     return ((const route_fixture *)fixture)->tokens;
+}
+
+static bool must_refuse(const void *fixture) {
+    return ((const route_fixture *)fixture)->broken;
 }
 
 /* ---------------------------------------------------------------- execute and oracle */
@@ -216,11 +264,11 @@ static void choose(const route_fixture *f, int64_t t, double *value, double *sco
                    check_dispatch *plan, check_scale *scale) {
     const anemo_moe_route_problem *p = &f->problem;
     const float *logits = f->logits + t * p->n_experts;
-    double sum = 0, least = logits[0], most = logits[0];
+    double sum = 0, least = INFINITY, most = -INFINITY;
     for (int32_t e = 0; e < p->n_experts; e++) {
         value[e] = value_of(f, logits, e);
         score[e] = score_of(f, logits, e);
-        least = fmin(least, logits[e]);
+        least = logits[e] > -INFINITY ? fmin(least, logits[e]) : least;
         most = fmax(most, logits[e]);
     }
     for (int32_t e = 0; e < p->n_experts; e++) {
@@ -271,5 +319,6 @@ const check_op check_op_moe_route = {.op = ANEMO_OP_MOE_ROUTE,
                                      .destroy = destroy,
                                      .problem = problem,
                                      .rows = rows,
+                                     .must_refuse = must_refuse,
                                      .execute = execute,
                                      .oracle = oracle};

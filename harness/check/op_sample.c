@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum pattern { NORMAL, TIES, EQUAL, HOLES, BROKEN, PATTERNS } pattern;
+typedef enum pattern { NORMAL, TIES, EQUAL, HOLES, BROKEN, NOTHING, PATTERNS } pattern;
 static const char *const pattern_names[PATTERNS] = {"normal", "ties", "all equal", "some -inf",
                                                     "NaN row"};
 typedef enum form { ARGMAX, PLAIN, TOP_K, TOP_P, BOTH, MIXED, FORMS } form;
@@ -66,6 +66,8 @@ static int32_t draw(const anemo_sample_params *s, const float *logits, int64_t n
             return -1;
         most = fmax(most, logits[i]);
     }
+    if (most == -INFINITY)
+        return -1;
     const double t = s->temperature;
     const int64_t limit = t == 0 ? 1 : s->top_k > 0 && s->top_k < n ? s->top_k : n;
     double *ahead = malloc((size_t)n * 2 * sizeof *ahead), *mass = ahead + n;
@@ -110,6 +112,8 @@ static float draw_logit(pattern p, check_random *random, int64_t row, int64_t co
         return column % 3 == 1 ? -INFINITY : (float)x;
     case BROKEN:
         return row % 2 == 0 && column == 0 ? NAN : (float)x;
+    case NOTHING:
+        return row % 2 == 1 ? -INFINITY : (float)x;
     default:
         return (float)x;
     }
@@ -127,7 +131,9 @@ static anemo_sample_params draw_params(form how, check_random *random, int64_t r
     if (how == TOP_K || how == BOTH)
         s.top_k = 1 + (int32_t)check_random_below(random, vocab + 1);
     if (how == TOP_P || how == BOTH)
-        s.top_p = (float)(0.05 + 0.9 * check_random_uniform(random));
+        s.top_p = check_random_below(random, 8) == 0
+                      ? 0
+                      : (float)(0.05 + 0.9 * check_random_uniform(random));
     return s;
 }
 

@@ -111,7 +111,7 @@ static anemo_status look_for_damage(check_trial *trial) {
         if (what) {
             snprintf(trial->fault, sizeof trial->fault, "%s %s (%zu bytes)", what, buffer->name,
                      buffer->bytes);
-            return ANEMO_E_NUMERIC;
+            return ANEMO_E_DEVICE;
         }
     }
     return ANEMO_OK;
@@ -142,13 +142,9 @@ anemo_status check_trial_run(check_trial *trial, const anemo_variant *variant, c
         snprintf(trial->fault, sizeof trial->fault, "no memory for the case's buffers");
         return ANEMO_E_MEMORY;
     }
-    anemo_status status = variant->run(&exec, problem, args);
-    if (status != ANEMO_OK) {
-        snprintf(trial->fault, sizeof trial->fault, "run returned %s", anemo_status_name(status));
-        return status;
-    }
+    const anemo_status ran = variant->run(&exec, problem, args);
     anemo_error err = {{0}};
-    status = anemo_device_synchronise(trial->device, &err);
+    anemo_status status = anemo_device_synchronise(trial->device, &err);
     if (status == ANEMO_OK)
         status = download(trial);
     if (status != ANEMO_OK) {
@@ -156,7 +152,10 @@ anemo_status check_trial_run(check_trial *trial, const anemo_variant *variant, c
                  err.text[0] ? err.text : anemo_status_name(status));
         return status;
     }
-    return look_for_damage(trial);
+    status = look_for_damage(trial);
+    if (status == ANEMO_OK && ran != ANEMO_OK)
+        snprintf(trial->fault, sizeof trial->fault, "run returned %s", anemo_status_name(ran));
+    return status == ANEMO_OK ? ran : status;
 }
 
 const void *check_trial_after(const check_trial *trial, const void *payload) {

@@ -49,7 +49,8 @@ void *check_trial_out(check_trial *trial, const char *name, size_t bytes);
 const void *check_trial_weight(check_trial *trial, const char *layout, const anemo_weight *weight);
 
 /* Runs with exactly workspace_bytes() of workspace. ANEMO_OK: the variant returned OK, the fences
- * are whole and the inputs unchanged; else trial->fault says what happened. */
+ * are whole and the inputs unchanged; else trial->fault says what happened. ANEMO_E_DEVICE: a fence
+ * is broken or an input changed, whatever the variant returned; other errors are the variant's. */
 anemo_status check_trial_run(check_trial *trial, const anemo_variant *variant, const void *problem,
                              const void *args);
 /* Host view of a payload after the run, by its backend address. */

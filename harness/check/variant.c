@@ -181,9 +181,31 @@ static void end_to_end(examination *x, check_expectations *all) {
                            "end to end: ", x->outcome);
 }
 
+/* Inputs that say nothing: the reference, too, is only asked for its refusal. */
+static void refusal(check_session *session, const check_op *op, void *fixture,
+                    const anemo_variant *variant, check_outcome *outcome) {
+    anemo_device *const devices[] = {session->device, session->team};
+    for (int i = 0; i < 2; i++) {
+        check_result result = {0};
+        char fault[224] = "";
+        const check_run run = {variant, devices[i], feed_of(variant), 0, op->rows(fixture), NULL};
+        const anemo_status status =
+            devices[i] ? op->execute(fixture, &run, &result, fault, sizeof fault) : ANEMO_E_NUMERIC;
+        if (status != ANEMO_E_NUMERIC)
+            check_outcome_fail(outcome, INFINITY, "must return %s: %s",
+                               anemo_status_name(ANEMO_E_NUMERIC),
+                               fault[0] ? fault : "run returned ok");
+        check_result_free(&result);
+    }
+}
+
 void check_variant(check_session *session, const check_op *op, void *fixture,
                    check_expectations *expectations, const anemo_variant *variant,
                    check_outcome *outcome) {
+    if (op->must_refuse && op->must_refuse(fixture)) {
+        refusal(session, op, fixture, variant, outcome);
+        return;
+    }
     const check_class class = check_class_of(variant);
     const expectation *expected = expect(session, op, fixture, expectations, feed_of(variant));
     const bool is_reference = class == CHECK_CLASS_REFERENCE;

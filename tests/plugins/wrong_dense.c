@@ -62,6 +62,8 @@ static int32_t sample_row(const anemo_sample_params *s, const float *l, int64_t 
         if (l[i] > l[best] || (f == LAST_OF_TIES && l[i] == l[best]) || isnan(l[best]))
             best = (int32_t)i;
     }
+    if (most == -INFINITY)
+        return -1;
     if (s->temperature == 0)
         return best;
     double w[1024] = {0}, ahead[1024] = {0}, kept = 0; /* the checker's vocabularies are smaller */

@@ -10,6 +10,7 @@ typedef enum fault {
     UNSTABLE_SORT,
     WRONG_COUNT,
     BIAS_IN_WEIGHT,
+    HIDES_NAN,
     /* experts */
     EXPERTS_NOTHING,
     SWAPPED_EXPERTS,
@@ -51,6 +52,7 @@ static void route_token(const anemo_moe_route_problem *p, const anemo_moe_route_
                         fault f) {
     const float *logits = a->logits + t * p->n_experts;
     int32_t *expert = a->plan.expert + t * p->top_k;
+    bool taken[256] = {false};
     double score[256], value[256], all = 0, chosen = 0, most = -INFINITY;
     for (int32_t e = 0; e < p->n_experts; e++)
         most = fmax(most, logits[e]);
@@ -64,13 +66,13 @@ static void route_token(const anemo_moe_route_problem *p, const anemo_moe_route_
     for (int32_t j = 0; j < p->top_k; j++) {
         int32_t best = -1;
         for (int32_t e = 0; e < p->n_experts; e++)
-            if (!isnan(value[e]) && (best < 0 || value[e] > value[best] ||
-                                     (f == HIGHER_INDEX && value[e] == value[best])))
+            if (!taken[e] && (best < 0 || value[e] > value[best] ||
+                              (f == HIGHER_INDEX && value[e] == value[best])))
                 best = e;
         expert[j] = best;
         if (f == BIAS_IN_WEIGHT && a->selection_bias)
             score[best] = value[best];
-        value[best] = NAN;
+        taken[best] = true;
         chosen += score[best];
     }
     const bool divide = f == SOFTMAX_OF_CHOSEN || (p->renormalise && f != UNNORMALISED);
@@ -79,8 +81,26 @@ static void route_token(const anemo_moe_route_problem *p, const anemo_moe_route_
             (float)(score[expert[j]] / (divide ? chosen : 1) * p->scale);
 }
 
+/* Every row must have a finite logit, no NaN and no +inf. */
+static bool meaningful(const anemo_moe_route_problem *p, const anemo_moe_route_args *a) {
+    for (int64_t t = 0; t < a->tokens; t++) {
+        float most = -INFINITY;
+        for (int32_t e = 0; e < p->n_experts; e++) {
+            const float x = a->logits[t * p->n_experts + e];
+            if (isnan(x) || (a->selection_bias && isnan(a->selection_bias[e])))
+                return false;
+            most = fmaxf(most, x);
+        }
+        if (isinf(most))
+            return false;
+    }
+    return true;
+}
+
 static anemo_status route(const anemo_moe_route_problem *p, const anemo_moe_route_args *a,
                           fault f) {
+    if (f != HIDES_NAN && !meaningful(p, a))
+        return ANEMO_E_NUMERIC;
     for (int64_t t = 0; t < a->tokens; t++)
         route_token(p, a, t, f);
     sort_plan(p, a, f);
@@ -175,6 +195,7 @@ ROUTE(softmax_of_chosen, SOFTMAX_OF_CHOSEN)
 ROUTE(unstable_sort, UNSTABLE_SORT)
 ROUTE(wrong_count, WRONG_COUNT)
 ROUTE(bias_in_weight, BIAS_IN_WEIGHT)
+ROUTE(hides_nan, HIDES_NAN)
 EXPERTS(experts_nothing, EXPERTS_NOTHING)
 EXPERTS(swapped_experts, SWAPPED_EXPERTS)
 EXPERTS(swapped_gate_up, SWAPPED_GATE_UP)
@@ -190,7 +211,8 @@ COMBINE(forgets_old, FORGETS_OLD)
 
 WRONG_PLUGIN("wrong_moe", &variant_nothing, &variant_higher_index, &variant_unnormalised,
              &variant_softmax_of_chosen, &variant_unstable_sort, &variant_wrong_count,
-             &variant_bias_in_weight, &variant_experts_nothing, &variant_combine_nothing,
-             &variant_swapped_experts, &variant_swapped_gate_up, &variant_unsorted_rows,
-             &variant_outside_range, &variant_no_clamp, &variant_last_row_forgotten,
-             &variant_first_only, &variant_unweighted, &variant_no_shared, &variant_forgets_old)
+             &variant_bias_in_weight, &variant_hides_nan, &variant_experts_nothing,
+             &variant_combine_nothing, &variant_swapped_experts, &variant_swapped_gate_up,
+             &variant_unsorted_rows, &variant_outside_range, &variant_no_clamp,
+             &variant_last_row_forgotten, &variant_first_only, &variant_unweighted,
+             &variant_no_shared, &variant_forgets_old)
