@@ -289,6 +289,7 @@ static void test_calls_and_warm_up(void **state) {
     assert_int_equal(anemo_sample(arms, 2, &how, &s, NULL), ANEMO_OK);
     /* The first call took 5500 ns, so 4 calls reach 1000 reads of 20 ns; both arms get as many. */
     assert_int_equal(s.calls_per_sample, 4);
+    assert_near(s.clock.overhead_ns, 20, 0);
     assert_true(s.steady);
     assert_true(s.warm_up_rounds >= 10); /* two windows */
     for (int i = 0; i < 10; i++) {       /* and the slow first calls are not in the samples */

@@ -497,7 +497,7 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
                           options->weights);
     }
     if (options->caches == ANEMO_CACHES_COLD_WEIGHTS) {
-        s.setup.cold_bytes = COLD_CACHES * anemo_largest_cache_bytes();
+        s.setup.cold_bytes = COLD_CACHES * anemo_last_cache_bytes();
     }
     const anemo_status status = all_cases(&s);
     *n_incorrect = s.n_incorrect;

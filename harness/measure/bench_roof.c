@@ -164,6 +164,9 @@ void bench_record_result(anemo_record *record, const anemo_samples *samples, int
     anemo_record_text(record, "sampling", "stop", stop);
     anemo_record_text(record, "sampling", "interval",
                       "median, exact binomial order statistics, at least 95 %");
+    anemo_record_text(record, "sampling", "clock", how->clock.name);
+    anemo_record_number(record, "sampling", "clock_overhead_ns", samples->clock.overhead_ns);
+    anemo_record_number(record, "sampling", "clock_resolution_ns", samples->clock.resolution_ns);
     anemo_record_integer(record, "sampling", "warmup", samples->warm_up_rounds);
     anemo_record_integer(record, "sampling", "calls_per_sample", samples->calls_per_sample);
     anemo_record_integer(record, "sampling", "outliers", result->outliers);

@@ -4,9 +4,9 @@
 #include "harness/measure/probe.h"
 
 #include "anemo_config.h"
+#include "harness/measure/machine.h"
 #include "harness/measure/probe_form.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -37,38 +37,19 @@ const char *anemo_ceiling_unit(anemo_ceiling ceiling) {
 
 /* ---------------------------------------------------------------- what the system says */
 
-size_t anemo_largest_cache_bytes(void) {
-    size_t largest = 0;
-    for (int index = 0; index < 8; index++) {
-        char path[96], unit = 0;
-        unsigned long size = 0;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
-        FILE *file = fopen(path, "r");
-        if (!file) {
-            continue;
-        }
-        if (fscanf(file, "%lu%c", &size, &unit) >= 1) {
-            const size_t bytes = (size_t)size * (unit == 'M' ? MIB : unit == 'K' ? 1024 : 1);
-            largest = bytes > largest ? bytes : largest;
-        }
-        fclose(file);
+size_t anemo_last_cache_bytes(void) {
+    const anemo_machine *machine = anemo_machine_get();
+    if (machine->caches == 0) {
+        return FALLBACK_CACHE;
     }
-    return largest ? largest : FALLBACK_CACHE;
+    const anemo_cache *last = &machine->cache[machine->caches - 1];
+    return (size_t)last->bytes * (size_t)(last->count > 0 ? last->count : 1);
 }
 
 size_t anemo_available_memory_bytes(void) {
-    FILE *file = fopen("/proc/meminfo", "r");
-    char line[128];
-    unsigned long kib = 0;
-    while (file && fgets(line, sizeof line, file)) {
-        if (sscanf(line, "MemAvailable: %lu kB", &kib) == 1) {
-            break;
-        }
-    }
-    if (file) {
-        fclose(file);
-    }
-    return (size_t)kib * 1024;
+    const anemo_machine *machine = anemo_machine_get();
+    const int64_t limit = machine->memory_limit_bytes, free_bytes = machine->memory_available_bytes;
+    return (size_t)(limit > 0 && limit < free_bytes ? limit : free_bytes);
 }
 
 /* ---------------------------------------------------------------- the buffer */
@@ -107,7 +88,7 @@ static void fill_slices(void *ctx, int64_t begin, int64_t end, int thread) {
 }
 
 static size_t choose_buffer_bytes(size_t asked_bytes) {
-    const size_t caches = CACHES_IN_BUFFER * anemo_largest_cache_bytes();
+    const size_t caches = CACHES_IN_BUFFER * anemo_last_cache_bytes();
     const size_t share = anemo_available_memory_bytes() / MEMORY_SHARE;
     size_t bytes = asked_bytes ? asked_bytes : DEFAULT_BYTES;
     if (!asked_bytes && bytes < caches) {

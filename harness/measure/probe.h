@@ -31,7 +31,7 @@ typedef struct anemo_probe_value {
 
 typedef struct anemo_probe anemo_probe;
 
-/* Probes on the device's threads. buffer_bytes 0: 256 MiB or 4 times the largest cache, less where
+/* Probes on the device's threads. buffer_bytes 0: 256 MiB or 4 times the last cache, less where
  * memory is short. ANEMO_E_UNSUPPORTED: not a CPU device. */
 anemo_status anemo_probe_create(anemo_device *device, const anemo_clock *clock, size_t buffer_bytes,
                                 anemo_probe **out, anemo_error *err);
@@ -45,9 +45,9 @@ anemo_status anemo_probe_measure(anemo_probe *probe, anemo_ceiling ceiling, anem
 /* Reads the whole buffer: afterwards the caches hold nothing else. */
 anemo_status anemo_probe_evict(anemo_probe *probe, anemo_error *err);
 
-/* Largest data cache of the first CPU, as the kernel tells it; 32 MiB when it does not. */
-size_t anemo_largest_cache_bytes(void);
-/* What the kernel thinks can still be allocated without swapping; 0 when unknown. */
+/* The last level of cache, all instances together; 32 MiB when nobody tells. */
+size_t anemo_last_cache_bytes(void);
+/* What this process can still allocate without swapping, within its cgroup; 0 when unknown. */
 size_t anemo_available_memory_bytes(void);
 
 #endif

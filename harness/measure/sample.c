@@ -210,7 +210,7 @@ static void choose_calls(sampler *s) {
     if (s->how->calls_per_sample > 0 || s->how->caches == ANEMO_CACHES_COLD) {
         return;
     }
-    const anemo_clock_quality q = anemo_clock_measure(&s->how->clock);
+    const anemo_clock_quality q = s->out->clock;
     const double wanted_ns = CLOCK_READS_PER_SAMPLE * fmax(q.overhead_ns, q.resolution_ns);
     double fastest_ns = INFINITY;
     for (int32_t a = 0; a < s->n_arms; a++) {
@@ -356,6 +356,7 @@ anemo_status anemo_sample(const anemo_arm *arms, int32_t n_arms, const anemo_sam
         (anemo_samples){.n_arms = n_arms,
                         .calls_per_sample = how->calls_per_sample > 0 ? how->calls_per_sample : 1};
     const size_t n = (size_t)n_arms;
+    out->clock = anemo_clock_measure(&how->clock);
     sampler s = {.arms = arms,
                  .n_arms = n_arms,
                  .how = how,

@@ -82,6 +82,7 @@ typedef struct anemo_samples {
     bool rule_met;    /* the stop rule was met, not the cap */
     bool interrupted; /* what is here is what was measured until then */
     double sampling_ns;
+    anemo_clock_quality clock;
     anemo_noise noise;
 } anemo_samples;
 
