@@ -152,6 +152,9 @@ static anemo_table *line_table(const char *title, bool all) {
     return table;
 }
 
+/* Below six samples the interval is only what was seen. */
+#define NEEDS_SIX ", needs 6 samples"
+
 static void table_result(anemo_table *table, const bench_case *c, const anemo_bench_line *line) {
     const bench_result *r = &line->result;
     anemo_table_both(table, r->time_s.value, "%.1f", r->time_s.value * 1e6);
@@ -175,8 +178,8 @@ static void table_result(anemo_table *table, const bench_case *c, const anemo_be
         anemo_table_both(table, line->ratio.value, "%.2f [%.2f, %.2f]", line->ratio.value,
                          line->ratio.lo, line->ratio.hi);
     }
-    anemo_table_text(table, "%s%s", r->invalid ? "INVALID: above the ceiling" : "ok",
-                     line->yardstick ? " (yardstick)" : "");
+    anemo_table_text(table, "%s%s%s", r->invalid ? "INVALID: above the ceiling" : "ok",
+                     line->yardstick ? ", yardstick" : "", r->time_s.needs ? NEEDS_SIX : "");
 }
 
 static void table_line(anemo_table *table, const bench_case *c, const anemo_bench_line *line) {
@@ -409,8 +412,9 @@ static void model_cells(anemo_table *table, int32_t batch, const bench_result *r
     anemo_table_number(table, rate->lo, "%.5g");
     anemo_table_number(table, rate->hi, "%.5g");
     fraction_cell(table, r->roof.value);
-    anemo_table_text(table, "%s%s", anemo_ceiling_name(r->binding),
-                     r->invalid ? " INVALID: above the ceiling" : "");
+    anemo_table_text(table, "%s%s%s", anemo_ceiling_name(r->binding),
+                     r->invalid ? ", INVALID: above the ceiling" : "",
+                     r->time_s.needs ? NEEDS_SIX : "");
 }
 
 static void itl_cell(anemo_table *table, const anemo_percentile *p) {

@@ -129,6 +129,7 @@ static void choose_lines(session *s, case_run *run) {
     for (int32_t i = 0; i < anemo_variant_count() && run->n_lines < MOST_LINES; i++) {
         const anemo_variant *v = anemo_variant_at(i);
         anemo_bench_line line = {.variant = v, .ratio = {.value = NAN}, .error = NAN};
+        line.yardstick = strstr(v->name, "blas") != NULL;
         if (v->op != c->ops->op || (only_named && !is_named(s, v)) ||
             (!only_named && v->traits & ANEMO_TRAIT_REFERENCE) ||
             !anemo_variant_runs_here(v, capability, line.why, sizeof line.why)) {
@@ -179,6 +180,20 @@ static anemo_status check_line(session *s, anemo_bench_line *line, bench_arm *ar
     return ANEMO_OK;
 }
 
+/* The best of three calls: one alone may have met another process. */
+static anemo_status best_call(const session *s, bench_arm *arm, double *best_ns) {
+    *best_ns = INFINITY;
+    for (int i = 0; i < 3; i++) {
+        const uint64_t start = anemo_clock_now(&s->clock);
+        const anemo_status status = bench_arm_run(arm, 1 + i, s->err);
+        if (status) {
+            return status;
+        }
+        *best_ns = fmin(*best_ns, (double)(anemo_clock_now(&s->clock) - start));
+    }
+    return ANEMO_OK;
+}
+
 /* Sets up and checks every line; then leaves out unnamed ones that are far too slow. */
 static anemo_status prepare_arms(session *s, case_run *run) {
     double call_ns[MOST_LINES], fastest_ns = INFINITY;
@@ -197,22 +212,20 @@ static anemo_status prepare_arms(session *s, case_run *run) {
             }
             continue;
         }
-        const uint64_t start = anemo_clock_now(&s->clock);
-        status = bench_arm_run(run->arms[i], 1, s->err);
+        status = best_call(s, run->arms[i], &call_ns[i]);
         if (status) {
             return status;
         }
-        call_ns[i] = (double)(anemo_clock_now(&s->clock) - start);
         fastest_ns = fmin(fastest_ns, call_ns[i]);
         line->packed_bytes = run->arms[i]->packed_bytes;
     }
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
-        if (line->fate == ANEMO_BENCH_MEASURED && !only_named &&
+        if (line->fate == ANEMO_BENCH_MEASURED && !only_named && !line->yardstick &&
             call_ns[i] > TOO_SLOW * fastest_ns) {
             line->fate = ANEMO_BENCH_LEFT_OUT;
             snprintf(line->why, sizeof line->why,
-                     "one call took %.0f times the fastest: name it to time it",
+                     "a call takes %.0f times the fastest: name it to time it",
                      call_ns[i] / fastest_ns);
         }
     }
@@ -245,7 +258,6 @@ static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_l
         bench_evaluate(&run->samples, arm, &s->ceilings, &roof, &line->result, s->err);
     line->bytes_per_s = (w->weight_bytes + w->kv_bytes) / line->result.time_s.value;
     line->ops_per_s = w->ops / line->result.time_s.value;
-    line->yardstick = strstr(line->variant->name, "openblas") != NULL;
     return status;
 }
 

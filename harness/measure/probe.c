@@ -1,38 +1,46 @@
-/* A probe owns one buffer, filled with known words, cut into one slice per thread. A read form must
- * return the sum of its slice; a compute form knows its own sums. Both run on the device's threads
- * through exec->parallel, like the kernels they judge, and pay for the same fork and join. */
+/* A probe owns one buffer of known words, cut into stretches of 16 MiB or more and these into one
+ * piece per thread:
+ *
+ *     buffer[stretch][thread][piece_bytes]
+ *
+ * A form runs once through exec->parallel, like the kernels it judges. Within that each thread
+ * takes many short turns (a read form: one piece each; a compute form: a quarter of a millisecond
+ * of arithmetic), notes when each began and ended, and checks its result: a read form must return
+ * the sum of the piece, a compute form knows its own sums. What all threads together got done while
+ * one of them took a turn, over the time it took, is a rate; the best of these is the ceiling.
+ *
+ * Why not one long reading: on a busy machine that always meets somebody else's time slices while a
+ * short kernel slips through between them and would seem to beat the ceiling. Why not a barrier
+ * between short readings: each would wait for the thread that was sent to sleep.
+ *
+ * By the time a piece is read again the rest of the buffer has passed through the caches. */
 #include "harness/measure/probe.h"
 
 #include "anemo_config.h"
 #include "harness/measure/machine.h"
 #include "harness/measure/probe_form.h"
 
+#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #define MIB              ((size_t)1 << 20)
 #define DEFAULT_BYTES    (256 * MIB)
-#define COMPUTE_FORM_NS  1500000u
-#define FIRST_ITERATIONS 4096
-#define COMPUTE_ROUNDS   3
-#define HUGE_PAGE_BYTES  (2 * MIB)
+#define STRETCH_BYTES    (16 * MIB) /* or a MiB per thread, if that is more */
+#define COMPUTE_TURN_NS  250000u
+#define COMPUTE_TURNS    32
+#define FIRST_ITERATIONS 1024
+#define WORTH_RUNNING    0.7 /* of the best form's rate on one thread; the others cannot win */
 #define FALLBACK_CACHE   (32 * MIB)
 #define MEMORY_SHARE     8 /* at most an eighth of what is available */
 #define CACHES_IN_BUFFER 4
 #define SMALLEST_BUFFER  (1 * MIB)
-#define SLICE_GRANULE_BYTES                                                                        \
-    ((size_t)ANEMO_PROBE_BLOCK_BYTES * 4) /* four streams of whole blocks                          \
-                                           */
+#define PIECE_GRANULE    ((size_t)ANEMO_PROBE_BLOCK_BYTES * 4) /* four streams of whole blocks */
 
 static const char *const ceiling_names[] = {"read", "fp32", "bf16", "int8"};
 
 const char *anemo_ceiling_name(anemo_ceiling ceiling) {
     return ceiling_names[ceiling];
-}
-
-const char *anemo_ceiling_unit(anemo_ceiling ceiling) {
-    return ceiling == ANEMO_CEILING_READ ? "B/s" : "op/s";
 }
 
 /* ---------------------------------------------------------------- what the system says */
@@ -54,14 +62,20 @@ size_t anemo_available_memory_bytes(void) {
 
 /* ---------------------------------------------------------------- the buffer */
 
+enum { MOST_FORMS = 8, MOST_WINDOW_THREADS = 16 };
+
 struct anemo_probe {
     anemo_exec exec;
     anemo_clock clock;
-    uint64_t *buffer; /* [n_threads][slice_bytes / 8] */
-    size_t mapped_bytes, slice_bytes;
-    uint64_t *expected; /* [n_threads] sum of each slice */
-    uint64_t *result;   /* [n_threads] of the form running: the sum, or 1 = right */
-    int64_t iterations[ANEMO_CEILING_COUNT][8]; /* of each compute form, once calibrated */
+    uint64_t *buffer;
+    size_t mapped_bytes, piece_bytes, n_stretches;
+    uint64_t *expected;      /* [n_stretches][n_threads] sum of each piece */
+    anemo_probe_turn *turns; /* [n_threads][most_turns] of the form that ran last */
+    size_t most_turns;
+    struct {
+        int64_t iterations; /* of one turn; 0: not calibrated yet */
+        double alone;       /* op/s of one thread */
+    } compute[ANEMO_CEILING_COUNT][MOST_FORMS];
 };
 
 static uint64_t word_at(uint64_t i) { /* splitmix64 */
@@ -71,19 +85,27 @@ static uint64_t word_at(uint64_t i) { /* splitmix64 */
     return z ^ (z >> 31);
 }
 
-/* Each thread fills, and so places, its own slice. */
-static void fill_slices(void *ctx, int64_t begin, int64_t end, int thread) {
+static char *piece_at(const anemo_probe *probe, size_t stretch, int64_t thread) {
+    const size_t index = stretch * (size_t)probe->exec.n_threads + (size_t)thread;
+    return (char *)probe->buffer + index * probe->piece_bytes;
+}
+
+/* Each thread fills, and so places, its own pieces. */
+static void fill_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     anemo_probe *probe = ctx;
-    const size_t words = probe->slice_bytes / 8;
-    for (int64_t s = begin; s < end; s++) {
-        uint64_t sum = 0;
-        for (size_t i = 0; i < words; i++) {
-            const uint64_t word = word_at((uint64_t)s * words + i);
-            probe->buffer[(size_t)s * words + i] = word;
-            sum += word;
+    const size_t words = probe->piece_bytes / 8, threads = (size_t)probe->exec.n_threads;
+    for (int64_t t = begin; t < end; t++) {
+        for (size_t stretch = 0; stretch < probe->n_stretches; stretch++) {
+            uint64_t *piece = (uint64_t *)(void *)piece_at(probe, stretch, t);
+            const uint64_t first = (stretch * threads + (size_t)t) * words;
+            uint64_t sum = 0;
+            for (size_t i = 0; i < words; i++) {
+                piece[i] = word_at(first + i);
+                sum += piece[i];
+            }
+            probe->expected[stretch * threads + (size_t)t] = sum;
         }
-        probe->expected[s] = sum;
     }
 }
 
@@ -115,23 +137,26 @@ anemo_status anemo_probe_create(anemo_device *device, const anemo_clock *clock, 
     probe->clock = *clock;
     const size_t threads = (size_t)probe->exec.n_threads;
     const size_t bytes = choose_buffer_bytes(buffer_bytes);
-    probe->slice_bytes = bytes / threads / SLICE_GRANULE_BYTES * SLICE_GRANULE_BYTES;
-    if (!probe->slice_bytes) {
-        probe->slice_bytes = SLICE_GRANULE_BYTES;
+    const size_t stretch = threads * MIB > STRETCH_BYTES ? threads * MIB : STRETCH_BYTES;
+    probe->n_stretches = bytes / stretch > 0 ? bytes / stretch : 1;
+    probe->piece_bytes = bytes / probe->n_stretches / threads / PIECE_GRANULE * PIECE_GRANULE;
+    if (!probe->piece_bytes) {
+        probe->piece_bytes = PIECE_GRANULE;
     }
-    probe->mapped_bytes = threads * probe->slice_bytes;
-    probe->expected = calloc(threads, sizeof *probe->expected);
-    probe->result = calloc(threads, sizeof *probe->result);
+    probe->mapped_bytes = probe->n_stretches * threads * probe->piece_bytes;
+    probe->expected = calloc(probe->n_stretches * threads, sizeof *probe->expected);
+    probe->most_turns = probe->n_stretches > COMPUTE_TURNS ? probe->n_stretches : COMPUTE_TURNS;
+    probe->turns = calloc(threads * probe->most_turns, sizeof *probe->turns);
     void *buffer =
         mmap(NULL, probe->mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     probe->buffer = buffer == MAP_FAILED ? NULL : buffer;
-    if (!probe->expected || !probe->result || !probe->buffer) {
+    if (!probe->expected || !probe->turns || !probe->buffer) {
         anemo_probe_free(probe);
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a probe buffer of %zu MiB",
                           bytes / MIB);
     }
     (void)madvise(buffer, probe->mapped_bytes, MADV_HUGEPAGE); /* a hint; small pages work too */
-    probe->exec.parallel(&probe->exec, (int64_t)threads, 0, fill_slices, probe);
+    probe->exec.parallel(&probe->exec, (int64_t)threads, 0, fill_pieces, probe);
     *out = probe;
     return ANEMO_OK;
 }
@@ -144,7 +169,7 @@ void anemo_probe_free(anemo_probe *probe) {
         munmap(probe->buffer, probe->mapped_bytes);
     }
     free(probe->expected);
-    free(probe->result);
+    free(probe->turns);
     free(probe);
 }
 
@@ -157,45 +182,80 @@ size_t anemo_probe_buffer_bytes(const anemo_probe *probe) {
 typedef struct form_run {
     anemo_probe *probe;
     const anemo_probe_form *form;
-    int64_t iterations;
+    size_t n_turns;
+    double amount;      /* bytes or operations of one turn of one thread */
+    int64_t iterations; /* of a compute form */
 } form_run;
 
-static void run_slices(void *ctx, int64_t begin, int64_t end, int thread) {
+static void take_turns(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const form_run *run = ctx;
-    anemo_probe *probe = run->probe;
-    for (int64_t s = begin; s < end; s++) {
-        const char *slice = (const char *)probe->buffer + (size_t)s * probe->slice_bytes;
-        probe->result[s] = run->form->read ? run->form->read(slice, probe->slice_bytes)
-                                           : run->form->compute(run->iterations);
+    const anemo_probe *probe = run->probe;
+    for (int64_t t = begin; t < end; t++) {
+        anemo_probe_turn *turns = probe->turns + (size_t)t * probe->most_turns;
+        for (size_t i = 0; i < run->n_turns; i++) {
+            turns[i].begin_ns = anemo_clock_now(&probe->clock);
+            if (run->form->read) {
+                const uint64_t sum = run->form->read(piece_at(probe, i, t), probe->piece_bytes);
+                turns[i].right =
+                    sum == probe->expected[i * (size_t)probe->exec.n_threads + (size_t)t];
+            } else {
+                turns[i].right = run->form->compute(run->iterations);
+            }
+            turns[i].end_ns = anemo_clock_now(&probe->clock);
+        }
     }
 }
 
-/* Nanoseconds of one run on all threads; results are checked. */
-static anemo_status time_form(form_run *run, double *ns, anemo_error *err) {
-    anemo_probe *probe = run->probe;
-    const int32_t threads = probe->exec.n_threads;
-    memset(probe->result, 0, (size_t)threads * sizeof *probe->result);
-    const uint64_t start = anemo_clock_now(&probe->clock);
-    probe->exec.parallel(&probe->exec, threads, 0, run_slices, run);
-    *ns = (double)(anemo_clock_now(&probe->clock) - start);
-    for (int32_t t = 0; t < threads; t++) {
-        const uint64_t must = run->form->read ? probe->expected[t] : 1;
-        if (probe->result[t] != must) {
-            return anemo_fail(err, ANEMO_E_NUMERIC,
-                              "probe %s computed %#llx on slice %d where %#llx was expected",
-                              run->form->name, (unsigned long long)probe->result[t], t,
-                              (unsigned long long)must);
+/* How much of a turn lies in [begin, end]: 0 .. 1. */
+static double share_in(const anemo_probe_turn *t, uint64_t begin_ns, uint64_t end_ns) {
+    const uint64_t from = t->begin_ns > begin_ns ? t->begin_ns : begin_ns;
+    const uint64_t to = t->end_ns < end_ns ? t->end_ns : end_ns;
+    return to > from ? (double)(to - from) / (double)(t->end_ns - t->begin_ns) : 0;
+}
+
+double anemo_probe_best_rate(const anemo_probe_turn *turns, int32_t n_threads, size_t n_turns,
+                             size_t stride, double amount) {
+    double best = 0;
+    for (int32_t w = 0; w < n_threads && w < MOST_WINDOW_THREADS; w++) {
+        for (size_t i = 0; i < n_turns; i++) {
+            const anemo_probe_turn *window = &turns[(size_t)w * stride + i];
+            double done = 0;
+            for (int32_t t = 0; t < n_threads; t++) {
+                for (size_t j = 0; j < n_turns; j++) {
+                    done +=
+                        share_in(&turns[(size_t)t * stride + j], window->begin_ns, window->end_ns);
+                }
+            }
+            const double seconds = (double)(window->end_ns - window->begin_ns) * 1e-9;
+            best = fmax(best, seconds > 0 ? done * amount / seconds : 0);
         }
     }
+    return best;
+}
+
+static anemo_status run_form(form_run *run, double *per_second, anemo_error *err) {
+    const anemo_probe *probe = run->probe;
+    probe->exec.parallel(&probe->exec, probe->exec.n_threads, 0, take_turns, run);
+    for (int32_t t = 0; t < probe->exec.n_threads; t++) {
+        for (size_t i = 0; i < run->n_turns; i++) {
+            if (!probe->turns[(size_t)t * probe->most_turns + i].right) {
+                return anemo_fail(err, ANEMO_E_NUMERIC,
+                                  "probe %s: thread %d, turn %zu did not compute what it must",
+                                  run->form->name, t, i);
+            }
+        }
+    }
+    *per_second = anemo_probe_best_rate(probe->turns, probe->exec.n_threads, run->n_turns,
+                                        probe->most_turns, run->amount);
     return ANEMO_OK;
 }
 
-/* Iterations that keep one undisturbed thread busy long enough to time: the best of three runs here
- * decides, so that a moment's disturbance does not leave all later probes too short. */
-static int64_t calibrate(const anemo_probe *probe, const anemo_probe_form *form) {
+/* Iterations that keep one undisturbed thread busy for a turn, and its rate: the best of three runs
+ * decides, so that a moment's disturbance does not leave all later turns too short. */
+static void calibrate(anemo_probe *probe, const anemo_probe_form *form, int index) {
     int64_t iterations = FIRST_ITERATIONS;
-    for (;;) {
+    for (;; iterations *= 2) {
         uint64_t best_ns = UINT64_MAX;
         for (int i = 0; i < 3; i++) {
             const uint64_t start = anemo_clock_now(&probe->clock);
@@ -203,26 +263,13 @@ static int64_t calibrate(const anemo_probe *probe, const anemo_probe_form *form)
             const uint64_t ns = anemo_clock_now(&probe->clock) - start;
             best_ns = ns < best_ns ? ns : best_ns;
         }
-        if (best_ns >= COMPUTE_FORM_NS || 2 * iterations > ANEMO_PROBE_ITERATIONS) {
-            return iterations;
+        if (best_ns >= COMPUTE_TURN_NS || 2 * iterations > ANEMO_PROBE_ITERATIONS) {
+            probe->compute[form->ceiling][index].iterations = iterations;
+            probe->compute[form->ceiling][index].alone =
+                form->ops_per_iteration * (double)iterations / ((double)best_ns * 1e-9);
+            return;
         }
-        iterations *= 2;
     }
-}
-
-static anemo_status measure_form(anemo_probe *probe, const anemo_probe_form *form, int index,
-                                 double *per_second, anemo_error *err) {
-    form_run run = {.probe = probe, .form = form};
-    double amount = (double)probe->mapped_bytes, ns;
-    if (!form->read) {
-        int64_t *iterations = &probe->iterations[form->ceiling][index];
-        *iterations = *iterations ? *iterations : calibrate(probe, form);
-        run.iterations = *iterations;
-        amount = form->ops_per_iteration * (double)*iterations * probe->exec.n_threads;
-    }
-    const anemo_status status = time_form(&run, &ns, err);
-    *per_second = ns > 0 ? amount / (ns * 1e-9) : 0;
-    return status;
 }
 
 /* Widest first. */
@@ -234,46 +281,77 @@ static const anemo_probe_form *const tables[] = {
     anemo_probe_forms_c,
 };
 
-/* Every form once; *out keeps the best seen so far. */
-static anemo_status measure_forms(anemo_probe *probe, anemo_ceiling ceiling, anemo_probe_value *out,
-                                  anemo_error *err) {
+/* What runs here. One vector width is enough for reading, and a probe is to be short. */
+static int find_forms(anemo_ceiling ceiling, const anemo_probe_form **forms) {
     const uint32_t have = anemo_cpu_features();
-    int index = 0;
+    int n = 0;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
-        if (index > 0 && ceiling == ANEMO_CEILING_READ) {
-            break; /* the widest vectors are enough for reading, and a probe is to be short */
+        if (n > 0 && ceiling == ANEMO_CEILING_READ) {
+            break;
         }
-        for (const anemo_probe_form *form = tables[t]; form->name; form++) {
-            if (form->ceiling != ceiling || (form->needs & ~have)) {
-                continue;
-            }
-            double per_second;
-            const anemo_status status = measure_form(probe, form, index++, &per_second, err);
-            if (status) {
-                return status;
-            }
-            if (per_second > out->per_second) {
-                *out = (anemo_probe_value){.per_second = per_second, .form = form->name};
+        for (const anemo_probe_form *form = tables[t]; form->name && n < MOST_FORMS; form++) {
+            if (form->ceiling == ceiling && !(form->needs & ~have)) {
+                forms[n++] = form;
             }
         }
     }
-    return ANEMO_OK;
+    return n;
+}
+
+static form_run read_run(anemo_probe *probe, const anemo_probe_form *form) {
+    return (form_run){.probe = probe,
+                      .form = form,
+                      .n_turns = probe->n_stretches,
+                      .amount = (double)probe->piece_bytes};
+}
+
+/* Calibrates at the first call; then runs the forms that are worth it. */
+static anemo_status measure_arithmetic(anemo_probe *probe, const anemo_probe_form **forms, int n,
+                                       double *per_second, anemo_error *err) {
+    double best_alone = 0;
+    for (int i = 0; i < n; i++) {
+        if (!probe->compute[forms[i]->ceiling][i].iterations) {
+            calibrate(probe, forms[i], i);
+        }
+        best_alone = fmax(best_alone, probe->compute[forms[i]->ceiling][i].alone);
+    }
+    anemo_status status = ANEMO_OK;
+    for (int i = 0; !status && i < n; i++) {
+        form_run run = {.probe = probe, .form = forms[i], .n_turns = COMPUTE_TURNS};
+        run.iterations = probe->compute[forms[i]->ceiling][i].iterations;
+        run.amount = forms[i]->ops_per_iteration * (double)run.iterations;
+        per_second[i] = 0;
+        if (probe->compute[forms[i]->ceiling][i].alone >= WORTH_RUNNING * best_alone) {
+            status = run_form(&run, &per_second[i], err);
+        }
+    }
+    return status;
 }
 
 anemo_status anemo_probe_measure(anemo_probe *probe, anemo_ceiling ceiling, anemo_probe_value *out,
                                  anemo_error *err) {
     *out = (anemo_probe_value){0};
-    /* Arithmetic forms are as short as a time slice of another process: try them apart in time. */
-    const int rounds = ceiling == ANEMO_CEILING_READ ? 1 : COMPUTE_ROUNDS;
+    const anemo_probe_form *forms[MOST_FORMS];
+    double per_second[MOST_FORMS];
+    const int n = find_forms(ceiling, forms);
     anemo_status status = ANEMO_OK;
-    for (int r = 0; !status && r < rounds; r++) {
-        status = measure_forms(probe, ceiling, out, err);
+    if (ceiling != ANEMO_CEILING_READ) {
+        status = measure_arithmetic(probe, forms, n, per_second, err);
+    }
+    for (int i = 0; !status && i < n && ceiling == ANEMO_CEILING_READ; i++) {
+        form_run run = read_run(probe, forms[i]);
+        status = run_form(&run, &per_second[i], err);
+    }
+    for (int i = 0; !status && i < n; i++) {
+        if (per_second[i] > out->per_second) {
+            *out = (anemo_probe_value){.per_second = per_second[i], .form = forms[i]->name};
+        }
     }
     return status;
 }
 
 anemo_status anemo_probe_evict(anemo_probe *probe, anemo_error *err) {
-    form_run run = {.probe = probe, .form = &anemo_probe_forms_c[0]};
-    double ns;
-    return time_form(&run, &ns, err);
+    double per_second;
+    form_run run = read_run(probe, &anemo_probe_forms_c[0]);
+    return run_form(&run, &per_second, err);
 }

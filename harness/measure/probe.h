@@ -22,7 +22,6 @@ typedef enum anemo_ceiling {
     ANEMO_CEILING_COUNT
 } anemo_ceiling;
 const char *anemo_ceiling_name(anemo_ceiling ceiling); /* "read", "fp32", "bf16", "int8" */
-const char *anemo_ceiling_unit(anemo_ceiling ceiling); /* "B/s", "op/s" */
 
 typedef struct anemo_probe_value {
     double per_second; /* 0 when no form runs here: then the ceiling is absent, not zero */
@@ -38,8 +37,8 @@ anemo_status anemo_probe_create(anemo_device *device, const anemo_clock *clock, 
 void anemo_probe_free(anemo_probe *probe);
 size_t anemo_probe_buffer_bytes(const anemo_probe *probe);
 
-/* Runs every form of the ceiling once. ANEMO_E_NUMERIC: a form computed something else than it
- * must. */
+/* Runs every form of the ceiling; the best fraction of a millisecond counts. ANEMO_E_NUMERIC: a
+ * form computed something else than it must. */
 anemo_status anemo_probe_measure(anemo_probe *probe, anemo_ceiling ceiling, anemo_probe_value *out,
                                  anemo_error *err);
 /* Reads the whole buffer: afterwards the caches hold nothing else. */

@@ -28,6 +28,17 @@ extern const anemo_probe_form anemo_probe_forms_avx512vnni[];
 extern const anemo_probe_form anemo_probe_forms_avx512bf16[];
 #endif
 
+/* One turn of one thread at a form. */
+typedef struct anemo_probe_turn {
+    uint64_t begin_ns, end_ns;
+    bool right; /* its result was what it must be */
+} anemo_probe_turn;
+
+/* The best rate of all threads together within one turn of one of them: turns[n_threads][stride],
+ * n_turns of each used, `amount` done in each, evenly over its time. */
+double anemo_probe_best_rate(const anemo_probe_turn *turns, int32_t n_threads, size_t n_turns,
+                             size_t stride, double amount);
+
 /* Hides a value from the optimiser and keeps it in a register: nothing that depends on it can be
  * moved out of a loop. */
 #if ANEMO_X86
