@@ -306,7 +306,7 @@ static void report_tells_what_records_say(void **state) {
     assert_contains(r.out, "| WEAK: noisy |");
     assert_contains(r.out, "| noisy | 1 | the interval is wide |");
     assert_contains(r.out, "3 valid, 1 weak, 0 invalid; 1 not measured.");
-    assert_contains(r.out, "| q4_0 | 4 | - | - | 20.0 token/s [19.0, 21.0] | VALID |");
+    assert_contains(r.out, "| q4_0 | 4 | - | - | 20.0 token/s [19.0, 21.0] | - |  | VALID |");
     assert_null(strstr(r.out, "10.0 token/s"));
     assert_contains(r.out, "1 older ones");
     assert_contains(r.out, "90.0 % [87.5, 92.5]");

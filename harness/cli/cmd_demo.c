@@ -1,6 +1,6 @@
 /* anemo demo: the main job from end to end on the embedded model, in two minutes and one screen.
- * This file runs the steps and counts; what they do is in demo_steps.c and demo_accuracy.c. A step
- * that fails does not stop the others, but the exit code tells. */
+ * This file runs the steps and counts; what they do is in demo_steps.c, demo_model.c and
+ * demo_accuracy.c. A step that fails does not stop the others, but the exit code tells. */
 #include "harness/cli/demo.h"
 
 #include "anemo_config.h"
@@ -17,7 +17,10 @@ static const struct {
     {"doctor: this machine", demo_doctor},
     {"check: every kernel against its definition", demo_check},
     {"kernels: the fastest of each case, and how far from this machine's limit", demo_kernels},
+    {"model: the embedded one in q4_0 (TTFT: to the first token; TPOT: per token after it)",
+     demo_model},
     {"accuracy: the embedded model, stored, q8_0, q4_0 on the same held-out cases", demo_accuracy},
+    {"true shape: Mistral 7B in q4_0, composed from measured layers", demo_composed},
     {"cost: the first line", demo_cost},
     {"report", demo_report},
 };

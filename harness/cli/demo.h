@@ -23,7 +23,9 @@ typedef struct demo {
 demo_fate demo_doctor(demo *d);
 demo_fate demo_check(demo *d);
 demo_fate demo_kernels(demo *d);
+demo_fate demo_model(demo *d);
 demo_fate demo_accuracy(demo *d);
+demo_fate demo_composed(demo *d);
 demo_fate demo_cost(demo *d);
 demo_fate demo_report(demo *d);
 

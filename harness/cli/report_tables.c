@@ -119,7 +119,20 @@ static bool add_name(const char **names, int *n, int max, const char *name) {
     return true;
 }
 
-static void model_row(anemo_table *table, const anemo_record *r, const char **names, int n) {
+/* The figures of a model record that a table shows, in this order, where any record has them. */
+static const char *const model_metrics[][2] = {
+    {"ttft", "TTFT"},           {"prefill_rate", "prefill"},
+    {"tpot", "TPOT"},           {"throughput", "throughput"},
+    {"itl_p95", "ITL p95"},     {"itl_p99", "ITL p99"},
+    {"bandwidth", "bandwidth"}, {"composition_error", "composition error"}};
+#define MODEL_METRICS (int)(sizeof model_metrics / sizeof *model_metrics)
+
+static bool of_model(const anemo_record *r, const char *model) {
+    return report_is(r, "model") && report_passed(r) &&
+           strcmp(report_text(r, "case", "model"), model) == 0;
+}
+
+static void model_row(anemo_table *table, const anemo_record *r, const bool *shown) {
     static const char *const sizes[] = {"batch", "prompt_tokens", "generated_tokens"};
     anemo_table_text(table, "%s%s", report_text(r, "solution", "weights"),
                      anemo_record_get_flag(r, "case", "composed") ? " (composed)" : "");
@@ -127,37 +140,39 @@ static void model_row(anemo_table *table, const anemo_record *r, const char **na
         int64_t size = anemo_record_get_integer(r, "case", sizes[i]);
         anemo_table_number(table, size < 0 ? NAN : (double)size, "%.0f");
     }
-    for (int i = 0; i < n; i++)
-        metric_cell(table, r, names[i]);
+    for (int i = 0; i < MODEL_METRICS; i++)
+        if (shown[i])
+            metric_cell(table, r, model_metrics[i][0]);
+    share_cell(table, r, "roof_fraction");
+    anemo_table_text(table, "%s", report_text(r, "sampling", "binding_ceiling"));
     verdict_cell(table, r);
 }
 
 static void one_model(const report_view *view, const char *model, FILE *out) {
-    const char *names[COLUMNS_MAX];
-    int n = 0;
-    bool demo = false, composed = false;
+    bool shown[MODEL_METRICS] = {false}, demo = false, composed = false;
     anemo_metric metric;
     for (size_t i = 0; i < view->n; i++) {
         const anemo_record *r = view->records[i];
-        if (!report_is(r, "model") || !report_passed(r) ||
-            strcmp(report_text(r, "case", "model"), model) != 0)
+        if (!of_model(r, model))
             continue;
         demo = demo || anemo_record_get_flag(r, NULL, "demo");
         composed = composed || anemo_record_get_flag(r, "case", "composed");
-        for (size_t m = 0; anemo_record_get_metric(r, m, &metric); m++)
-            add_name(names, &n, COLUMNS_MAX, metric.name);
+        for (int m = 0; m < MODEL_METRICS; m++)
+            shown[m] = shown[m] || anemo_record_find_metric(r, model_metrics[m][0], &metric);
     }
     anemo_table *table = anemo_table_create("model", model);
     static const char *const first[] = {"weights", "batch", "prompt", "new"};
     for (int i = 0; i < 4; i++)
         anemo_table_column(table, first[i], first[i]);
-    for (int i = 0; i < n; i++)
-        anemo_table_column(table, names[i], names[i]);
+    for (int i = 0; i < MODEL_METRICS; i++)
+        if (shown[i])
+            anemo_table_column(table, model_metrics[i][0], model_metrics[i][1]);
+    anemo_table_column(table, "roof_fraction", "of ceiling");
+    anemo_table_column(table, "binding_ceiling", "binds");
     anemo_table_column(table, "validity", "validity");
     for (size_t i = 0; i < view->n; i++)
-        if (report_is(view->records[i], "model") && report_passed(view->records[i]) &&
-            strcmp(report_text(view->records[i], "case", "model"), model) == 0)
-            model_row(table, view->records[i], names, n);
+        if (of_model(view->records[i], model))
+            model_row(table, view->records[i], shown);
     report_print(table, out);
     if (composed)
         fputs("Composed: the whole model added up from a few measured layers of its true shape "
@@ -178,8 +193,7 @@ void report_models(const report_view *view, FILE *out) {
             continue;
         const char *model = report_text(r, "case", "model");
         for (size_t j = 0; j < i && !seen; j++)
-            seen = report_is(view->records[j], "model") && report_passed(view->records[j]) &&
-                   strcmp(report_text(view->records[j], "case", "model"), model) == 0;
+            seen = of_model(view->records[j], model);
         if (seen)
             continue;
         if (!titled)
