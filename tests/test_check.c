@@ -312,6 +312,26 @@ static void check_command_exit_codes(void **state) {
     program_result_free(&r);
 }
 
+/* The default model's answer must not change with a right plug-in, and must with a wrong one: it
+ * really ran. */
+static void a_plugin_runs_in_a_whole_model(void **state) {
+    (void)state;
+    program_result own =
+        program_run("run", "--prompt", "sort 6075983=", "--with", "qgemm=qgemm_ref");
+    program_result right = program_run("run", "--prompt", "sort 6075983=", "--plugin",
+                                       PLUGIN("right"), "--with", "qgemm=qgemm_wxa32_example_c");
+    program_result wrong = program_run("run", "--prompt", "sort 6075983=", "--plugin",
+                                       PLUGIN("wrong_qgemm"), "--with", "qgemm=qgemm_wrong_zeros");
+    assert_int_equal(own.code, 0);
+    assert_int_equal(right.code, 0);
+    assert_true(strlen(own.out) > 5);
+    assert_string_equal(right.out, own.out);
+    assert_string_not_equal(wrong.out, own.out);
+    program_result_free(&own);
+    program_result_free(&right);
+    program_result_free(&wrong);
+}
+
 static void check_command_in_json(void **state) {
     (void)state;
     program_result r = program_run("check", "--filter", "rmsnorm", "--case", "gather", "--verbose",
@@ -378,6 +398,7 @@ int main(void) {
         cmocka_unit_test(the_example_plugin_is_right),
         cmocka_unit_test(every_wrong_kernel_is_found),
         cmocka_unit_test(check_command_exit_codes),
+        cmocka_unit_test(a_plugin_runs_in_a_whole_model),
         cmocka_unit_test(check_command_in_json),
         cmocka_unit_test(list_command),
     };
