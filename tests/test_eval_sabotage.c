@@ -74,23 +74,17 @@ static void score_text(const char *path, const char *requantise, const anemo_tok
     close_subject(&s);
 }
 
-static void test_random_model(void **state) {
-    (void)state;
-    char *folder = test_folder_create(), right[512], wrong[512], sums[8192];
-    size_t n = 0;
-    for (int i = 0; i < 300; i++)
-        n += (size_t)snprintf(sums + n, sizeof sums - n, "sum %d+%d=%d\n", 17 * i, 11 * i % 97,
-                              17 * i + 11 * i % 97);
-    random_model_write(folder, 11);
-    write_files(folder, folder, right, wrong);
-    anemo_tokenizer *tokenizer;
-    ok(anemo_tokenizer_open(ANEMO_TEST_DIR "/../models/default/tokenizer.json", &tokenizer, &err));
+/* Perplexity of lines of text: requantised when opened against the right file, and that against the
+ * wrong one. Right scales change nothing; wrong ones sharpen every prediction, which costs most
+ * where the text cannot be foreseen. */
+static void compare_texts(const char *model, const char *right, const char *wrong,
+                          const anemo_tokenizer *tokenizer, const char *lines, size_t bytes) {
     anemo_eval_text text;
-    ok(anemo_eval_text_make(tokenizer, sums, n, ANEMO_EVAL_DOCUMENT, 128, &text, &err));
+    ok(anemo_eval_text_make(tokenizer, lines, bytes, ANEMO_EVAL_DOCUMENT, 128, &text, &err));
     anemo_eval_unit *units[3];
     for (int i = 0; i < 3; i++)
         units[i] = malloc((size_t)text.n_units * sizeof *units[i]);
-    score_text(folder, "q4_0", tokenizer, &text, units[0]);
+    score_text(model, "q4_0", tokenizer, &text, units[0]);
     score_text(right, NULL, tokenizer, &text, units[1]);
     score_text(wrong, NULL, tokenizer, &text, units[2]);
     const anemo_eval_comparison same =
@@ -104,6 +98,20 @@ static void test_random_model(void **state) {
     for (int i = 0; i < 3; i++)
         free(units[i]);
     anemo_eval_text_free(&text);
+}
+
+static void test_random_model(void **state) {
+    (void)state;
+    char *folder = test_folder_create(), right[512], wrong[512], sums[8192];
+    size_t n = 0;
+    for (int i = 0; i < 300; i++)
+        n += (size_t)snprintf(sums + n, sizeof sums - n, "sum %d+%d=%d\n", 17 * i, 11 * i % 97,
+                              17 * i + 11 * i % 97);
+    random_model_write(folder, 11);
+    write_files(folder, folder, right, wrong);
+    anemo_tokenizer *tokenizer;
+    ok(anemo_tokenizer_open(ANEMO_TEST_DIR "/../models/default/tokenizer.json", &tokenizer, &err));
+    compare_texts(folder, right, wrong, tokenizer, sums, n);
     anemo_tokenizer_close(tokenizer);
     test_folder_remove(folder);
 }
@@ -136,11 +144,22 @@ static bool flagged(const char *what, const anemo_eval_cases *cases,
     return any;
 }
 
+/* Whole lines from the beginning of a file, as many as fit. */
+static size_t first_lines(const char *path, char *lines, size_t room) {
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    size_t n = fread(lines, 1, room, f);
+    fclose(f);
+    while (n > 0 && lines[n - 1] != '\n')
+        n--;
+    return n;
+}
+
 static void test_default_model(void **state) {
     (void)state;
     const char *asked = getenv("ANEMO_MODEL_DIR");
     const char *model = asked ? asked : ANEMO_TEST_DIR "/../models/default";
-    char path[600], tasks[600], right[512], wrong[512];
+    char path[600], tasks[500], right[512], wrong[512];
     snprintf(path, sizeof path, "%s/model.safetensors", model);
     snprintf(tasks, sizeof tasks, "%s/tasks", model);
     if (access(path, R_OK) || access(tasks, R_OK)) {
@@ -159,15 +178,20 @@ static void test_default_model(void **state) {
     anemo_eval_result *honest = score_tasks(right, NULL, tokenizer, &cases, &options);
     anemo_eval_result *broken = score_tasks(wrong, NULL, tokenizer, &cases, &options);
     const bool same = flagged("right", &cases, &options, inner, honest);
-    const bool other = flagged("sabotaged", &cases, &options, honest, broken);
+    (void)flagged("sabotaged", &cases, &options, honest,
+                  broken); /* shown: few cases see little of it */
     free(inner);
     free(honest);
     free(broken);
     anemo_eval_cases_free(&cases);
+    assert_false(same);
+    snprintf(path, sizeof path, "%s/heldout.txt", tasks);
+    char *lines = malloc(1 << 16);
+    const size_t bytes = first_lines(path, lines, 1 << 16);
+    compare_texts(model, right, wrong, tokenizer, lines, bytes);
+    free(lines);
     anemo_tokenizer_close(tokenizer);
     test_folder_remove(folder);
-    assert_false(same);
-    assert_true(other);
 }
 
 int main(void) {
