@@ -121,6 +121,9 @@ static void what_is_no_basis_is_refused(void **state) {
     r = model_record(9, 10, 11);
     anemo_record_reason(r, "above-ceiling", true);
     assert_refused(r, "INVALID");
+    r = model_record(9, 10, 11);
+    anemo_record_metric(r, "composition_error", "1", true, -0.26, -0.3, 0.1, 30);
+    assert_refused(r, "missed its own test by 26 %");
     r = model_record(0, 0, 0);
     assert_refused(r, "throughput");
     r = model_record(9, 10, 11);

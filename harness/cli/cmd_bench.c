@@ -590,14 +590,9 @@ static int bench_model(int argc, char **argv) {
     anemo_device *device = NULL;
     anemo_record_sink *sink = NULL;
     bool invalid = false;
-    anemo_status status = ANEMO_OK;
-    if (cli.n_arguments > 0) {
-        o->spec.path = cli.arguments[0];
-    } else {
-        status = anemo_cli_default_model(path, sizeof path, &err);
-        o->spec.path = path;
-        o->demo = true;
-    }
+    anemo_status status = anemo_cli_find_model(cli.n_arguments > 0 ? cli.arguments[0] : NULL, path,
+                                               sizeof path, &o->demo, &err);
+    o->spec.path = path;
     status = status ? status : anemo_cli_open_device(&cli, &device, &err);
     status = status ? status : anemo_cli_open_sink(&cli, "bench-model", &sink, &err);
     status = status ? status : run_model(&cli, &own, device, sink, &invalid, &err);

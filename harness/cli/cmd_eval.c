@@ -406,23 +406,6 @@ typedef struct job {
     anemo_eval_record_info info;
 } job;
 
-/* The model asked for, or the embedded one; info.demo when both are the same. */
-static anemo_status find_model(const anemo_cli *cli, job *j, anemo_error *err) {
-    char embedded[sizeof j->model];
-    const anemo_status status = anemo_cli_default_model(embedded, sizeof embedded, err);
-    if (!cli->n_arguments) {
-        j->info.demo = true;
-        memcpy(j->model, embedded, sizeof embedded);
-        return status;
-    }
-    snprintf(j->model, sizeof j->model, "%s", cli->arguments[0]);
-    char *real = realpath(j->model, NULL), *real_embedded = realpath(embedded, NULL);
-    j->info.demo = status == ANEMO_OK && real && real_embedded && strcmp(real, real_embedded) == 0;
-    free(real);
-    free(real_embedded);
-    return ANEMO_OK;
-}
-
 /* Fills the suite from the options; the embedded model brings tasks of its own. */
 static anemo_status plan_suite(const arguments *a, job *j, anemo_error *err) {
     const char *tasks = a->tasks;
@@ -449,7 +432,8 @@ static int run_job(const anemo_cli *cli, const arguments *a, job *j) {
     const char *forms[MAX_FORMS];
     const int32_t n_forms = parse_weights(a->weights, forms);
     anemo_error err = {""};
-    anemo_status status = find_model(cli, j, &err);
+    anemo_status status = anemo_cli_find_model(cli->n_arguments ? cli->arguments[0] : NULL,
+                                               j->model, sizeof j->model, &j->info.demo, &err);
     j->suite.model = j->model;
     if (status == ANEMO_OK)
         status = plan_suite(a, j, &err);

@@ -265,11 +265,9 @@ int anemo_cmd_run(int argc, char **argv) {
     if (!o.prompt)
         anemo_cli_usage("expected --prompt TEXT");
     o.sample.seed = cli.seed;
-    anemo_status status = ANEMO_OK;
-    if (cli.n_arguments)
-        snprintf(path, sizeof path, "%s", cli.arguments[0]);
-    else
-        status = anemo_cli_default_model(path, sizeof path, &err);
+    bool embedded;
+    anemo_status status = anemo_cli_find_model(cli.n_arguments ? cli.arguments[0] : NULL, path,
+                                               sizeof path, &embedded, &err);
     if (status == ANEMO_OK)
         status = open_everything(&cli, &o, path, &run, &err);
     if (status == ANEMO_OK) {

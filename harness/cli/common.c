@@ -369,6 +369,21 @@ anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error 
                       places[0], places[1]);
 }
 
+anemo_status anemo_cli_find_model(const char *asked, char *path, size_t path_bytes, bool *embedded,
+                                  anemo_error *err) {
+    char own[4096];
+    anemo_status status = anemo_cli_default_model(own, sizeof own, err);
+    *embedded = true;
+    snprintf(path, path_bytes, "%s", asked ? asked : own);
+    if (!asked)
+        return status;
+    char *real = realpath(asked, NULL), *real_own = status ? NULL : realpath(own, NULL);
+    *embedded = real && real_own && strcmp(real, real_own) == 0;
+    free(real);
+    free(real_own);
+    return ANEMO_OK;
+}
+
 anemo_status anemo_cli_defaults(const char *name, char *path, size_t path_bytes, anemo_error *err) {
     static const char *const places[] = {ANEMO_SOURCE_DIR "/results/defaults",
                                          ANEMO_DATA_DIR "/defaults"};

@@ -106,6 +106,10 @@ anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, ane
  * one. ANEMO_E_INPUT says where it was looked for. */
 anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error *err);
 
+/* The model that `asked` names, or the embedded one when it is NULL; *embedded also when `asked`
+ * leads to that directory by another name: its figures are no basis for money. */
+anemo_status anemo_cli_find_model(const char *asked, char *path, size_t path_bytes, bool *embedded,
+                                  anemo_error *err);
 /* A file of results/defaults/ by name: beside the source, else installed. */
 anemo_status anemo_cli_defaults(const char *name, char *path, size_t path_bytes, anemo_error *err);
 /* Where --record says: a file, or in a directory DIR/<machine id>/<suite>.jsonl (a directory is one

@@ -27,14 +27,13 @@ static void print_form(const anemo_eval_suite *suite, const anemo_eval_run *runs
     const int32_t n =
         anemo_eval_scores(suite->cases, runs[form].results, scores, ANEMO_EVAL_SCORES);
     const anemo_eval_score *all = &scores[n - 1];
-    fprintf(out, "  %-5s exact %.1f %% [%.1f, %.1f], choice of four %.1f %% [%.1f, %.1f]",
+    fprintf(out, "  %-5s exact %.1f %% [%.1f, %.1f], choice %.1f %% [%.1f, %.1f]",
             runs[form].weights, 100 * all->exact.value, 100 * all->exact.lo, 100 * all->exact.hi,
             100 * all->choice.value, 100 * all->choice.lo, 100 * all->choice.hi);
     if (form == 0) {
-        fprintf(out, "; n = %lld, computed in f32\n", (long long)all->n);
+        fprintf(out, " (chance: 25 %%); n = %lld\n", (long long)all->n);
         return;
     }
-    /* the most sensitive of the paired differences: how likely the right answer is */
     const int32_t n_compared = anemo_eval_suite_compare(suite, &runs[0], &runs[form], c);
     for (int32_t i = 0; i < n_compared; i++)
         if (strcmp(c[i].metric, "exact") == 0)

@@ -94,9 +94,7 @@ static void show_case(void *ctx, const anemo_bench_table *t) {
     kernel_watch *w = ctx;
     const anemo_bench_line *best = NULL, *yardstick = NULL;
     char time[120], case_name[64];
-    const char *forms = strrchr(t->c->name, '/'); /* of weights or KV: the same for all */
-    snprintf(case_name, sizeof case_name, "%.*s",
-             forms ? (int)(forms - t->c->name) : (int)strlen(t->c->name), t->c->name);
+    snprintf(case_name, sizeof case_name, "%s m=%lld", t->c->shape->name, (long long)t->c->m);
     for (int32_t i = 0; i < t->n_lines; i++) {
         if (t->lines[i].fate != ANEMO_BENCH_MEASURED)
             continue;
@@ -113,7 +111,7 @@ static void show_case(void *ctx, const anemo_bench_table *t) {
                                 .lo = r->time_s.lo,
                                 .hi = r->time_s.hi};
         anemo_metric_text(&m, time, sizeof time);
-        fprintf(w->d->cli->out, "  %-32s %-26s %s", case_name, best->variant->name, time);
+        fprintf(w->d->cli->out, "  %-26s %-26s %s", case_name, best->variant->name, time);
         if (isfinite(r->roof.value))
             fprintf(w->d->cli->out, ", %.0f %% of %s", 100 * r->roof.value,
                     anemo_ceiling_name(r->binding));
@@ -185,10 +183,18 @@ static anemo_status read_records(demo *d, anemo_report *report, anemo_error *err
 }
 
 static void print_cost(const anemo_cost_line *line, const anemo_cost_assumptions *a, FILE *out) {
-    char text[400];
-    anemo_cost_line_text(line, a, text, sizeof text);
-    fprintf(out, "  batch %lld, %.1f token/s: %s\n", (long long)line->batch, line->tokens_per_s,
-            text);
+    char text[200], range[200];
+    anemo_cost_text(line, a, text, sizeof text);
+    anemo_cost_range_text(line, a, range, sizeof range);
+    fprintf(out, "  %s, batch %lld at %.1f token/s\n  %s\n", text, (long long)line->batch,
+            line->tokens_per_s, range);
+    fprintf(out, "  assumes %.0f %s for %lld cores, %g years at %g %%, used %g %% of the time,\n",
+            line->price, a->currency, (long long)line->cores, a->input[ANEMO_COST_YEARS].value,
+            100 * a->input[ANEMO_COST_RATE].value, 100 * a->input[ANEMO_COST_UTILISATION].value);
+    fprintf(out, "    %.0f W, %g %s, PUE %g; prompts free; no staff, space, maintenance\n",
+            line->watts, a->input[ANEMO_COST_KWH].value, a->input[ANEMO_COST_KWH].unit,
+            a->input[ANEMO_COST_PUE].value);
+    fputs("    (assumed or published figures of results/defaults/cost.json, not yours)\n", out);
 }
 
 demo_fate demo_cost(demo *d) {
@@ -210,16 +216,7 @@ demo_fate demo_cost(demo *d) {
     } else if (cheapest.per_million == 0) {
         fate = demo_skip(d, "%s", refused.text[0] ? refused.text : "there is no composed run");
     } else {
-        const anemo_cost_input *in = report.assumptions.input;
         print_cost(&cheapest, &report.assumptions, d->cli->out);
-        fprintf(d->cli->out,
-                "  assumes %.0f %s for %lld cores, %g years at %g %%, used %g %% of the time, %.0f "
-                "W, %g %s, PUE %g\n  (assumed or published, not yours: results/defaults/cost.json; "
-                "prompts free; no staff, space, maintenance)\n",
-                cheapest.price, report.assumptions.currency, (long long)cheapest.cores,
-                in[ANEMO_COST_YEARS].value, 100 * in[ANEMO_COST_RATE].value,
-                100 * in[ANEMO_COST_UTILISATION].value, cheapest.watts, in[ANEMO_COST_KWH].value,
-                in[ANEMO_COST_KWH].unit, in[ANEMO_COST_PUE].value);
     }
     anemo_report_free(&report);
     return fate;

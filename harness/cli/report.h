@@ -25,8 +25,11 @@ void anemo_report_free(anemo_report *report);
 
 /* One line for people: "1.52 ms [1.49, 1.60]", the interval only where there is one. */
 void anemo_metric_text(const anemo_metric *metric, char *text, size_t text_bytes);
-/* "n USD per million generated tokens ..." in two sentences with the assumptions' classes. */
-void anemo_cost_line_text(const anemo_cost_line *line, const anemo_cost_assumptions *assumptions,
-                          char *text, size_t text_bytes);
+/* "3.31 USD per million generated tokens [3.18, 3.45]", the interval that of the measurement; and
+ * "0.48 to 45 with every assumption at its end, most by utilisation". */
+void anemo_cost_text(const anemo_cost_line *line, const anemo_cost_assumptions *assumptions,
+                     char *text, size_t text_bytes);
+void anemo_cost_range_text(const anemo_cost_line *line, const anemo_cost_assumptions *assumptions,
+                           char *text, size_t text_bytes);
 
 #endif

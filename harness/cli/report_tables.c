@@ -329,15 +329,23 @@ static const char *money(double amount, char text[32]) {
     return text;
 }
 
-void anemo_cost_line_text(const anemo_cost_line *line, const anemo_cost_assumptions *assumptions,
-                          char *text, size_t text_bytes) {
-    char amount[5][32];
-    snprintf(text, text_bytes,
-             "%s %s per million generated tokens (measured interval %s to %s; with every "
-             "assumption at its end %s to %s, most by %s)",
-             money(line->per_million, amount[0]), assumptions->currency,
-             money(line->measured_lo, amount[1]), money(line->measured_hi, amount[2]),
-             money(line->lo, amount[3]), money(line->hi, amount[4]),
+void anemo_cost_text(const anemo_cost_line *line, const anemo_cost_assumptions *assumptions,
+                     char *text, size_t text_bytes) {
+    char amount[3][32];
+    int n = snprintf(text, text_bytes, "%s %s per million generated tokens",
+                     money(line->per_million, amount[0]), assumptions->currency);
+    if (line->measured_lo < line->measured_hi)
+        snprintf(text + n, text_bytes - (size_t)n, " [%s, %s]", money(line->measured_lo, amount[1]),
+                 money(line->measured_hi, amount[2]));
+    else
+        snprintf(text + n, text_bytes - (size_t)n, " (too few samples for an interval)");
+}
+
+void anemo_cost_range_text(const anemo_cost_line *line, const anemo_cost_assumptions *assumptions,
+                           char *text, size_t text_bytes) {
+    char amount[2][32];
+    snprintf(text, text_bytes, "%s to %s with every assumption at its end, most by %s",
+             money(line->lo, amount[0]), money(line->hi, amount[1]),
              assumptions->input[line->decisive].name);
 }
 
@@ -362,7 +370,7 @@ static void assumptions_table(const anemo_cost_assumptions *a, FILE *out) {
 
 void report_cost(const report_view *view, FILE *out) {
     anemo_cost_line line;
-    char text[400];
+    char text[200], range[200];
     bool titled = false;
     if (!view->report->has_assumptions)
         return;
@@ -373,13 +381,14 @@ void report_cost(const report_view *view, FILE *out) {
         if (!titled)
             fputs("## Cost\n\n", out);
         titled = true;
-        anemo_cost_line_text(&line, a, text, sizeof text);
+        anemo_cost_text(&line, a, text, sizeof text);
+        anemo_cost_range_text(&line, a, range, sizeof range);
         fprintf(out,
-                "- **%s**, %s%s, batch %" PRId64 ": %s. From %.2f token/s on %" PRId64
+                "- **%s**, %s%s, batch %" PRId64 ": %s; %s. From %.2f token/s on %" PRId64
                 " cores that cost %.0f %s and draw %.0f W: %.0f %s a year, of which %.0f "
                 "electricity.\n",
                 line.model, line.weights, line.composed ? ", composed" : "", line.batch, text,
-                line.tokens_per_s, line.cores, line.price, a->currency, line.watts,
+                range, line.tokens_per_s, line.cores, line.price, a->currency, line.watts,
                 line.yearly_capital + line.yearly_energy, a->currency, line.yearly_energy);
     }
     if (!titled)

@@ -7,9 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SCHEMA           1
-#define HOURS_PER_YEAR   8760.0
-#define SECONDS_PER_YEAR (3600.0 * HOURS_PER_YEAR)
+#define SCHEMA         1
+#define HOURS_PER_YEAR 8760.0
+/* A composed run that predicts its own largest measurement worse than this is no basis. */
+#define COMPOSITION_ERROR_MAX 0.25
+#define SECONDS_PER_YEAR      (3600.0 * HOURS_PER_YEAR)
 
 static const struct {
     const char *key, *name;
@@ -139,6 +141,13 @@ static anemo_status refuse(const anemo_record *record, anemo_metric *rate, anemo
         strcmp(rate->unit, "token/s") != 0 || !(rate->lo > 0))
         return anemo_fail(err, ANEMO_E_INPUT, "record %s: has no throughput in token/s above 0",
                           id);
+    anemo_metric error;
+    if (anemo_record_find_metric(record, "composition_error", &error) &&
+        !(fabs(error.value) <= COMPOSITION_ERROR_MAX))
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "record %s: the composition missed its own test by %.0f %% (at most %.0f "
+                          "%% for a cost): measure again with nothing else running",
+                          id, 100 * fabs(error.value), 100 * COMPOSITION_ERROR_MAX);
     if (!(anemo_record_get_integer(record, "machine", "cores") > 0))
         return anemo_fail(err, ANEMO_E_INPUT, "record %s: machine.cores is missing", id);
     return ANEMO_OK;

@@ -65,7 +65,8 @@ typedef struct anemo_cost_line {
 } anemo_cost_line;
 
 /* From a model record. ANEMO_E_INPUT says why not: a record of the embedded default model (unless
- * composed), not passed, INVALID, without a throughput, or not of a CPU. */
+ * composed), not passed, INVALID, a composition that misses its own test by more than a quarter,
+ * without a throughput, or not of a CPU. */
 anemo_status anemo_cost_line_make(const anemo_record *record,
                                   const anemo_cost_assumptions *assumptions, anemo_cost_line *out,
                                   anemo_error *err);
