@@ -50,8 +50,3 @@ uint16_t check_to_bf16(double x) {
 double check_from_bf16(uint16_t bits) {
     return decode(bits, 7, -126, 127);
 }
-
-double check_ulp(double x) {
-    int exponent = x == 0 || !isfinite(x) ? -126 : ilogb(x);
-    return ldexp(1, (exponent < -126 ? -126 : exponent) - 23);
-}

@@ -8,7 +8,5 @@ uint16_t check_to_f16(double x); /* round half to even; overflow gives infinity 
 double check_from_f16(uint16_t bits);
 uint16_t check_to_bf16(double x); /* round half to even */
 double check_from_bf16(uint16_t bits);
-/* Distance between neighbouring floats at |x|. */
-double check_ulp(double x);
 
 #endif

@@ -103,9 +103,6 @@ typedef struct check_op {
     anemo_status (*oracle)(void *fixture, const char *feed, check_result *result);
     /* Must a run end with ANEMO_E_NUMERIC, because the inputs say nothing? NULL: never. */
     bool (*must_refuse)(const void *fixture);
-    /* What no comparison of elements shows, e.g. that nothing else was written; may be NULL. */
-    void (*inspect)(void *fixture, const check_run *run, const check_result *result,
-                    check_outcome *outcome);
 } check_op;
 
 #define CHECK_OP(name) extern const check_op check_op_##name;

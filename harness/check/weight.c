@@ -82,10 +82,6 @@ anemo_weight_type check_weight_type_at(int32_t index) {
     }
 }
 
-bool check_weight_type_fits(const anemo_weight_type *type, int64_t k) {
-    return type->group == 0 || k % type->group == 0;
-}
-
 /* ---------------------------------------------------------------- weights */
 
 static void read_row(const anemo_weight *weight, int64_t row, float *values, uint8_t *codes,

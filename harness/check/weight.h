@@ -29,7 +29,5 @@ anemo_weight_type check_weight_type_at(int32_t index);
 anemo_weight_type check_weight_type_float(anemo_code code);
 anemo_weight_type check_weight_type_linear(int bits, int group, anemo_scale scale,
                                            anemo_offset offset);
-/* Is this type meant for rows of k columns: whole groups, or one scale per row? */
-bool check_weight_type_fits(const anemo_weight_type *type, int64_t k);
 
 #endif
