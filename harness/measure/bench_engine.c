@@ -149,6 +149,7 @@ anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *sp
         return status;
     }
     e->arithmetic = plan_arithmetic(e->plan);
+    e->cold = e->info->active_weight_bytes > 2.0 * (double)anemo_last_cache_bytes();
     *out = e;
     return ANEMO_OK;
 }
@@ -293,4 +294,9 @@ bench_roof bench_prefill_roof(const bench_engine *engine) {
     return (bench_roof){.bytes = chunks * touched_weight_bytes(info, rows / chunks),
                         .ops = rows * (2 * info->active_parameters - head) + head,
                         .arithmetic = engine->arithmetic};
+}
+
+bench_roof bench_binding_roof(const bench_engine *engine, bench_roof roof) {
+    roof.bytes = engine->cold ? roof.bytes : 0;
+    return roof;
 }

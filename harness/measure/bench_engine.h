@@ -36,6 +36,7 @@ typedef struct bench_engine {
     anemo_session **base;     /* [batch_max] prefilled, first token sampled */
     anemo_session **work;     /* [batch_max] of the sample under way, whichever arm's */
     anemo_ceiling arithmetic; /* the peak that the plan's GEMMs are held against */
+    bool cold; /* a step reads more weights than twice the last cache: bandwidth can bind */
 } bench_engine;
 
 /* Opens, plans and prefills batch_max sessions. ANEMO_E_INPUT: also when P + n is beyond the
@@ -67,5 +68,7 @@ void bench_decode_end(bench_decode *decode);
  * in f16, products of active parameters and of attention. */
 bench_roof bench_prefill_roof(const bench_engine *engine);
 bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch);
+/* The same without the bytes where the weights stay in a cache: memory is no ceiling then. */
+bench_roof bench_binding_roof(const bench_engine *engine, bench_roof roof);
 
 #endif

@@ -88,8 +88,10 @@ static anemo_status evaluate_arm(session *s, int32_t arm) {
         to_steps(s, arm);
         status = token_gaps(s, &s->decode[arm - 1], line);
     }
-    status = status ? status
-                    : bench_evaluate(&s->samples, arm, &s->ceilings, &roof, &line->result, s->err);
+    const bench_roof binding = bench_binding_roof(e, roof);
+    status = status
+                 ? status
+                 : bench_evaluate(&s->samples, arm, &s->ceilings, &binding, &line->result, s->err);
     const double tokens = arm == 0 ? (double)e->spec.prompt_tokens : line->batch;
     line->tokens_per_s = anemo_rate_of(&line->result.time_s, tokens);
     line->bytes_per_s = roof.bytes / line->result.time_s.value;
@@ -116,6 +118,9 @@ void bench_record_model(anemo_record *record, const bench_engine *engine, const 
     anemo_record_integer(record, "case", "chunk_tokens", engine->spec.chunk_tokens);
     anemo_record_integer(record, "case", "seed", (int64_t)engine->spec.seed);
     anemo_record_text(record, "case", "kv_type", "f16");
+    anemo_record_text(
+        record, "case", "cache",
+        anemo_caches_name(engine->cold ? ANEMO_CACHES_COLD_WEIGHTS : ANEMO_CACHES_WARM));
     anemo_record_text(record, "case", "inputs", "random ids from the seed, greedy, end ignored");
     anemo_record_device(record, engine->device);
     anemo_record_text(record, "solution", "weights", info->weights);

@@ -220,8 +220,9 @@ static anemo_status evaluate_line(session *s, int32_t line) {
     }
     const bench_roof roof =
         line == 0 ? bench_prefill_roof(&whole) : bench_decode_roof(&whole, out->batch);
+    const bench_roof binding = bench_binding_roof(&whole, roof);
     const anemo_status status =
-        bench_evaluate(&s->composed, line, &s->ceilings, &roof, &out->result, s->err);
+        bench_evaluate(&s->composed, line, &s->ceilings, &binding, &out->result, s->err);
     const double tokens = line == 0 ? (double)s->report->prompt_tokens : out->batch;
     out->tokens_per_s = anemo_rate_of(&out->result.time_s, tokens);
     out->layer_s = estimate(s, line, LAYER);
@@ -274,6 +275,9 @@ static anemo_status record_line(session *s, int32_t i) {
     anemo_record *record = anemo_record_create(ANEMO_RECORD_MODEL);
     record_case(s, line, record);
     bench_record_result(record, &s->composed, i, &s->how, &line->result);
+    if (!s->engine[0]->cold) { /* the whole model reads from memory, the smallest part did not */
+        anemo_record_reason(record, "not-cold", false);
+    }
     record_estimate(record, line->batch ? "tpot" : "ttft", "s", true, &line->result.time_s);
     record_estimate(record, line->batch ? "throughput" : "prefill_rate", "token/s", false,
                     &line->tokens_per_s);
@@ -348,7 +352,12 @@ anemo_status anemo_composed_run(anemo_device *device, const anemo_composed_optio
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a composed run");
     }
     const anemo_clock clock = anemo_clock_raw();
-    status = choose_counts(&s);
+    status = own.model.spec.requantise
+                 ? anemo_fail(err, ANEMO_E_INPUT,
+                              "%s: the type of the weights stands in the name; "
+                              "requantising to %s is not for composed runs",
+                              own.model.spec.path, own.model.spec.requantise)
+                 : choose_counts(&s);
     status = status ? status : open_engines(&s);
     status = status ? status : anemo_probe_create(device, &clock, 0, &s.probe, err);
     status = status ? status : measure(&s);
