@@ -195,8 +195,7 @@ static anemo_status run_prefill(void *ctx, int64_t call, anemo_error *err) {
 }
 
 anemo_arm bench_prefill_arm(bench_engine *engine) {
-    return (anemo_arm){
-        .name = "prefill", .run = run_prefill, .ctx = engine, .prepare = prepare_prefill};
+    return (anemo_arm){.run = run_prefill, .ctx = engine, .prepare = prepare_prefill};
 }
 
 /* ---------------------------------------------------------------- decode */
@@ -242,8 +241,7 @@ anemo_arm bench_decode_arm(bench_decode *decode, bench_engine *engine, int32_t b
     memset(decode, 0, sizeof *decode);
     decode->engine = engine;
     decode->batch = batch;
-    return (anemo_arm){
-        .name = "decode", .run = run_decode, .ctx = decode, .prepare = prepare_decode};
+    return (anemo_arm){.run = run_decode, .ctx = decode, .prepare = prepare_decode};
 }
 
 void bench_decode_end(bench_decode *decode) {

@@ -310,7 +310,7 @@ static anemo_status time_arms(session *s, case_run *run) {
         if (line->fate == ANEMO_BENCH_MEASURED) {
             bench_ceilings_want(&s->ceilings, arithmetic_of(line->variant));
             s->n_measured++;
-            arms[n++] = (anemo_arm){line->variant->name, run_arm, run->arms[i]};
+            arms[n++] = (anemo_arm){.run = run_arm, .ctx = run->arms[i]};
         }
     }
     if (n == 0) {
@@ -434,7 +434,6 @@ static anemo_status run_case(session *s, const bench_shape *shape, int64_t m) {
         const anemo_bench_table table = {.c = run.c,
                                          .lines = run.lines,
                                          .n_lines = run.n_lines,
-                                         .samples = run.samples.ns ? &run.samples : NULL,
                                          .done = s->done,
                                          .total = s->total};
         s->observer(s->ctx, &table);

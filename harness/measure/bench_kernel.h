@@ -56,8 +56,7 @@ typedef struct anemo_bench_table {
     const bench_case *c;
     const anemo_bench_line *lines;
     int32_t n_lines;
-    const anemo_samples *samples; /* arms are the MEASURED lines in order; NULL: none */
-    int32_t done, total;          /* cases */
+    int32_t done, total; /* cases */
 } anemo_bench_table;
 
 /* Called after each case. */

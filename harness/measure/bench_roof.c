@@ -102,6 +102,8 @@ anemo_status bench_evaluate(const anemo_samples *samples, int32_t arm,
     anemo_stats_sort(value, n);
     out->roof = anemo_stats_median_sorted(value, n, 0.95);
     out->invalid = out->roof.lo > ABOVE_CEILING_LIMIT;
+    out->small_probe =
+        ceilings->probe && anemo_probe_buffer_bytes(ceilings->probe) < 2 * anemo_last_cache_bytes();
     if (out->roof.value == 0) {
         out->roof.value = out->roof.lo = out->roof.hi = NAN;
     }
@@ -126,6 +128,9 @@ static void record_reasons(anemo_record *record, const anemo_samples *samples,
     anemo_record_reason(record, "one-occasion", false);
     if (result->invalid) {
         anemo_record_reason(record, "above-ceiling", true);
+    }
+    if (result->small_probe) {
+        anemo_record_reason(record, "small-probe-buffer", false);
     }
     if (t->needs) {
         anemo_record_reason(record, "too-few-samples", false);

@@ -40,6 +40,7 @@ typedef struct bench_result {
     int64_t above_ceiling;               /* samples faster than their ceiling allows */
     double ceiling[ANEMO_CEILING_COUNT]; /* median of the probes beside the run; 0: not probed */
     bool invalid;                        /* the roof's lower bound is above 1.05 */
+    bool small_probe; /* memory was short: the read probe's buffer is below twice the last cache */
 } bench_result;
 
 /* Of arm `arm` of the run; ceilings hold its probes. */

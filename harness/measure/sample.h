@@ -40,7 +40,6 @@ bool anemo_caches_from_name(const char *name, anemo_caches *out);
 /* ---------------------------------------------------------------- sampling */
 
 typedef struct anemo_arm {
-    const char *name;
     /* One timed call; `call` counts this arm's calls from 0, warm-up included. */
     anemo_status (*run)(void *ctx, int64_t call, anemo_error *err);
     void *ctx;

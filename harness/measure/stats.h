@@ -15,9 +15,6 @@ void anemo_stats_sort(double *values, int64_t n);
  * when n = 0. */
 double anemo_stats_quantile(const double *sorted, int64_t n, double q);
 
-/* P(X <= k) of X ~ Binomial(n, p), summed exactly in logarithms. */
-double anemo_binomial_cdf(int64_t k, int64_t n, double p);
-
 /* An estimate with its interval. `needs` > 0: n samples are too few for an interval at this level,
  * `needs` would do; then lo and hi are the extremes of what was seen and `coverage` says what they
  * are worth. */
