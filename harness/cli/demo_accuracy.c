@@ -27,9 +27,9 @@ static void print_form(const anemo_eval_suite *suite, const anemo_eval_run *runs
     const int32_t n =
         anemo_eval_scores(suite->cases, runs[form].results, scores, ANEMO_EVAL_SCORES);
     const anemo_eval_score *all = &scores[n - 1];
-    fprintf(out, "  %-5s exact %.1f %% [%.1f, %.1f], choice %.1f %% [%.1f, %.1f]",
-            runs[form].weights, 100 * all->exact.value, 100 * all->exact.lo, 100 * all->exact.hi,
-            100 * all->choice.value, 100 * all->choice.lo, 100 * all->choice.hi);
+    fprintf(out, "  %-5s exact %.1f %% [%.1f, %.1f], choice %.1f %%", runs[form].weights,
+            100 * all->exact.value, 100 * all->exact.lo, 100 * all->exact.hi,
+            100 * all->choice.value);
     if (form == 0) {
         fprintf(out, " (chance: 25 %%); n = %lld\n", (long long)all->n);
         return;
@@ -37,9 +37,9 @@ static void print_form(const anemo_eval_suite *suite, const anemo_eval_run *runs
     const int32_t n_compared = anemo_eval_suite_compare(suite, &runs[0], &runs[form], c);
     for (int32_t i = 0; i < n_compared; i++)
         if (strcmp(c[i].metric, "exact") == 0)
-            fprintf(out, "; exact %+.2f points [%+.2f, %+.2f]: %s", 100 * c[i].difference.value,
+            fprintf(out, "; paired %+.2f points [%+.2f, %+.2f], %s", 100 * c[i].difference.value,
                     100 * c[i].difference.lo, 100 * c[i].difference.hi,
-                    c[i].different ? "differs" : "no difference seen");
+                    c[i].different ? "differs" : "not shown to differ");
     fputc('\n', out);
 }
 

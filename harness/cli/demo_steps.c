@@ -67,8 +67,8 @@ demo_fate demo_check(demo *d) {
             wrong = report.lines[i].name;
     }
     fprintf(d->cli->out,
-            "  %d variants and layouts right, %d wrong, %d cannot run here; %lld cases, worst "
-            "error %.2f of its bound\n",
+            "  %d variants and layouts right, %d wrong, %d not for here; %lld cases, worst %.2f of "
+            "its bound\n",
             report.passed, report.failed, report.skipped, (long long)report.cases_run, worst);
     demo_fate fate = DEMO_OK;
     if (report.failed > 0) {
@@ -111,12 +111,12 @@ static void show_case(void *ctx, const anemo_bench_table *t) {
                                 .lo = r->time_s.lo,
                                 .hi = r->time_s.hi};
         anemo_metric_text(&m, time, sizeof time);
-        fprintf(w->d->cli->out, "  %-26s %-26s %s", case_name, best->variant->name, time);
+        fprintf(w->d->cli->out, "  %-25s %-26s %s", case_name, best->variant->name, time);
         if (isfinite(r->roof.value))
             fprintf(w->d->cli->out, ", %.0f %% of %s", 100 * r->roof.value,
                     anemo_ceiling_name(r->binding));
         if (yardstick && yardstick != best)
-            fprintf(w->d->cli->out, "; OpenBLAS %.1fx", yardstick->ratio.value);
+            fprintf(w->d->cli->out, "; OpenBLAS %.2gx", yardstick->ratio.value);
         fputc('\n', w->d->cli->out);
         fflush(w->d->cli->out);
         w->lines++;

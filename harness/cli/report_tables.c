@@ -127,6 +127,14 @@ static const char *const model_metrics[][2] = {
     {"bandwidth", "bandwidth"}, {"composition_error", "composition error"}};
 #define MODEL_METRICS (int)(sizeof model_metrics / sizeof *model_metrics)
 
+/* The only share among them is an error. */
+static void figure_cell(anemo_table *table, const anemo_record *record, const char *name) {
+    if (strcmp(name, "composition_error") == 0)
+        share_cell(table, record, name);
+    else
+        metric_cell(table, record, name);
+}
+
 static bool of_model(const anemo_record *r, const char *model) {
     return report_is(r, "model") && report_passed(r) &&
            strcmp(report_text(r, "case", "model"), model) == 0;
@@ -142,7 +150,7 @@ static void model_row(anemo_table *table, const anemo_record *r, const bool *sho
     }
     for (int i = 0; i < MODEL_METRICS; i++)
         if (shown[i])
-            metric_cell(table, r, model_metrics[i][0]);
+            figure_cell(table, r, model_metrics[i][0]);
     share_cell(table, r, "roof_fraction");
     anemo_table_text(table, "%s", report_text(r, "sampling", "binding_ceiling"));
     verdict_cell(table, r);
