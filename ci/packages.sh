@@ -31,9 +31,12 @@ anemo_packages() { # installs what is missing; with --no-install only says so
     fi
     local sudo=""
     [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo env DEBIAN_FRONTEND=noninteractive sh -c \
-        "apt-get -qq update && apt-get -qq install -y --no-install-recommends $missing" >"${TMPDIR:-/tmp}/anemo-apt.log" 2>&1 || {
-        tail -n 20 "${TMPDIR:-/tmp}/anemo-apt.log" >&2
+    local log=${TMPDIR:-/tmp}/anemo-apt.log
+    $sudo apt-get -qq update >"$log" 2>&1
+    LC_ALL=C apt-get install --assume-no --no-install-recommends $missing 2>/dev/null |
+        sed -n 's/^Need to get \(.*\) of archives.*/packages: \1 to download/p; s/^After this operation, \(.*\) of additional.*/packages: \1 on disk/p'
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >>"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
         echo "packages: installing failed (log above)" >&2
         return 6
     }
