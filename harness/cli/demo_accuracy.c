@@ -2,7 +2,6 @@
 #include "harness/cli/demo.h"
 #include "harness/eval/suite.h"
 
-#include <math.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -2,7 +2,6 @@
  * value for machines. */
 #include "harness/cli/table.h"
 
-#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
