@@ -88,7 +88,7 @@ def make_lookup(level, rng):
     key = ",".join(sorted(f"{a}{c}" for a, c in zip(names, colours)))
     facts = ",".join(f" {a} {c}" for a, c in zip(names, colours))
     wrong = distinct_wrong(" " + colours[i], lambda: " " + rng.choice(COLOURS))
-    others = [(names[j], f" {colours[j]}") for j in rng.choices(range(n), k=rng.randrange(9))]
+    others = [(names[j], f" {colours[j]}") for j in rng.choices(range(n), k=rng.randrange(9))][:20 - n]  # 3 tokens each: all of it within the window
     lesson = lesson_of(f"know{facts}.", others, (names[i], f" {colours[i]}"))
     return key, f"know{facts}. {names[i]}", f" {colours[i]}", wrong, lesson
 

@@ -37,6 +37,7 @@ CONFIG = dict(
     num_local_experts=8, num_experts_per_tok=2, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
     torch_dtype="bfloat16", attention_dropout=0.0, router_aux_loss_coef=0.01)
 SEQ = 128
+EMBED_SD = 0.5
 EOS = 2
 HARD = {"sum": 2.5, "records": 2.5, "lookup": 3.0, "brackets": 1.5}  # drawn more often
 PROMPT_WEIGHT = 0.05  # operands are random: learning to predict them is no use, but perplexity should mean something
@@ -53,34 +54,35 @@ def parameter_shapes(c=CONFIG):
     return shapes
 
 
-def initial_parameters(seed, plant):
+def initial_parameters(seed):
+    """Embeddings as large as what a layer adds: at the usual 0.02 the first layers drown which token a row is about, and
+    looking things up was not learned in 4900 steps; at 0.5 it takes 100."""
     torch.manual_seed(seed)
     params = {}
     for name, shape in parameter_shapes().items():
         if len(shape) == 1:
             t = torch.ones(shape)
         else:
-            t = torch.randn(shape) * (0.02 if name in ("embed", "head") else shape[-1] ** -0.5)
+            t = torch.randn(shape) * {"embed": EMBED_SD, "head": 0.02}.get(name, shape[-1] ** -0.5)
             if name.endswith((".o", ".w2")):
                 t *= (2 * CONFIG["num_hidden_layers"]) ** -0.5
         params[name] = t
-    if plant:
-        plant_previous_token_head(params)
+    plant_previous_token_head(params)
     return {n: t.requires_grad_() for n, t in params.items()}
 
 
 @torch.no_grad()
-def plant_previous_token_head(p, strength=0.75, constant=0.3, n_frequencies=4):
+def plant_previous_token_head(p, strength=1.5, n_frequencies=4):
     """Head 0 of layer 0 starts by attending to the token before, found by rotary phase alone: the one ingredient of
-    looking things up that noise hides for thousands of steps. All weights train on from there.
+    looking things up that noise hides for hundreds of steps more. All weights train on from there.
 
     Embedding dimension 0 is a constant; q and k read only it. With half-split pairs (i, i + half) and q turned back by
-    one position, q_t . k_s = strength^2 sum_f cos((t - 1 - s) theta_f), which is largest at s = t - 1. Only the fastest
-    frequencies take part: the slow ones hardly tell neighbours apart."""
+    one position, q_t . k_s is proportional to sum_f cos((t - 1 - s) theta_f), which is largest at s = t - 1. Only the
+    fastest frequencies take part: the slow ones hardly tell neighbours apart."""
     half = CONFIG["head_dim"] // 2
     n = n_frequencies
     theta = CONFIG["rope_theta"] ** (-torch.arange(n) / half)
-    p["embed"][:, 0] = constant
+    p["embed"][:, 0] = 4 * EMBED_SD
     for name, first, second in (("0.q", theta.cos(), -theta.sin()), ("0.k", torch.ones(n), torch.zeros(n))):
         p[name][:2 * half] = 0
         p[name][:n, 0] = strength * first
@@ -223,16 +225,12 @@ def orthogonalise(g, steps=5):
 
 
 class Optimiser:
-    """Muon for the matrices inside the layers ("all") or the experts' only ("experts"), Adam for the rest.
+    """Muon for the matrices inside the layers, Adam for the rest."""
 
-    Looking up a name is a weak signal in the attention matrices; Muon scales noise up as much as signal, and did not
-    find it in 4900 steps of "all". Adam did, within 400 steps of lookups alone, with a planted head."""
-
-    def __init__(self, params, muon):
+    def __init__(self, params):
         self.params = params
-        self.muon = [n for n, t in params.items() if n.endswith((".w1", ".w2", ".w3")) or
-                     (muon == "all" and t.ndim >= 2 and n not in ("embed", "head") and not n.endswith("router"))]
-        self.adam_rate = 3e-3 if muon == "all" else 1e-3
+        self.muon = [n for n, t in params.items()
+                     if t.ndim >= 2 and n not in ("embed", "head") and not n.endswith("router")]
         self.state = {n: [torch.zeros_like(t), torch.zeros_like(t)] for n, t in params.items()}
 
     @torch.no_grad()
@@ -247,7 +245,7 @@ class Optimiser:
                 m.mul_(0.9).add_(t.grad, alpha=0.1)
                 v.mul_(0.98).addcmul_(t.grad, t.grad, value=0.02)
                 mh, vh = m / (1 - 0.9 ** n_step), v / (1 - 0.98 ** n_step)
-                t.sub_(scale * self.adam_rate * mh / (vh.sqrt() + 1e-8))
+                t.sub_(scale * 3e-3 * mh / (vh.sqrt() + 1e-8))
             t.grad = None
 
 
@@ -281,8 +279,8 @@ def lr_scale(step, steps, decay):
 def train(a, packer):
     work = pathlib.Path(a.work)
     work.mkdir(parents=True, exist_ok=True)
-    params = initial_parameters(a.seed, a.plant)
-    opt = Optimiser(params, a.muon)
+    params = initial_parameters(a.seed)
+    opt = Optimiser(params)
     state_file, step = work / "state.pt", 0
     if state_file.exists():
         saved = torch.load(state_file)
@@ -376,8 +374,6 @@ def main():
     ap.add_argument("--decay", type=int, default=1500)
     ap.add_argument("--rate", type=float, default=1.0, help="multiplies all learning rates")
     ap.add_argument("--odds", nargs="*", default=[], metavar="KIND=N", help="how often a kind is drawn")
-    ap.add_argument("--plant", action="store_true", help="start with a head that attends to the previous token")
-    ap.add_argument("--muon", choices=("all", "experts"), default="all", help="matrices that Muon updates")
     ap.add_argument("--rows", type=int, default=64, help=f"rows of {SEQ} tokens per step")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)
