@@ -1,6 +1,7 @@
 /* anemo bench: what can be measured, and measuring it. */
 #include "harness/cli/common.h"
 #include "harness/cli/table.h"
+#include "harness/cli/targets.h"
 #include "harness/measure/bench_kernel.h"
 #include "harness/measure/composed.h"
 
@@ -46,14 +47,16 @@ static int list_shapes(int argc, char **argv) {
 /* ---------------------------------------------------------------- anemo bench kernel */
 
 typedef struct kernel_choices {
-    const char *shape, *weights, *baseline;
+    const char *shape, *weights, *baseline, *targets, *group;
     int64_t m[ANEMO_SHAPE_ROWS];
     int32_t n_m;
     anemo_stop stop;
+    bool stop_given;
     anemo_caches caches;
 } kernel_choices;
 
-enum { KEY_SHAPE = ANEMO_CLI_KEY(0), KEY_M, KEY_WEIGHTS, KEY_STOP, KEY_CACHES, KEY_BASELINE };
+enum { KEY_SHAPE = ANEMO_CLI_KEY(0), KEY_M, KEY_WEIGHTS, KEY_STOP, KEY_CACHES };
+enum { KEY_BASELINE = KEY_CACHES + 1, KEY_TARGETS, KEY_GROUP };
 
 static const struct argp_option kernel_argp[] = {
     {"shape", KEY_SHAPE, "NAME", 0,
@@ -65,6 +68,9 @@ static const struct argp_option kernel_argp[] = {
     {"stop", KEY_STOP, "RULE", 0,
      "ci:1% (interval half width), time:2s or n:50, with ,cap:10s (default ci:2%,cap:2s)", 0},
     {"baseline", KEY_BASELINE, "VARIANT", 0, "show the speed-up over it; it always runs too", 0},
+    {"targets", KEY_TARGETS, "FILE", 0,
+     "measure and judge the targets of FILE (ci/kernel.targets) instead; exit 1: one is missed", 0},
+    {"group", KEY_GROUP, "TEXT", 0, "with --targets: only groups with TEXT in their name", 0},
     {"caches", KEY_CACHES, "HOW", 0,
      "cold-weights (default): weights and KV from memory; cold: everything; warm", 0},
     {0}};
@@ -90,6 +96,11 @@ static bool kernel_option(int key, const char *value, void *context) {
         c->weights = value;
     } else if (key == KEY_STOP) {
         parse_stop(value, &c->stop);
+        c->stop_given = true;
+    } else if (key == KEY_TARGETS) {
+        c->targets = value;
+    } else if (key == KEY_GROUP) {
+        c->group = value;
     } else if (key == KEY_BASELINE) {
         c->baseline = value;
     } else if (key == KEY_CACHES) {
@@ -274,6 +285,24 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
     anemo_progress_show(&report->progress, (double)t->done / t->total, t->c->name);
 }
 
+/* A file of targets says itself what is measured. */
+static int bench_targets(anemo_cli *cli, kernel_choices *own) {
+    if (cli->n_arguments || own->shape || own->n_m || own->weights || own->baseline ||
+        own->caches != ANEMO_CACHES_COLD_WEIGHTS) {
+        anemo_cli_usage("--targets %s says what is measured; beside it only --group, --stop and "
+                        "shared options are taken",
+                        own->targets);
+    }
+    if (!own->stop_given) {
+        parse_stop("ci:1%,cap:4s", &own->stop);
+    }
+    const anemo_targets_options options = {.filter = own->group,
+                                           .stop = own->stop,
+                                           .seed = cli->seed,
+                                           .interrupted = anemo_cli_interrupted};
+    return anemo_cli_close(cli, anemo_cli_targets(cli, own->targets, &options));
+}
+
 static int bench_kernel(int argc, char **argv) {
     static const anemo_cli_spec spec = {
         .arguments = "[OP|VARIANT...]",
@@ -288,20 +317,27 @@ static int bench_kernel(int argc, char **argv) {
                    "anemo bench kernel qgemm --shape n=14336,k=4096 --m 1,2,4 --baseline qgemm_c\n"
                    "anemo bench kernel my_variant qgemm_c --plugin ./mine.so --stop ci:1%",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
-                  ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
+                  ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_RECORD |
+                  ANEMO_CLI_QUIET,
         .options = kernel_argp,
         .option = kernel_option};
-    kernel_choices own = {.weights = "q4_0", .caches = ANEMO_CACHES_COLD_WEIGHTS};
+    kernel_choices own = {.caches = ANEMO_CACHES_COLD_WEIGHTS};
     parse_stop("ci:2%,cap:2s", &own.stop);
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
+    if (own.targets) {
+        return bench_targets(&cli, &own);
+    }
+    if (own.group) {
+        anemo_cli_usage("--group is for --targets");
+    }
     const anemo_bench_kernel_options options = {.names = cli.arguments,
                                                 .n_names = cli.n_arguments,
                                                 .shape = own.shape,
                                                 .baseline = own.baseline,
                                                 .m = own.m,
                                                 .n_m = own.n_m,
-                                                .weights = own.weights,
+                                                .weights = own.weights ? own.weights : "q4_0",
                                                 .stop = own.stop,
                                                 .caches = own.caches,
                                                 .seed = cli.seed,
@@ -602,8 +638,8 @@ static int bench_model(int argc, char **argv) {
                    "anemo bench model synth:mistral-7b:q4_0\n"
                    "anemo bench model --with qgemm=qgemm_c",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
-                  ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_RECORD |
-                  ANEMO_CLI_QUIET,
+                  ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH |
+                  ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
         .options = model_argp,
         .option = model_option};
     model_choices own = {.composed.model = {.spec.prompt_tokens = 128,

@@ -38,6 +38,14 @@ typedef struct bench_case {
     anemo_work work; /* of one call, in canonical bytes */
 } bench_case;
 
+/* quantize_act, run within every call before the variant, on the activations it reads. */
+typedef struct bench_first {
+    const anemo_variant *variant;
+    anemo_exec exec;
+    anemo_quantize_act_problem problem;
+    anemo_quantize_act_args args;
+} bench_first;
+
 typedef struct bench_arm {
     const anemo_variant *variant;
     bench_case *c;
@@ -46,6 +54,7 @@ typedef struct bench_arm {
     size_t args_bytes;   /* size of one struct */
     int64_t n_args;      /* copies that are rotated */
     double packed_bytes; /* read by one call, beside work.weight_bytes; 0: nothing is packed */
+    bench_first first;   /* .variant NULL: nothing runs before it */
 } bench_arm;
 
 /* How a check before timing went. */
@@ -65,6 +74,8 @@ typedef struct bench_op {
     /* Runs once on poisoned outputs and compares with the reference. */
     anemo_status (*check)(bench_arm *arm, bench_verdict *out, anemo_error *err);
     void (*record)(const bench_case *c, anemo_record *record); /* its fields of "case" */
+    /* From now on the arm quantises its activations in every call; NULL: this op's never does. */
+    anemo_status (*quantise)(bench_arm *arm, anemo_error *err);
 } bench_op;
 
 extern const bench_op bench_op_qgemm, bench_op_moe, bench_op_swa;
@@ -74,6 +85,10 @@ extern const bench_op bench_op_qgemm, bench_op_moe, bench_op_swa;
 /* Workspace of the variant on this problem, into arm->exec. */
 anemo_status bench_arm_workspace(bench_arm *arm, anemo_error *err);
 void bench_arm_release_workspace(bench_arm *arm);
+/* Sets arm->first to the default quantize_act of the arm's activation format: x[m, k] to records.
+ * ANEMO_E_UNSUPPORTED: it reads floats. */
+anemo_status bench_arm_quantises(bench_arm *arm, const float *x, void *records, int64_t m,
+                                 int64_t k, anemo_error *err);
 /* variant->run with a sentence when it fails. */
 anemo_status bench_arm_run(bench_arm *arm, int64_t call, anemo_error *err);
 /* The op's reference, once, with a workspace of its own. */

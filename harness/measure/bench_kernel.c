@@ -2,6 +2,7 @@
  * problem, drop what is wrong or hopelessly slow, then sample the rest in rounds with the probes in
  * between. All variants of a case are arms of one run: what is compared was measured together. */
 #include "harness/measure/bench_kernel.h"
+#include "harness/measure/machine.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -9,8 +10,7 @@
 #include <string.h>
 
 enum { MOST_LINES = 64 };
-#define TOO_SLOW    8.0 /* an unnamed variant this many times slower than the fastest is not timed */
-#define COLD_CACHES 2
+#define TOO_SLOW 8.0 /* an unnamed variant this many times slower than the fastest is not timed */
 
 typedef struct session {
     anemo_device *device;
@@ -42,7 +42,7 @@ typedef struct case_run {
 
 static const bench_op *const bench_ops[] = {&bench_op_qgemm, &bench_op_moe, &bench_op_swa};
 
-static const bench_op *find_op(anemo_op op) {
+const bench_op *bench_op_find(anemo_op op) {
     for (size_t i = 0; i < sizeof bench_ops / sizeof *bench_ops; i++) {
         if (bench_ops[i]->op == op) {
             return bench_ops[i];
@@ -64,7 +64,7 @@ static anemo_status check_names(const session *s) {
                               "'%s' is neither an op nor a variant; `anemo list` shows both", name);
         }
         op = v ? v->op : op;
-        if (!find_op(op)) {
+        if (!bench_op_find(op)) {
             return anemo_fail(s->err, ANEMO_E_INPUT,
                               "%s: op %s has no bench shapes; measured are qgemm, moe_experts, swa",
                               name, anemo_op_name(op));
@@ -161,7 +161,7 @@ static void choose_lines(session *s, case_run *run) {
 
 /* ---------------------------------------------------------------- correct before fast */
 
-static anemo_ceiling arithmetic_of(const anemo_variant *v) {
+anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
     if (v->act && strncmp(v->act, "a8", 2) == 0) {
         return ANEMO_CEILING_INT8;
     }
@@ -187,15 +187,16 @@ static anemo_status check_line(session *s, anemo_bench_line *line, bench_arm *ar
 }
 
 /* The best of three calls: one alone may have met another process. */
-static anemo_status best_call(const session *s, bench_arm *arm, double *best_ns) {
+anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *best_ns,
+                             anemo_error *err) {
     *best_ns = INFINITY;
     for (int i = 0; i < 3; i++) {
-        const uint64_t start = anemo_clock_now(&s->clock);
-        const anemo_status status = bench_arm_run(arm, 1 + i, s->err);
+        const uint64_t start = anemo_clock_now(clock);
+        const anemo_status status = bench_arm_run(arm, 1 + i, err);
         if (status) {
             return status;
         }
-        *best_ns = fmin(*best_ns, (double)(anemo_clock_now(&s->clock) - start));
+        *best_ns = fmin(*best_ns, (double)(anemo_clock_now(clock) - start));
     }
     return ANEMO_OK;
 }
@@ -218,7 +219,7 @@ static anemo_status prepare_arms(session *s, case_run *run) {
             }
             continue;
         }
-        status = best_call(s, run->arms[i], &call_ns[i]);
+        status = bench_best_call(&s->clock, run->arms[i], &call_ns[i], s->err);
         if (status) {
             return status;
         }
@@ -244,13 +245,13 @@ static anemo_status run_arm(void *ctx, int64_t call, anemo_error *err) {
     return bench_arm_run(ctx, call, err);
 }
 
-static bench_roof roof_of(const session *s, const bench_case *c, const anemo_variant *v) {
+bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_caches caches) {
     const anemo_work *w = &c->work;
-    bench_roof roof = {.ops = w->ops, .arithmetic = arithmetic_of(v)};
-    if (s->options->caches != ANEMO_CACHES_WARM) {
+    bench_roof roof = {.ops = w->ops, .arithmetic = bench_arithmetic_of(v)};
+    if (caches != ANEMO_CACHES_WARM) {
         roof.bytes = w->weight_bytes + w->kv_bytes;
     }
-    if (s->options->caches == ANEMO_CACHES_COLD) {
+    if (caches == ANEMO_CACHES_COLD) {
         roof.bytes += w->act_bytes;
     }
     return roof;
@@ -259,7 +260,7 @@ static bench_roof roof_of(const session *s, const bench_case *c, const anemo_var
 static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_line *line,
                                   int32_t arm) {
     const anemo_work *w = &run->c->work;
-    const bench_roof roof = roof_of(s, run->c, line->variant);
+    const bench_roof roof = bench_roof_of(run->c, line->variant, s->options->caches);
     const anemo_status status =
         bench_evaluate(&run->samples, arm, &s->ceilings, &roof, &line->result, s->err);
     line->bytes_per_s = (w->weight_bytes + w->kv_bytes) / line->result.time_s.value;
@@ -321,7 +322,7 @@ static anemo_status time_arms(session *s, case_run *run) {
     for (int32_t i = 0; i < run->n_lines; i++) {
         const anemo_bench_line *line = &run->lines[i];
         if (line->fate == ANEMO_BENCH_MEASURED) {
-            bench_ceilings_want(&s->ceilings, arithmetic_of(line->variant));
+            bench_ceilings_want(&s->ceilings, bench_arithmetic_of(line->variant));
             s->n_measured++;
             arms[n++] = (anemo_arm){.run = run_arm, .ctx = run->arms[i]};
         }
@@ -349,62 +350,65 @@ static void record_repro(const session *s, const case_run *run, anemo_record *re
         at += snprintf(text + at, sizeof text - (size_t)at, " --baseline %s", s->options->baseline);
     }
     snprintf(text + at, sizeof text - (size_t)at,
-             " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d",
+             " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d%s",
              run->c->shape->name, (long long)run->c->m, s->setup.weights,
              anemo_caches_name(s->options->caches), stop, (unsigned long long)s->setup.seed,
-             anemo_device_exec(s->device).n_threads);
+             anemo_device_exec(s->device).n_threads, anemo_isa_option());
     anemo_record_text(record, NULL, "repro", text);
 }
 
-static void record_case(const session *s, const case_run *run, const anemo_bench_line *line,
-                        anemo_record *record) {
-    const bench_case *c = run->c;
+void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_variant *variant,
+                      anemo_caches caches, double error, double packed_bytes) {
     char type[32];
-    anemo_record_text(record, NULL, "suite", "bench kernel");
     anemo_record_text(record, "case", "name", c->name);
     anemo_record_text(record, "case", "op", anemo_op_name(c->ops->op));
     anemo_record_text(record, "case", "shape", c->shape->name);
     anemo_record_text(record, "case", "weight_type",
-                      anemo_weight_type_name(&s->setup.type, type, sizeof type));
-    anemo_record_text(record, "case", "cache", anemo_caches_name(s->options->caches));
+                      anemo_weight_type_name(&c->setup.type, type, sizeof type));
+    anemo_record_text(record, "case", "cache", anemo_caches_name(caches));
     anemo_record_text(record, "case", "inputs", "activations normal, weight codes uniform");
-    anemo_record_integer(record, "case", "seed", (int64_t)s->setup.seed);
+    anemo_record_integer(record, "case", "seed", (int64_t)c->setup.seed);
     anemo_record_number(record, "case", "weight_bytes", c->work.weight_bytes);
     c->ops->record(c, record);
-    anemo_record_device(record, s->device);
-    anemo_record_text(record, "solution", "variant", line->variant->name);
-    anemo_record_text(record, "solution", "layout", line->variant->layout);
-    anemo_record_text(record, "solution", "act", line->variant->act);
-    anemo_record_flag(record, "solution", "reference",
-                      line->variant->traits & ANEMO_TRAIT_REFERENCE);
-    if (isfinite(line->error)) {
-        anemo_record_number(record, "solution", "error", line->error);
+    anemo_record_device(record, c->setup.device);
+    anemo_record_text(record, "solution", "variant", variant->name);
+    anemo_record_text(record, "solution", "layout", variant->layout);
+    anemo_record_text(record, "solution", "act", variant->act);
+    anemo_record_flag(record, "solution", "reference", variant->traits & ANEMO_TRAIT_REFERENCE);
+    if (isfinite(error)) {
+        anemo_record_number(record, "solution", "error", error);
         anemo_record_number(record, "solution", "error_bound", 1);
     }
-    if (line->packed_bytes > 0) {
-        anemo_record_number(record, "solution", "packed_bytes", line->packed_bytes);
+    if (packed_bytes > 0) {
+        anemo_record_number(record, "solution", "packed_bytes", packed_bytes);
     }
+}
+
+/* Canonical bytes and operations per second, from the time. */
+void bench_record_rates(anemo_record *record, const anemo_work *work, const anemo_estimate *t) {
+    const double bytes = work->weight_bytes + work->kv_bytes;
+    anemo_record_metric(record, "bandwidth", "byte/s", false, bytes / t->value, bytes / t->hi,
+                        bytes / t->lo, t->n);
+    anemo_record_metric(record, "arithmetic", "op/s", false, work->ops / t->value,
+                        work->ops / t->hi, work->ops / t->lo, t->n);
 }
 
 static anemo_status record_line(session *s, const case_run *run, const anemo_bench_line *line,
                                 int32_t arm) {
     anemo_record *record = anemo_record_create(ANEMO_RECORD_KERNEL);
-    record_case(s, run, line, record);
+    anemo_record_text(record, NULL, "suite", "bench kernel");
+    bench_record_arm(record, run->c, line->variant, s->options->caches, line->error,
+                     line->packed_bytes);
     record_repro(s, run, record);
     if (line->fate == ANEMO_BENCH_INCORRECT) {
         anemo_record_text(record, NULL, "status", "incorrect");
         anemo_record_text(record, NULL, "why", line->why);
     } else {
         const bench_result *r = &line->result;
-        const double bytes = run->c->work.weight_bytes + run->c->work.kv_bytes;
         const anemo_sampling how = sampling_of(s);
         anemo_record_text(record, NULL, "status", "passed");
         bench_record_result(record, &run->samples, arm, &how, r);
-        anemo_record_metric(record, "bandwidth", "byte/s", false, bytes / r->time_s.value,
-                            bytes / r->time_s.hi, bytes / r->time_s.lo, r->time_s.n);
-        anemo_record_metric(record, "arithmetic", "op/s", false, run->c->work.ops / r->time_s.value,
-                            run->c->work.ops / r->time_s.hi, run->c->work.ops / r->time_s.lo,
-                            r->time_s.n);
+        bench_record_rates(record, &run->c->work, &r->time_s);
         anemo_record_metric(record, "ratio_to_best", "1", true, line->ratio.value, line->ratio.lo,
                             line->ratio.hi, line->ratio.n);
         if (isfinite(line->speedup.value)) {
@@ -442,7 +446,7 @@ static bool interrupted(const session *s) {
 
 static anemo_status run_case(session *s, const bench_shape *shape, int64_t m) {
     case_run run = {0};
-    anemo_status status = find_op(shape->op)->create(shape, m, &s->setup, &run.c, s->err);
+    anemo_status status = bench_op_find(shape->op)->create(shape, m, &s->setup, &run.c, s->err);
     if (status) {
         return status;
     }
@@ -565,7 +569,7 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
                           options->weights);
     }
     if (options->caches == ANEMO_CACHES_COLD_WEIGHTS) {
-        s.setup.cold_bytes = COLD_CACHES * anemo_last_cache_bytes();
+        s.setup.cold_bytes = BENCH_COLD_CACHES * anemo_last_cache_bytes();
     }
     const anemo_status status = all_cases(&s);
     *n_incorrect = s.n_incorrect;

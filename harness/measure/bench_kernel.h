@@ -82,4 +82,22 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
                                 anemo_record_sink *sink, anemo_bench_observer observer, void *ctx,
                                 int32_t *n_incorrect, anemo_error *err);
 
+/* ---------------------------------------------------------------- shared with bench_targets.c */
+
+#define BENCH_COLD_CACHES                                                                          \
+    2 /* a round through an arm's copies reads so many times the last cache                        \
+       */
+
+const bench_op *bench_op_find(anemo_op op); /* NULL: an op without bench shapes */
+/* The peak that a variant's operations are held against. */
+anemo_ceiling bench_arithmetic_of(const anemo_variant *v);
+bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_caches caches);
+/* The shortest of three calls. */
+anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *best_ns,
+                             anemo_error *err);
+/* The fields of "case" and "solution"; error NaN and packed_bytes 0: none. */
+void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_variant *variant,
+                      anemo_caches caches, double error, double packed_bytes);
+void bench_record_rates(anemo_record *record, const anemo_work *work, const anemo_estimate *time_s);
+
 #endif
