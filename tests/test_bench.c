@@ -48,6 +48,65 @@ static void test_shapes(void **state) {
     assert_false(anemo_shape_matches(&shape, "mistral-7b/qk"));
 }
 
+/* The presets against what the models' configurations say. */
+static void test_presets(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t k, n0, n1, n2;
+    } known[] = {
+        {"mistral-7b/qkv", 4096, 4096, 1024, 1024}, {"mixtral-8x7b/gate_up", 4096, 14336, 14336, 0},
+        {"mixtral-8x22b/o", 6144, 6144, 0, 0},      {"codestral-22b/down", 16384, 6144, 0, 0},
+        {"nemo-12b/o", 4096, 5120, 0, 0},           {"nemo-12b/head", 5120, 131072, 0, 0},
+        {"small-3-24b/up", 5120, 32768, 0, 0},      {"gpt-oss-20b/qkv", 2880, 4096, 512, 512},
+        {"gpt-oss-20b/head", 2880, 201088, 0, 0}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const bench_shape *found = NULL;
+        for (int32_t j = 0; j < anemo_shape_count(); j++) {
+            if (strcmp(anemo_shape_at(j)->name, known[i].name) == 0) {
+                found = anemo_shape_at(j);
+            }
+        }
+        assert_non_null(found);
+        assert_int_equal(found->op, ANEMO_OP_QGEMM);
+        assert_memory_equal(found->number, &known[i].k, 4 * sizeof(int64_t));
+    }
+}
+
+static void test_custom_shapes(void **state) {
+    (void)state;
+    anemo_custom_shape c, again;
+    anemo_error err = {""};
+    assert_int_equal(anemo_shape_custom(ANEMO_OP_QGEMM, "m=64,k=4096,n=14336", &c, &err), ANEMO_OK);
+    assert_string_equal(c.shape.name, "n=14336,k=4096");
+    assert_string_equal(c.shape.rows, "64");
+    assert_int_equal(c.shape.number[0], 4096);
+    assert_int_equal(c.shape.number[1], 14336);
+    assert_int_equal(anemo_shape_custom(ANEMO_OP_QGEMM, c.name, &again, &err), ANEMO_OK);
+    assert_string_equal(again.name, c.name);
+    assert_int_equal(anemo_shape_custom(ANEMO_OP_SWA, "heads=8,kv_heads=2,window=100", &c, &err),
+                     ANEMO_OK);
+    assert_string_equal(c.shape.name,
+                        "heads=8,kv_heads=2,head_dim=128,window=100,context=0,decode=0");
+    static const struct {
+        anemo_op op;
+        const char *text;
+    } bad[] = {{ANEMO_OP_QGEMM, ""},
+               {ANEMO_OP_QGEMM, "n=5"},
+               {ANEMO_OP_QGEMM, "n=5,k=4,"},
+               {ANEMO_OP_QGEMM, "n=5,k=4,d=3"},
+               {ANEMO_OP_QGEMM, "n=5,k=0"},
+               {ANEMO_OP_QGEMM, "n=5,k=7"},
+               {ANEMO_OP_QGEMM, "n=5,k=4x"},
+               {ANEMO_OP_QGEMM, "n=5,k=4,m=0"},
+               {ANEMO_OP_MOE_EXPERTS, "d=64,ffn=64,experts=2,top_k=3"},
+               {ANEMO_OP_SWA, "heads=8,kv_heads=3"},
+               {ANEMO_OP_SAMPLE, "m=1"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(anemo_shape_custom(bad[i].op, bad[i].text, &c, &err), ANEMO_E_INPUT);
+    }
+}
+
 static anemo_device *open_device(void) {
     anemo_device *device;
     anemo_error err = {""};
@@ -356,6 +415,47 @@ static void test_run_and_record(void **state) {
     unlink(path);
 }
 
+static bool look_at_speedup(void *ctx, anemo_record *record) {
+    int32_t *n = ctx;
+    anemo_metric metric;
+    assert_true(anemo_record_find_metric(record, "speedup", &metric));
+    assert_true(metric.lo <= metric.value && metric.value <= metric.hi);
+    assert_string_equal(anemo_record_get_text(record, "sampling", "baseline"), "qgemm_ref");
+    assert_string_equal(anemo_record_get_text(record, "case", "shape"), "n=40,k=64");
+    const char *repro = anemo_record_get_text(record, NULL, "repro");
+    assert_non_null(strstr(repro, "--baseline qgemm_ref --shape n=40,k=64 --m 2"));
+    if (strcmp(anemo_record_get_text(record, "solution", "variant"), "qgemm_ref") == 0) {
+        assert_near(metric.value, 1, 0);
+    }
+    ++*n;
+    return true;
+}
+
+/* A baseline runs although nobody named it, and everything is held against it. */
+static void test_baseline(void **state) {
+    (void)state;
+    char path[] = "/tmp/anemo_test_bench_XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    static const char *const names[] = {"qgemm_c"};
+    anemo_bench_kernel_options options = small(names, 1);
+    options.shape = "m=2,n=40,k=64";
+    options.n_m = 0;
+    options.baseline = "qgemm_ref";
+    run_log log;
+    int32_t n_incorrect, n = 0;
+    anemo_error err = {""};
+    assert_int_equal(run_small(&options, path, &log, &n_incorrect, &err), ANEMO_OK);
+    assert_int_equal(log.measured, 2);
+    assert_int_equal(anemo_record_read(path, look_at_speedup, &n, NULL, &err), ANEMO_OK);
+    assert_int_equal(n, 2);
+    options.baseline = "swa_c";
+    assert_int_equal(run_small(&options, path, &log, &n_incorrect, &err), ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "--baseline swa_c"));
+    unlink(path);
+}
+
 static void test_wrong_kernels_are_not_timed(void **state) {
     (void)state;
     char path[] = "/tmp/anemo_test_bench_XXXXXX";
@@ -599,15 +699,12 @@ static void test_composition(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_evaluate),
-        cmocka_unit_test(test_run_and_record),
-        cmocka_unit_test(test_wrong_kernels_are_not_timed),
-        cmocka_unit_test(test_swa_check),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_model_roofs),
-        cmocka_unit_test(test_bench_model),
+        cmocka_unit_test(test_shapes),        cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_custom_shapes), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_evaluate),      cmocka_unit_test(test_run_and_record),
+        cmocka_unit_test(test_baseline),      cmocka_unit_test(test_wrong_kernels_are_not_timed),
+        cmocka_unit_test(test_swa_check),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_model_roofs),   cmocka_unit_test(test_bench_model),
         cmocka_unit_test(test_composition),
     };
     return cmocka_run_group_tests(tests, register_wrong, NULL);

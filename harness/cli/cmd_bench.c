@@ -46,21 +46,25 @@ static int list_shapes(int argc, char **argv) {
 /* ---------------------------------------------------------------- anemo bench kernel */
 
 typedef struct kernel_choices {
-    const char *shape, *weights;
+    const char *shape, *weights, *baseline;
     int64_t m[ANEMO_SHAPE_ROWS];
     int32_t n_m;
     anemo_stop stop;
     anemo_caches caches;
 } kernel_choices;
 
-enum { KEY_SHAPE = ANEMO_CLI_KEY(0), KEY_M, KEY_WEIGHTS, KEY_STOP, KEY_CACHES };
+enum { KEY_SHAPE = ANEMO_CLI_KEY(0), KEY_M, KEY_WEIGHTS, KEY_STOP, KEY_CACHES, KEY_BASELINE };
 
 static const struct argp_option kernel_argp[] = {
-    {"shape", KEY_SHAPE, "NAME", 0, "one shape, or all that begin with NAME/", 0},
+    {"shape", KEY_SHAPE, "NAME", 0,
+     "one shape, all that begin with NAME/, or 'all'; or numbers: n=14336,k=4096 (qgemm), "
+     "d=4096,ffn=14336 (moe_experts), heads=32,kv_heads=8 (swa), each also m=ROWS",
+     0},
     {"m", KEY_M, "LIST", 0, "rows (tokens, sequences), e.g. 1,16; default: the shape's own", 0},
     {"weights", KEY_WEIGHTS, "TYPE", 0, BENCH_WEIGHT_TYPES " (default q4_0)", 0},
     {"stop", KEY_STOP, "RULE", 0,
      "ci:1% (interval half width), time:2s or n:50, with ,cap:10s (default ci:2%,cap:2s)", 0},
+    {"baseline", KEY_BASELINE, "VARIANT", 0, "show the speed-up over it; it always runs too", 0},
     {"caches", KEY_CACHES, "HOW", 0,
      "cold-weights (default): weights and KV from memory; cold: everything; warm", 0},
     {0}};
@@ -86,6 +90,8 @@ static bool kernel_option(int key, const char *value, void *context) {
         c->weights = value;
     } else if (key == KEY_STOP) {
         parse_stop(value, &c->stop);
+    } else if (key == KEY_BASELINE) {
+        c->baseline = value;
     } else if (key == KEY_CACHES) {
         if (!anemo_caches_from_name(value, &c->caches)) {
             anemo_cli_usage("--caches %s: expected cold-weights, cold or warm", value);
@@ -103,7 +109,8 @@ enum { MOST_REMARKS = 64 };
 typedef struct kernel_report {
     const anemo_cli *cli;
     anemo_progress progress;
-    anemo_table *all; /* JSON and CSV */
+    const char *baseline; /* or NULL */
+    anemo_table *all;     /* JSON and CSV */
     int32_t invalid, n_remarks;
     char remark[MOST_REMARKS][320];
 } kernel_report;
@@ -131,7 +138,8 @@ static bool for_people(const anemo_cli *cli) {
     return cli->format == ANEMO_FORMAT_TEXT || cli->format == ANEMO_FORMAT_MD;
 }
 
-static anemo_table *line_table(const char *title, bool all) {
+static anemo_table *line_table(const char *title, const char *baseline, bool all) {
+    char over[96];
     anemo_table *table = anemo_table_create("kernels", title);
     if (all) {
         anemo_table_column(table, "case", "case");
@@ -148,6 +156,11 @@ static anemo_table *line_table(const char *title, bool all) {
     anemo_table_column(table, "above_ceiling", "above");
     anemo_table_column(table, "packed_over_file", "packed");
     anemo_table_column(table, "ratio_to_best", "time / best");
+    if (baseline) {
+        snprintf(over, sizeof over, "speed-up over %s", baseline);
+        anemo_table_column(table, "speedup", over);
+    }
+    anemo_table_column(table, "error_of_bound", "error / bound");
     anemo_table_column(table, "verdict", "verdict");
     return table;
 }
@@ -155,7 +168,16 @@ static anemo_table *line_table(const char *title, bool all) {
 /* Below six samples the interval is only what was seen. */
 #define NEEDS_SIX ", needs 6 samples"
 
-static void table_result(anemo_table *table, const bench_case *c, const anemo_bench_line *line) {
+static void table_ratio(anemo_table *table, const anemo_estimate *e) {
+    if (isfinite(e->value)) {
+        anemo_table_both(table, e->value, "%.2f [%.2f, %.2f]", e->value, e->lo, e->hi);
+    } else {
+        anemo_table_absent(table);
+    }
+}
+
+static void table_result(anemo_table *table, const bench_case *c, const anemo_bench_line *line,
+                         bool baseline) {
     const bench_result *r = &line->result;
     anemo_table_both(table, r->time_s.value, "%.1f", r->time_s.value * 1e6);
     anemo_table_both(table, r->time_s.lo, "%.1f", r->time_s.lo * 1e6);
@@ -175,23 +197,28 @@ static void table_result(anemo_table *table, const bench_case *c, const anemo_be
     if (line->best) {
         anemo_table_both(table, 1, "1");
     } else {
-        anemo_table_both(table, line->ratio.value, "%.2f [%.2f, %.2f]", line->ratio.value,
-                         line->ratio.lo, line->ratio.hi);
+        table_ratio(table, &line->ratio);
     }
+    if (baseline) {
+        table_ratio(table, &line->speedup);
+    }
+    anemo_table_number(table, line->error, "%.2g");
     anemo_table_text(table, "%s%s%s", r->invalid ? "INVALID: above the ceiling" : "ok",
                      line->yardstick ? ", yardstick" : "", r->time_s.needs ? NEEDS_SIX : "");
 }
 
-static void table_line(anemo_table *table, const bench_case *c, const anemo_bench_line *line) {
+static void table_line(anemo_table *table, const bench_case *c, const anemo_bench_line *line,
+                       bool baseline) {
     static const char *const fates[] = {"ok", "WRONG", "refused", "left out"};
     anemo_table_text(table, "%s", line->variant->name);
     if (line->fate == ANEMO_BENCH_MEASURED) {
-        table_result(table, c, line);
+        table_result(table, c, line, baseline);
         return;
     }
-    for (int i = 0; i < 11; i++) {
+    for (int i = 0; i < 11 + baseline; i++) {
         anemo_table_absent(table);
     }
+    anemo_table_number(table, line->error, "%.2g");
     anemo_table_text(table, "%s: %s", fates[line->fate], line->why);
 }
 
@@ -223,7 +250,7 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
     const bool people = for_people(report->cli);
     char title[320];
     case_title(t, title, sizeof title);
-    anemo_table *table = people ? line_table(title, false) : report->all;
+    anemo_table *table = people ? line_table(title, report->baseline, false) : report->all;
     for (int32_t i = 0; i < t->n_lines; i++) {
         const anemo_bench_line *line = &t->lines[i];
         report->invalid += line->fate == ANEMO_BENCH_MEASURED && line->result.invalid;
@@ -234,7 +261,7 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
         if (!people) {
             anemo_table_text(table, "%s", t->c->name);
         }
-        table_line(table, t->c, line);
+        table_line(table, t->c, line, report->baseline != NULL);
     }
     if (people) {
         anemo_progress_end(&report->progress);
@@ -253,9 +280,12 @@ static int bench_kernel(int argc, char **argv) {
         .max_arguments = 32,
         .about = "Times kernel variants on named shapes. Each is checked against the reference on "
                  "that very problem first; all variants of a case take turns, with probes of this "
-                 "machine's ceilings in between. Times are medians with a 95 % interval.",
+                 "machine's ceilings in between. Times are medians with a 95 % interval. An OP "
+                 "stands for all its variants but plain C beside faster ones and what is far too "
+                 "slow; if VARIANTs are named, exactly these run.",
         .example = "anemo bench kernel\n"
                    "anemo bench kernel qgemm --shape mistral-7b/gate_up --m 1,16\n"
+                   "anemo bench kernel qgemm --shape n=14336,k=4096 --m 1,2,4 --baseline qgemm_c\n"
                    "anemo bench kernel my_variant qgemm_c --plugin ./mine.so --stop ci:1%",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
                   ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
@@ -268,6 +298,7 @@ static int bench_kernel(int argc, char **argv) {
     const anemo_bench_kernel_options options = {.names = cli.arguments,
                                                 .n_names = cli.n_arguments,
                                                 .shape = own.shape,
+                                                .baseline = own.baseline,
                                                 .m = own.m,
                                                 .n_m = own.n_m,
                                                 .weights = own.weights,
@@ -279,8 +310,8 @@ static int bench_kernel(int argc, char **argv) {
     anemo_device *device = NULL;
     anemo_record_sink *sink = NULL;
     int32_t n_incorrect = 0;
-    kernel_report report = {.cli = &cli};
-    report.all = for_people(&cli) ? NULL : line_table(NULL, true);
+    kernel_report report = {.cli = &cli, .baseline = own.baseline};
+    report.all = for_people(&cli) ? NULL : line_table(NULL, own.baseline, true);
     report.progress = anemo_progress_start(&cli, "bench kernel", 1);
     anemo_status status = anemo_cli_open_device(&cli, &device, &err);
     status = status ? status : anemo_cli_open_sink(&cli, "bench-kernel", &sink, &err);

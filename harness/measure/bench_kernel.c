@@ -22,6 +22,7 @@ typedef struct session {
     anemo_clock clock;
     anemo_probe *probe;
     bench_ceilings ceilings;
+    anemo_custom_shape custom; /* shape.name NULL: named shapes */
     int32_t done, total;
     int32_t n_incorrect, n_measured; /* lines of all cases */
     char last_refusal[400];
@@ -92,7 +93,7 @@ static bool shape_wanted(const session *s, const bench_shape *shape) {
     if (s->options->shape) {
         return anemo_shape_matches(shape, s->options->shape);
     }
-    return s->options->n_names > 0 || shape->is_short;
+    return shape->is_short;
 }
 
 static bool is_named(const session *s, const anemo_variant *v) {
@@ -102,6 +103,10 @@ static bool is_named(const session *s, const anemo_variant *v) {
         }
     }
     return false;
+}
+
+static bool is_baseline(const session *s, const anemo_variant *v) {
+    return s->options->baseline && strcmp(s->options->baseline, v->name) == 0;
 }
 
 /* Are there names of single variants of this op? Then only those run. */
@@ -128,10 +133,11 @@ static void choose_lines(session *s, case_run *run) {
     bool better_than_c = false;
     for (int32_t i = 0; i < anemo_variant_count() && run->n_lines < MOST_LINES; i++) {
         const anemo_variant *v = anemo_variant_at(i);
-        anemo_bench_line line = {.variant = v, .ratio = {.value = NAN}, .error = NAN};
+        anemo_bench_line line = {
+            .variant = v, .ratio = {.value = NAN}, .speedup = {.value = NAN}, .error = NAN};
         line.yardstick = strstr(v->name, "blas") != NULL;
-        if (v->op != c->ops->op || (only_named && !is_named(s, v)) ||
-            (!only_named && v->traits & ANEMO_TRAIT_REFERENCE) ||
+        if (v->op != c->ops->op || (only_named && !is_named(s, v) && !is_baseline(s, v)) ||
+            (!only_named && v->traits & ANEMO_TRAIT_REFERENCE && !is_baseline(s, v)) ||
             !anemo_variant_runs_here(v, capability, line.why, sizeof line.why)) {
             continue;
         }
@@ -146,7 +152,7 @@ static void choose_lines(session *s, case_run *run) {
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
         if (!only_named && better_than_c && line->fate == ANEMO_BENCH_MEASURED &&
-            is_plain_c(line->variant)) {
+            is_plain_c(line->variant) && !is_baseline(s, line->variant)) {
             line->fate = ANEMO_BENCH_LEFT_OUT;
             snprintf(line->why, sizeof line->why, "plain C beside faster ones: name it to time it");
         }
@@ -222,7 +228,7 @@ static anemo_status prepare_arms(session *s, case_run *run) {
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
         if (line->fate == ANEMO_BENCH_MEASURED && !only_named && !line->yardstick &&
-            call_ns[i] > TOO_SLOW * fastest_ns) {
+            !is_baseline(s, line->variant) && call_ns[i] > TOO_SLOW * fastest_ns) {
             line->fate = ANEMO_BENCH_LEFT_OUT;
             snprintf(line->why, sizeof line->why,
                      "a call takes %.0f times the fastest: name it to time it",
@@ -262,7 +268,7 @@ static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_l
 }
 
 static anemo_status evaluate(session *s, case_run *run) {
-    int32_t arm = 0, best_arm = 0;
+    int32_t arm = 0, best_arm = 0, baseline_arm = -1;
     const anemo_bench_line *best = NULL;
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
@@ -277,16 +283,23 @@ static anemo_status evaluate(session *s, case_run *run) {
             best = line;
             best_arm = arm;
         }
+        baseline_arm = is_baseline(s, line->variant) ? arm : baseline_arm;
         arm++;
     }
     arm = 0;
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
-        if (line->fate == ANEMO_BENCH_MEASURED) {
-            line->best = line == best;
-            line->ratio = anemo_stats_paired_ratio(run->samples.ns[best_arm],
-                                                   run->samples.ns[arm++], run->samples.n, 0.95);
+        if (line->fate != ANEMO_BENCH_MEASURED) {
+            continue;
         }
+        double *const *ns = run->samples.ns;
+        line->best = line == best;
+        line->ratio = anemo_stats_paired_ratio(ns[best_arm], ns[arm], run->samples.n, 0.95);
+        if (baseline_arm >= 0) {
+            line->speedup =
+                anemo_stats_paired_ratio(ns[arm], ns[baseline_arm], run->samples.n, 0.95);
+        }
+        arm++;
     }
     return ANEMO_OK;
 }
@@ -332,6 +345,9 @@ static void record_repro(const session *s, const case_run *run, anemo_record *re
         }
     }
     anemo_stop_format(&s->options->stop, stop, sizeof stop);
+    if (s->options->baseline) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --baseline %s", s->options->baseline);
+    }
     snprintf(text + at, sizeof text - (size_t)at,
              " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d",
              run->c->shape->name, (long long)run->c->m, s->setup.weights,
@@ -391,6 +407,11 @@ static anemo_status record_line(session *s, const case_run *run, const anemo_ben
                             r->time_s.n);
         anemo_record_metric(record, "ratio_to_best", "1", true, line->ratio.value, line->ratio.lo,
                             line->ratio.hi, line->ratio.n);
+        if (isfinite(line->speedup.value)) {
+            anemo_record_text(record, "sampling", "baseline", s->options->baseline);
+            anemo_record_metric(record, "speedup", "1", false, line->speedup.value,
+                                line->speedup.lo, line->speedup.hi, line->speedup.n);
+        }
     }
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);
@@ -450,13 +471,14 @@ static anemo_status run_case(session *s, const bench_shape *shape, int64_t m) {
 
 /* Calls run_case for each wanted shape and number of rows; with `count_only`, counts them. */
 static anemo_status each_case(session *s, bool count_only) {
-    for (int32_t i = 0; i < anemo_shape_count(); i++) {
-        const bench_shape *shape = anemo_shape_at(i);
+    const bool custom = s->custom.shape.name != NULL;
+    for (int32_t i = 0; i < (custom ? 1 : anemo_shape_count()); i++) {
+        const bench_shape *shape = custom ? &s->custom.shape : anemo_shape_at(i);
         int64_t rows[ANEMO_SHAPE_ROWS];
         const int32_t n = anemo_shape_rows(shape->rows, rows, ANEMO_SHAPE_ROWS);
         const int64_t *m = s->options->n_m ? s->options->m : rows;
-        for (int32_t j = 0; shape_wanted(s, shape) && j < (s->options->n_m ? s->options->n_m : n);
-             j++) {
+        const int32_t n_m = s->options->n_m ? s->options->n_m : n;
+        for (int32_t j = 0; (custom || shape_wanted(s, shape)) && j < n_m; j++) {
             const anemo_status status = count_only ? ANEMO_OK : run_case(s, shape, m[j]);
             s->total += count_only;
             if (status) {
@@ -467,8 +489,43 @@ static anemo_status each_case(session *s, bool count_only) {
     return ANEMO_OK;
 }
 
+/* "n=..,k=.." is a shape of the one op that the names are of. */
+static anemo_status read_custom(session *s) {
+    const char *text = s->options->shape;
+    if (!text || !strchr(text, '=')) {
+        return ANEMO_OK;
+    }
+    const bench_op *op = NULL;
+    for (size_t i = 0; i < sizeof bench_ops / sizeof *bench_ops; i++) {
+        if (op_wanted(s, bench_ops[i]->op)) {
+            if (op) {
+                return anemo_fail(s->err, ANEMO_E_INPUT,
+                                  "--shape %s: numbers need one op; name it or its variants", text);
+            }
+            op = bench_ops[i];
+        }
+    }
+    return anemo_shape_custom(op->op, text, &s->custom, s->err);
+}
+
+static anemo_status check_baseline(const session *s) {
+    const char *name = s->options->baseline;
+    char why[160];
+    const anemo_variant *v = name ? anemo_variant_find(name) : NULL;
+    if (name && (!v || !op_wanted(s, v->op))) {
+        return anemo_fail(s->err, ANEMO_E_INPUT, "--baseline %s: no variant of what is measured",
+                          name);
+    }
+    if (v && !anemo_variant_runs_here(v, anemo_device_capability(s->device), why, sizeof why)) {
+        return anemo_fail(s->err, ANEMO_E_INPUT, "--baseline %s cannot run here: %s", name, why);
+    }
+    return ANEMO_OK;
+}
+
 static anemo_status all_cases(session *s) {
     anemo_status status = check_names(s);
+    status = status ? status : check_baseline(s);
+    status = status ? status : read_custom(s);
     status = status ? status : each_case(s, true);
     if (!status && s->total == 0) {
         return anemo_fail(s->err, ANEMO_E_INPUT,
