@@ -46,14 +46,22 @@ static int list_shapes(int argc, char **argv) {
 /* ---------------------------------------------------------------- anemo bench kernel */
 
 typedef struct kernel_choices {
-    const char *shape, *weights, *baseline;
+    const char *shape, *weights, *baseline, *routing;
     int64_t m[ANEMO_SHAPE_ROWS];
     int32_t n_m;
     anemo_stop stop;
     anemo_caches caches;
 } kernel_choices;
 
-enum { KEY_SHAPE = ANEMO_CLI_KEY(0), KEY_M, KEY_WEIGHTS, KEY_STOP, KEY_CACHES, KEY_BASELINE };
+enum {
+    KEY_SHAPE = ANEMO_CLI_KEY(0),
+    KEY_M,
+    KEY_WEIGHTS,
+    KEY_STOP,
+    KEY_CACHES,
+    KEY_BASELINE,
+    KEY_ROUTING
+};
 
 static const struct argp_option kernel_argp[] = {
     {"shape", KEY_SHAPE, "NAME", 0,
@@ -65,6 +73,8 @@ static const struct argp_option kernel_argp[] = {
     {"stop", KEY_STOP, "RULE", 0,
      "ci:1% (interval half width), time:2s or n:50, with ,cap:10s (default ci:2%,cap:2s)", 0},
     {"baseline", KEY_BASELINE, "VARIANT", 0, "show the speed-up over it; it always runs too", 0},
+    {"routing", KEY_ROUTING, "LAW", 0, "moe_experts: " BENCH_ROUTINGS "; default: the shape's own",
+     0},
     {"caches", KEY_CACHES, "HOW", 0,
      "cold-weights (default): weights and KV from memory; cold: everything; warm", 0},
     {0}};
@@ -92,6 +102,8 @@ static bool kernel_option(int key, const char *value, void *context) {
         parse_stop(value, &c->stop);
     } else if (key == KEY_BASELINE) {
         c->baseline = value;
+    } else if (key == KEY_ROUTING) {
+        c->routing = value;
     } else if (key == KEY_CACHES) {
         if (!anemo_caches_from_name(value, &c->caches)) {
             anemo_cli_usage("--caches %s: expected cold-weights, cold or warm", value);
@@ -225,8 +237,9 @@ static void table_line(anemo_table *table, const bench_case *c, const anemo_benc
 /* "CASE: 66.1 MB, 3.8 GOP; ceilings beside it: read 45.0 GB/s, int8 870 GOP/s" */
 static void case_title(const anemo_bench_table *t, char *title, size_t title_bytes) {
     const anemo_work *w = &t->c->work;
-    int at = snprintf(title, title_bytes, "%s: %.3g MB, %.3g GOP", t->c->name,
-                      (w->weight_bytes + w->kv_bytes) * 1e-6, w->ops * 1e-9);
+    int at = snprintf(title, title_bytes, "%s: %s%s%.3g MB, %.3g GOP", t->c->name, t->c->remark,
+                      t->c->remark[0] ? "; " : "", (w->weight_bytes + w->kv_bytes) * 1e-6,
+                      w->ops * 1e-9);
     for (int32_t i = 0; i < t->n_lines; i++) {
         if (t->lines[i].fate != ANEMO_BENCH_MEASURED) {
             continue;
@@ -248,7 +261,7 @@ static void case_title(const anemo_bench_table *t, char *title, size_t title_byt
 static void kernel_observer(void *ctx, const anemo_bench_table *t) {
     kernel_report *report = ctx;
     const bool people = for_people(report->cli);
-    char title[320];
+    char title[512];
     case_title(t, title, sizeof title);
     anemo_table *table = people ? line_table(title, report->baseline, false) : report->all;
     for (int32_t i = 0; i < t->n_lines; i++) {
@@ -299,6 +312,7 @@ static int bench_kernel(int argc, char **argv) {
                                                 .n_names = cli.n_arguments,
                                                 .shape = own.shape,
                                                 .baseline = own.baseline,
+                                                .routing = own.routing,
                                                 .m = own.m,
                                                 .n_m = own.n_m,
                                                 .weights = own.weights,
