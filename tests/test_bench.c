@@ -549,6 +549,142 @@ static void test_refusals(void **state) {
     assert_int_equal(log.cases, 1); /* what was begun is finished with what there is */
 }
 
+/* ---------------------------------------------------------------- routing */
+
+static anemo_status read_trace(const char *text, bench_routing *routing, anemo_error *err) {
+    char path[] = "trace:/tmp/anemo_test_trace_XXXXXX";
+    const int fd = mkstemp(path + 6);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    const anemo_status status = bench_routing_create(path, routing, err);
+    unlink(path + 6);
+    return status;
+}
+
+static void test_routing_texts(void **state) {
+    (void)state;
+    static const char *const good[] = {"uniform", "single", "zipf:0", "zipf:1.2", "skew:4"};
+    static const char *const bad[] = {"",       "zipf",     "zipf:",    "zipf:9",  "zipf:-1",
+                                      "zipf:x", "zipf:1 2", "skew:0.5", "uniform2"};
+    bench_routing r;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(bench_routing_create(good[i], &r, NULL), ANEMO_OK);
+        assert_string_equal(r.name, good[i]);
+    }
+    anemo_error err;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(bench_routing_create(bad[i], &r, &err), ANEMO_E_INPUT);
+        assert_non_null(strstr(err.text, "skew:R"));
+    }
+    assert_int_equal(bench_routing_create("trace:/nowhere/at/all", &r, &err), ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "/nowhere/at/all"));
+    static const char *const bad_traces[] = {
+        "",       "# nothing\n", "3 3\n",  "1 2\n3\n", "1, ,2\n", "1 2,\n",    "[1 2\n",
+        "1 2]\n", "1 -2\n",      "1 +2\n", "a\n",      "1.5 2\n", "1 70000\n", "1 2 x\n"};
+    for (size_t i = 0; i < sizeof bad_traces / sizeof *bad_traces; i++) {
+        assert_int_equal(read_trace(bad_traces[i], &r, &err), ANEMO_E_INPUT);
+        assert_null(r.expert);
+    }
+    assert_int_equal(read_trace("1 2\n3 3\n", &r, &err), ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, ":2: "));
+}
+
+/* Plan by plan through the trace, and from its start again. */
+static void test_routing_trace(void **state) {
+    (void)state;
+    enum { TOKENS = 2, EXPERTS = 8, TOP_K = 2 };
+    bench_routing r;
+    anemo_error err = {""};
+    assert_int_equal(read_trace("# a layer\n3 5\n[1, 0]\n\n 7,2", &r, &err), ANEMO_OK);
+    assert_int_equal(r.tokens, 3);
+    assert_int_equal(r.per_token, TOP_K);
+    static const int32_t want[2 * TOKENS][TOP_K] = {{3, 5}, {1, 0}, {7, 2}, {3, 5}};
+    for (int plan = 0; plan < 2; plan++) {
+        float logits[TOKENS * EXPERTS];
+        assert_int_equal(
+            bench_routing_logits(&r, TOKENS, EXPERTS, TOP_K, plan, false, 1, logits, &err),
+            ANEMO_OK);
+        for (int t = 0; t < TOKENS; t++) {
+            const float *row = logits + t * EXPERTS;
+            const int32_t *chosen = want[plan * TOKENS + t];
+            for (int e = 0; e < EXPERTS; e++) {
+                assert_true(e == chosen[0] || row[e] < row[chosen[0]]);
+                assert_true(e == chosen[0] || e == chosen[1] || row[e] < row[chosen[1]]);
+            }
+        }
+    }
+    float logits[TOKENS * EXPERTS];
+    assert_int_equal(bench_routing_logits(&r, 1, EXPERTS, 3, 0, false, 1, logits, &err),
+                     ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "2 experts per token, but the shape has 3"));
+    assert_int_equal(bench_routing_logits(&r, 2, 5, TOP_K, 0, false, 1, logits, &err),
+                     ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "expert 5"));
+    bench_routing_free(&r);
+}
+
+/* Each token gets its experts, all different, and the first half of them R times the rows. */
+static void test_routing_skew(void **state) {
+    (void)state;
+    enum { TOKENS = 8000, EXPERTS = 8, TOP_K = 2 };
+    bench_routing r;
+    anemo_error err = {""};
+    assert_int_equal(bench_routing_create("skew:4", &r, &err), ANEMO_OK);
+    float *logits = malloc((size_t)TOKENS * EXPERTS * sizeof *logits);
+    assert_int_equal(bench_routing_logits(&r, TOKENS, EXPERTS, TOP_K, 0, false, 1, logits, &err),
+                     ANEMO_OK);
+    double rows[EXPERTS] = {0};
+    for (int t = 0; t < TOKENS; t++) {
+        int chosen = 0;
+        for (int e = 0; e < EXPERTS; e++) {
+            chosen += logits[t * EXPERTS + e] > 0;
+            rows[e] += logits[t * EXPERTS + e] > 0;
+        }
+        assert_int_equal(chosen, TOP_K);
+    }
+    for (int e = 0; e < EXPERTS; e++) { /* 0.4 and 0.1 of the tokens; 5 sd of a binomial are 220 */
+        assert_near(rows[e], TOKENS * (e < EXPERTS / 2 ? 0.4 : 0.1), 220);
+    }
+    assert_int_equal(bench_routing_logits(&r, 1, 4, 3, 0, false, 1, logits, &err), ANEMO_E_INPUT);
+    free(logits);
+}
+
+/* A whole run under a routing of its own says so, and how full the experts were. */
+static void see_routing(void *ctx, const anemo_bench_table *table) {
+    observe(ctx, table);
+    assert_non_null(strstr(table->c->name, "default/uniform/routing=single/m=3"));
+    assert_string_equal(table->c->remark, "2 of 8 experts, max/mean load 4");
+}
+
+static void test_routing_run(void **state) {
+    (void)state;
+    static const char *const names[] = {"moe_experts_c", "qgemm_c"};
+    anemo_bench_kernel_options options = small(names, 1);
+    options.routing = "single";
+    run_log log = {0};
+    int32_t n_incorrect;
+    anemo_error err = {""};
+    anemo_device *device = open_device();
+    anemo_record_sink *sink;
+    assert_int_equal(anemo_record_sink_open(NULL, &sink, &err), ANEMO_OK);
+    assert_int_equal(
+        anemo_bench_kernel(device, &options, sink, see_routing, &log, &n_incorrect, &err),
+        ANEMO_OK);
+    assert_int_equal(log.cases, 1);
+    assert_int_equal(log.measured, 1);
+    options.routing = "zipf";
+    assert_int_equal(anemo_bench_kernel(device, &options, sink, observe, &log, &n_incorrect, &err),
+                     ANEMO_E_INPUT);
+    options.names = names + 1;
+    options.routing = "single";
+    assert_int_equal(anemo_bench_kernel(device, &options, sink, observe, &log, &n_incorrect, &err),
+                     ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "concerns moe_experts"));
+    assert_int_equal(anemo_record_sink_close(sink, NULL), ANEMO_OK);
+    anemo_device_free(device);
+}
+
 /* ---------------------------------------------------------------- models */
 
 static void test_model_roofs(void **state) {
@@ -705,7 +841,9 @@ int main(void) {
         cmocka_unit_test(test_baseline),      cmocka_unit_test(test_wrong_kernels_are_not_timed),
         cmocka_unit_test(test_swa_check),     cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_model_roofs),   cmocka_unit_test(test_bench_model),
-        cmocka_unit_test(test_composition),
+        cmocka_unit_test(test_composition),   cmocka_unit_test(test_routing_texts),
+        cmocka_unit_test(test_routing_trace), cmocka_unit_test(test_routing_skew),
+        cmocka_unit_test(test_routing_run),
     };
     return cmocka_run_group_tests(tests, register_wrong, NULL);
 }

@@ -47,7 +47,7 @@ static int list_shapes(int argc, char **argv) {
 /* ---------------------------------------------------------------- anemo bench kernel */
 
 typedef struct kernel_choices {
-    const char *shape, *weights, *baseline, *targets, *group;
+    const char *shape, *weights, *baseline, *routing, *targets, *group;
     int64_t m[ANEMO_SHAPE_ROWS];
     int32_t n_m;
     anemo_stop stop;
@@ -55,8 +55,17 @@ typedef struct kernel_choices {
     anemo_caches caches;
 } kernel_choices;
 
-enum { KEY_SHAPE = ANEMO_CLI_KEY(0), KEY_M, KEY_WEIGHTS, KEY_STOP, KEY_CACHES };
-enum { KEY_BASELINE = KEY_CACHES + 1, KEY_TARGETS, KEY_GROUP };
+enum {
+    KEY_SHAPE = ANEMO_CLI_KEY(0),
+    KEY_M,
+    KEY_WEIGHTS,
+    KEY_STOP,
+    KEY_CACHES,
+    KEY_BASELINE,
+    KEY_ROUTING,
+    KEY_TARGETS,
+    KEY_GROUP
+};
 
 static const struct argp_option kernel_argp[] = {
     {"shape", KEY_SHAPE, "NAME", 0,
@@ -68,6 +77,8 @@ static const struct argp_option kernel_argp[] = {
     {"stop", KEY_STOP, "RULE", 0,
      "ci:1% (interval half width), time:2s or n:50, with ,cap:10s (default ci:2%,cap:2s)", 0},
     {"baseline", KEY_BASELINE, "VARIANT", 0, "show the speed-up over it; it always runs too", 0},
+    {"routing", KEY_ROUTING, "LAW", 0, "moe_experts: " BENCH_ROUTINGS "; default: the shape's own",
+     0},
     {"targets", KEY_TARGETS, "FILE", 0,
      "measure and judge the targets of FILE (ci/kernel.targets) instead; exit 1: one is missed", 0},
     {"group", KEY_GROUP, "TEXT", 0, "with --targets: only groups with TEXT in their name", 0},
@@ -103,6 +114,8 @@ static bool kernel_option(int key, const char *value, void *context) {
         c->group = value;
     } else if (key == KEY_BASELINE) {
         c->baseline = value;
+    } else if (key == KEY_ROUTING) {
+        c->routing = value;
     } else if (key == KEY_CACHES) {
         if (!anemo_caches_from_name(value, &c->caches)) {
             anemo_cli_usage("--caches %s: expected cold-weights, cold or warm", value);
@@ -236,8 +249,9 @@ static void table_line(anemo_table *table, const bench_case *c, const anemo_benc
 /* "CASE: 66.1 MB, 3.8 GOP; ceilings beside it: read 45.0 GB/s, int8 870 GOP/s" */
 static void case_title(const anemo_bench_table *t, char *title, size_t title_bytes) {
     const anemo_work *w = &t->c->work;
-    int at = snprintf(title, title_bytes, "%s: %.3g MB, %.3g GOP", t->c->name,
-                      (w->weight_bytes + w->kv_bytes) * 1e-6, w->ops * 1e-9);
+    int at = snprintf(title, title_bytes, "%s: %s%s%.3g MB, %.3g GOP", t->c->name, t->c->remark,
+                      t->c->remark[0] ? "; " : "", (w->weight_bytes + w->kv_bytes) * 1e-6,
+                      w->ops * 1e-9);
     for (int32_t i = 0; i < t->n_lines; i++) {
         if (t->lines[i].fate != ANEMO_BENCH_MEASURED) {
             continue;
@@ -259,7 +273,7 @@ static void case_title(const anemo_bench_table *t, char *title, size_t title_byt
 static void kernel_observer(void *ctx, const anemo_bench_table *t) {
     kernel_report *report = ctx;
     const bool people = for_people(report->cli);
-    char title[320];
+    char title[512];
     case_title(t, title, sizeof title);
     anemo_table *table = people ? line_table(title, report->baseline, false) : report->all;
     for (int32_t i = 0; i < t->n_lines; i++) {
@@ -288,7 +302,7 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
 /* A file of targets says itself what is measured. */
 static int bench_targets(anemo_cli *cli, kernel_choices *own) {
     if (cli->n_arguments || own->shape || own->n_m || own->weights || own->baseline ||
-        own->caches != ANEMO_CACHES_COLD_WEIGHTS) {
+        own->routing || own->caches != ANEMO_CACHES_COLD_WEIGHTS) {
         anemo_cli_usage("--targets %s says what is measured; beside it only --group, --stop and "
                         "shared options are taken",
                         own->targets);
@@ -335,6 +349,7 @@ static int bench_kernel(int argc, char **argv) {
                                                 .n_names = cli.n_arguments,
                                                 .shape = own.shape,
                                                 .baseline = own.baseline,
+                                                .routing = own.routing,
                                                 .m = own.m,
                                                 .n_m = own.n_m,
                                                 .weights = own.weights ? own.weights : "q4_0",

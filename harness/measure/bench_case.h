@@ -5,6 +5,7 @@
 #define ANEMO_BENCH_CASE_H
 
 #include "harness/measure/bench_weight.h"
+#include "harness/measure/routing.h"
 #include "harness/record/record.h"
 
 typedef struct bench_setup {
@@ -12,7 +13,8 @@ typedef struct bench_setup {
     const char *weights;    /* "q4_0" */
     anemo_weight_type type; /* of these weights */
     uint64_t seed;
-    size_t cold_bytes; /* one round through an arm's copies reads at least this much */
+    const bench_routing *routing; /* moe_experts; NULL: the shape's own */
+    size_t cold_bytes;            /* one round through an arm's copies reads at least this much */
 } bench_setup;
 
 typedef struct bench_shape {
@@ -22,17 +24,12 @@ typedef struct bench_shape {
     int64_t number[8]; /* what shapes.inc says, in its order; the case knows */
 } bench_shape;
 
-typedef enum bench_routing {
-    BENCH_ROUTING_UNIFORM, /* every expert as likely as another */
-    BENCH_ROUTING_ZIPF,    /* expert i in proportion to 1 / (i + 1) */
-    BENCH_ROUTING_ONE      /* all tokens to the same top_k experts */
-} bench_routing;
-
 typedef struct bench_case {
     const struct bench_op *ops;
     bench_setup setup;
     const bench_shape *shape;
-    char name[128];     /* "qgemm/mistral-7b/gate_up/m=16/w=q4_0" */
+    char name[192];     /* "qgemm/mistral-7b/gate_up/m=16/w=q4_0" */
+    char remark[64];    /* what else a reader of the figures must know, or "" */
     int64_t m, context; /* of anemo_op_work */
     const void *problem;
     anemo_work work; /* of one call, in canonical bytes */

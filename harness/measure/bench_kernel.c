@@ -90,8 +90,13 @@ static bool shape_wanted(const session *s, const bench_shape *shape) {
     if (!op_wanted(s, shape->op)) {
         return false;
     }
-    if (s->options->shape) {
-        return anemo_shape_matches(shape, s->options->shape);
+    const char *name = s->options->shape;
+    if (s->options->routing && shape->op == ANEMO_OP_MOE_EXPERTS &&
+        shape->number[4] != BENCH_ROUTING_UNIFORM && !(name && strcmp(name, shape->name) == 0)) {
+        return false; /* with a routing of its own it would be the uniform shape once more */
+    }
+    if (name) {
+        return anemo_shape_matches(shape, name);
     }
     return shape->is_short;
 }
@@ -349,6 +354,10 @@ static void record_repro(const session *s, const case_run *run, anemo_record *re
     if (s->options->baseline) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --baseline %s", s->options->baseline);
     }
+    if (s->options->routing && at < (int)sizeof text) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --routing %s", s->options->routing);
+    }
+    at = at < (int)sizeof text ? at : (int)sizeof text - 1;
     snprintf(text + at, sizeof text - (size_t)at,
              " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d%s",
              run->c->shape->name, (long long)run->c->m, s->setup.weights,
@@ -526,6 +535,16 @@ static anemo_status check_baseline(const session *s) {
     return ANEMO_OK;
 }
 
+static anemo_status read_routing(session *s, bench_routing *routing) {
+    const char *text = s->options->routing;
+    if (text && !op_wanted(s, ANEMO_OP_MOE_EXPERTS)) {
+        return anemo_fail(s->err, ANEMO_E_INPUT,
+                          "--routing %s: concerns moe_experts, which is not measured", text);
+    }
+    s->setup.routing = text ? routing : NULL;
+    return text ? bench_routing_create(text, routing, s->err) : ANEMO_OK;
+}
+
 static anemo_status all_cases(session *s) {
     anemo_status status = check_names(s);
     status = status ? status : check_baseline(s);
@@ -571,7 +590,10 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
     if (options->caches == ANEMO_CACHES_COLD_WEIGHTS) {
         s.setup.cold_bytes = BENCH_COLD_CACHES * anemo_last_cache_bytes();
     }
-    const anemo_status status = all_cases(&s);
+    bench_routing routing = {0};
+    anemo_status status = read_routing(&s, &routing);
+    status = status ? status : all_cases(&s);
+    bench_routing_free(&routing);
     *n_incorrect = s.n_incorrect;
     return status;
 }

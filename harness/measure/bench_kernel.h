@@ -37,6 +37,7 @@ typedef struct anemo_bench_kernel_options {
     const int64_t *m;     /* n_m numbers of rows; none: those of the shape */
     int32_t n_m;
     const char *weights; /* BENCH_WEIGHT_TYPES */
+    const char *routing; /* BENCH_ROUTINGS, of moe_experts; NULL: that of the shape */
     anemo_stop stop;
     anemo_caches caches;
     uint64_t seed;

@@ -77,6 +77,23 @@ static bool read_selector(char *text, anemo_target_arm *arm) {
     return true;
 }
 
+/* "quantise" or "routing=LAW". */
+static bool read_option(const char *word, anemo_target_arm *arm) {
+    if (strcmp(word, "quantise") == 0) {
+        arm->quantise = true;
+        return bench_op_find(arm->op)->quantise != NULL;
+    }
+    bench_routing routing;
+    const bool good = arm->op == ANEMO_OP_MOE_EXPERTS && strncmp(word, "routing=", 8) == 0 &&
+                      strlen(word + 8) < sizeof arm->routing &&
+                      bench_routing_create(word + 8, &routing, NULL) == ANEMO_OK;
+    if (good) {
+        strcpy(arm->routing, word + 8);
+        bench_routing_free(&routing);
+    }
+    return good;
+}
+
 static bool shape_exists(anemo_op op, const char *name) {
     for (int32_t i = 0; i < anemo_shape_count(); i++) {
         const bench_shape *shape = anemo_shape_at(i);
@@ -95,10 +112,10 @@ static anemo_status read_arm(reader *r) {
     }
     anemo_target_arm *arm = &group->arms[group->n_arms];
     *arm = (anemo_target_arm){0};
-    if (r->n_words < 7 || r->n_words > 8 || strlen(r->word[1]) >= sizeof arm->name ||
+    if (r->n_words < 7 || strlen(r->word[1]) >= sizeof arm->name ||
         strlen(r->word[3]) >= sizeof arm->shape || strlen(r->word[5]) >= sizeof arm->weights ||
         strncmp(r->word[4], "m=", 2) != 0) {
-        return BAD(r, "expected: arm NAME OP SHAPE m=N WEIGHTS SELECTOR [quantise]");
+        return BAD(r, "expected: arm NAME OP SHAPE m=N WEIGHTS SELECTOR [quantise] [routing=LAW]");
     }
     strcpy(arm->name, r->word[1]);
     strcpy(arm->shape, r->word[3]);
@@ -122,10 +139,13 @@ static anemo_status read_arm(reader *r) {
     if (!read_selector(r->word[6], arm)) {
         return BAD(r, "selector: expected any, or act=PATTERN and name=PATTERN apart by a comma");
     }
-    arm->quantise = r->n_words == 8;
-    if (arm->quantise &&
-        (strcmp(r->word[7], "quantise") != 0 || !bench_op_find(arm->op)->quantise)) {
-        return BAD(r, "'%s': expected quantise, and an op whose bench can", r->word[7]);
+    for (int w = 7; w < r->n_words; w++) {
+        if (!read_option(r->word[w], arm)) {
+            return BAD(r,
+                       "'%s': expected quantise where the op's bench can, or routing=LAW with "
+                       "moe_experts and " BENCH_ROUTINGS,
+                       r->word[w]);
+        }
     }
     for (int32_t i = 0; i < group->n_arms; i++) {
         if (strcmp(group->arms[i].name, arm->name) == 0) {

@@ -60,6 +60,7 @@ typedef struct group_run {
     group_arm arms[ANEMO_TARGET_ARMS];
     bench_case *cases[ANEMO_TARGET_ARMS];
     anemo_custom_shape custom[ANEMO_TARGET_ARMS];
+    bench_routing routing[ANEMO_TARGET_ARMS];
     int32_t n_cases;
     anemo_sampling how;
     anemo_samples samples;
@@ -82,6 +83,7 @@ static anemo_status find_case(session *s, group_run *run, int32_t i) {
     for (int32_t j = 0; j < i; j++) {
         if (arms[j].op == arms[i].op && arms[j].m == arms[i].m &&
             strcmp(arms[j].shape, arms[i].shape) == 0 &&
+            strcmp(arms[j].routing, arms[i].routing) == 0 &&
             strcmp(arms[j].weights, arms[i].weights) == 0) {
             run->arms[i].c = run->arms[j].c;
             return ANEMO_OK;
@@ -93,12 +95,15 @@ static anemo_status find_case(session *s, group_run *run, int32_t i) {
                          .cold_bytes = BENCH_COLD_CACHES * anemo_last_cache_bytes()};
     (void)bench_weight_type(arms[i].weights, &setup.type); /* the file was checked */
     const bench_shape *shape = find_shape(&arms[i], &run->custom[i], s->err);
-    if (!shape) {
-        return ANEMO_E_INPUT;
+    anemo_status status = shape ? ANEMO_OK : ANEMO_E_INPUT;
+    if (!status && arms[i].routing[0]) {
+        status = bench_routing_create(arms[i].routing, &run->routing[i], s->err);
+        setup.routing = &run->routing[i];
     }
-    const anemo_status status =
-        bench_op_find(arms[i].op)
-            ->create(shape, arms[i].m, &setup, &run->cases[run->n_cases], s->err);
+    if (!status) {
+        status = bench_op_find(arms[i].op)
+                     ->create(shape, arms[i].m, &setup, &run->cases[run->n_cases], s->err);
+    }
     if (!status) {
         run->arms[i].c = run->cases[run->n_cases++];
     }
@@ -368,7 +373,7 @@ static anemo_status record_arm(session *s, const group_run *run, int32_t i) {
     bench_record_arm(record, arm->c, arm->arm->variant, ANEMO_CACHES_COLD_WEIGHTS, arm->error,
                      arm->arm->packed_bytes);
     if (first->variant) {
-        char name[160];
+        char name[256];
         snprintf(name, sizeof name, "%s/quantise", arm->c->name);
         anemo_record_text(record, "case", "name", name);
         anemo_record_text(record, "solution", "quantise", first->variant->name);
@@ -447,6 +452,9 @@ static anemo_status run_group(session *s, const anemo_target_group *group) {
     }
     for (int32_t i = 0; i < run->n_cases; i++) {
         run->cases[i]->ops->destroy(run->cases[i]);
+    }
+    for (int32_t i = 0; i < group->n_arms; i++) {
+        bench_routing_free(&run->routing[i]);
     }
     free(run);
     const bool stop = s->options->interrupted && s->options->interrupted();

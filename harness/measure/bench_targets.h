@@ -2,13 +2,13 @@
  * ratios to each other, in a file that is read, measured and judged.
  *
  *     group NAME [STOP]                                  its arms take turns in one run
- *     arm NAME OP SHAPE m=N WEIGHTS SELECTOR [quantise]  the fastest variant that fits
+ *     arm NAME OP SHAPE m=N WEIGHTS SELECTOR [OPTION..]  the fastest variant that fits
  *     target MEASURE >= NUMBER TEXT                      or <=
  *
  * SHAPE is a name or numbers, as for `bench kernel --shape`; WEIGHTS a type, '-' where the op has
  * none. SELECTOR is any, or patterns with * of the activation format and the name: act=a8_*,
- * name=*_avx2; so that a table survives new and renamed variants. quantise: each call also
- * quantises its activations. MEASURE is
+ * name=*_avx2; so that a table survives new and renamed variants. OPTION is quantise (each
+ * call also quantises its activations) or routing=LAW (of moe_experts, as --routing). MEASURE is
  *
  *     read ARM, int8 ARM, ...     the fraction of that ceiling
  *     peak ARM                    of the arithmetic ceiling of the variant's own instructions
@@ -30,6 +30,7 @@ enum { ANEMO_TARGET_ARMS = 12, ANEMO_TARGETS_OF_GROUP = 16 };
 
 typedef struct anemo_target_arm {
     char name[16], shape[64], weights[16], act[24], variant[64]; /* the last two are patterns */
+    char routing[64];                                            /* "": the shape's own */
     anemo_op op;
     int64_t m;
     bool quantise;

@@ -5,13 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UNIFORM = BENCH_ROUTING_UNIFORM, ZIPF = BENCH_ROUTING_ZIPF, ONE = BENCH_ROUTING_ONE };
+enum { UNIFORM = BENCH_ROUTING_UNIFORM, ZIPF = BENCH_ROUTING_ZIPF, SINGLE = BENCH_ROUTING_SINGLE };
 
 static const bench_shape shapes[] = {
 #define ANEMO_SHAPE_QGEMM(name, is_short, rows, k, n0, n1, n2, epilogue, what)                     \
     {ANEMO_OP_QGEMM, name, rows, what, is_short, {k, n0, n1, n2, epilogue}},
 #define ANEMO_SHAPE_MOE(name, is_short, rows, d, ffn, experts, top_k, routing, what)               \
     {ANEMO_OP_MOE_EXPERTS, name, rows, what, is_short, {d, ffn, experts, top_k, routing}},
+#define ANEMO_SHAPE_MOE_CLAMPED(name, rows, d, ffn, experts, top_k, what)                          \
+    {ANEMO_OP_MOE_EXPERTS, name, rows, what, false, {d, ffn, experts, top_k, UNIFORM, 1}},
 #define ANEMO_SHAPE_SWA(name, is_short, rows, heads, kv_heads, head_dim, window, context, decode,  \
                         what)                                                                      \
     {ANEMO_OP_SWA, name,     rows,                                                                 \
