@@ -156,6 +156,7 @@ static void doctor_tells_machines_and_people(void **state) {
     json_t *capabilities = json_object_get(root, "capabilities");
     size_t i;
     assert_true(json_array_size(machine) > 10);
+    assert_true(json_array_size(json_object_get(root, "ceilings")) >= 3);
     assert_true(json_array_size(capabilities) > 8);
     json_array_foreach(capabilities, i, row) {
         /* what is missing says why and what that costs */
