@@ -29,7 +29,7 @@
 enum { ANEMO_TARGET_ARMS = 12, ANEMO_TARGETS_OF_GROUP = 16 };
 
 typedef struct anemo_target_arm {
-    char name[16], shape[64], weights[16], act[24], variant[64]; /* the last two are patterns */
+    char name[16], shape[64], weights[24], act[24], variant[64]; /* the last two are patterns */
     char routing[64];                                            /* "": the shape's own */
     anemo_op op;
     int64_t m;
