@@ -183,6 +183,7 @@ int anemo_cmd_check(int argc, char **argv) {
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
     own.check.filter = cli.filter;
     own.check.seed = cli.seed;
+    own.check.threads = cli.threads;
     anemo_error err = {{0}};
     anemo_device *device = NULL;
     anemo_status status = anemo_cli_open_device(&cli, &device, &err);
