@@ -1,6 +1,7 @@
 /* What this processor has and what the operating system saves on a context switch. An instruction
  * set counts only when both agree: CPUID alone lies under some hypervisors and old kernels. */
 #include "anemo_config.h"
+#include "kernels/device.h"
 #include "kernels/internal.h"
 
 #include <stdatomic.h>
@@ -87,7 +88,9 @@ void anemo_cpu_brand(char *name, size_t name_bytes) {
 }
 #endif
 
-uint32_t anemo_cpu_features(void) {
+static _Atomic uint32_t hidden; /* bits that anemo_cpu_features leaves out */
+
+uint32_t anemo_cpu_features_hardware(void) {
     static _Atomic uint32_t known; /* bit 31: detected; CPUID is slow in a virtual machine */
     uint32_t features = atomic_load_explicit(&known, memory_order_relaxed);
     if (!features) {
@@ -95,6 +98,14 @@ uint32_t anemo_cpu_features(void) {
         atomic_store_explicit(&known, features, memory_order_relaxed);
     }
     return features & ~(1u << 31);
+}
+
+uint32_t anemo_cpu_features(void) {
+    return anemo_cpu_features_hardware() & ~atomic_load_explicit(&hidden, memory_order_relaxed);
+}
+
+void anemo_cpu_features_limit(uint32_t features) {
+    atomic_store_explicit(&hidden, ~features, memory_order_relaxed);
 }
 
 const char *anemo_cpu_feature_name(uint32_t one_bit) {

@@ -20,6 +20,12 @@ typedef enum anemo_memory_use {
     ANEMO_MEM_USES
 } anemo_memory_use;
 
+/* What the processor has, whatever is hidden; and hiding all but `features` (bits of ANEMO_CPU_*)
+ * from anemo_cpu_features(), so that variants, layouts and probes are those of a lesser processor:
+ * before the first device is made. Libraries (a BLAS) choose for themselves. */
+uint32_t anemo_cpu_features_hardware(void);
+void anemo_cpu_features_limit(uint32_t features);
+
 /* n_threads <= 0: one per CPU in the process's affinity mask. cpus: n_threads CPU numbers to bind
  * the threads to, or NULL for no binding. CUDA: ordinal of the GPU; ANEMO_E_UNSUPPORTED in a build
  * without CUDA. */

@@ -5,6 +5,7 @@
  * they bring is checked completely before the first pointer is taken. Tables are static, because
  * this room never allocates. */
 #include "anemo_config.h"
+#include "kernels/device.h"
 #include "kernels/internal.h"
 
 #define ANEMO_VARIANT(name)            extern const anemo_variant anemo_##name;
@@ -308,8 +309,11 @@ bool anemo_variant_runs_here(const anemo_variant *variant, int32_t capability, c
     const anemo_needs *needs = &variant->needs;
     const uint32_t missing = needs->cpu_features & ~anemo_cpu_features();
     if (missing) {
-        return anemo_refuse(why, why_bytes, "this processor has no %s",
-                            anemo_cpu_feature_name(missing & -missing));
+        const uint32_t one = missing & -missing;
+        return anemo_refuse(why, why_bytes, "%s %s",
+                            anemo_cpu_features_hardware() & one ? "by request without"
+                                                                : "this processor has no",
+                            anemo_cpu_feature_name(one));
     }
     if (variant->backend != ANEMO_CUDA) {
         return true;

@@ -48,6 +48,65 @@ static void test_shapes(void **state) {
     assert_false(anemo_shape_matches(&shape, "mistral-7b/qk"));
 }
 
+/* The presets against what the models' configurations say. */
+static void test_presets(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t k, n0, n1, n2;
+    } known[] = {
+        {"mistral-7b/qkv", 4096, 4096, 1024, 1024}, {"mixtral-8x7b/gate_up", 4096, 14336, 14336, 0},
+        {"mixtral-8x22b/o", 6144, 6144, 0, 0},      {"codestral-22b/down", 16384, 6144, 0, 0},
+        {"nemo-12b/o", 4096, 5120, 0, 0},           {"nemo-12b/head", 5120, 131072, 0, 0},
+        {"small-3-24b/up", 5120, 32768, 0, 0},      {"gpt-oss-20b/qkv", 2880, 4096, 512, 512},
+        {"gpt-oss-20b/head", 2880, 201088, 0, 0}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const bench_shape *found = NULL;
+        for (int32_t j = 0; j < anemo_shape_count(); j++) {
+            if (strcmp(anemo_shape_at(j)->name, known[i].name) == 0) {
+                found = anemo_shape_at(j);
+            }
+        }
+        assert_non_null(found);
+        assert_int_equal(found->op, ANEMO_OP_QGEMM);
+        assert_memory_equal(found->number, &known[i].k, 4 * sizeof(int64_t));
+    }
+}
+
+static void test_custom_shapes(void **state) {
+    (void)state;
+    anemo_custom_shape c, again;
+    anemo_error err = {""};
+    assert_int_equal(anemo_shape_custom(ANEMO_OP_QGEMM, "m=64,k=4096,n=14336", &c, &err), ANEMO_OK);
+    assert_string_equal(c.shape.name, "n=14336,k=4096");
+    assert_string_equal(c.shape.rows, "64");
+    assert_int_equal(c.shape.number[0], 4096);
+    assert_int_equal(c.shape.number[1], 14336);
+    assert_int_equal(anemo_shape_custom(ANEMO_OP_QGEMM, c.name, &again, &err), ANEMO_OK);
+    assert_string_equal(again.name, c.name);
+    assert_int_equal(anemo_shape_custom(ANEMO_OP_SWA, "heads=8,kv_heads=2,window=100", &c, &err),
+                     ANEMO_OK);
+    assert_string_equal(c.shape.name,
+                        "heads=8,kv_heads=2,head_dim=128,window=100,context=0,decode=0");
+    static const struct {
+        anemo_op op;
+        const char *text;
+    } bad[] = {{ANEMO_OP_QGEMM, ""},
+               {ANEMO_OP_QGEMM, "n=5"},
+               {ANEMO_OP_QGEMM, "n=5,k=4,"},
+               {ANEMO_OP_QGEMM, "n=5,k=4,d=3"},
+               {ANEMO_OP_QGEMM, "n=5,k=0"},
+               {ANEMO_OP_QGEMM, "n=5,k=7"},
+               {ANEMO_OP_QGEMM, "n=5,k=4x"},
+               {ANEMO_OP_QGEMM, "n=5,k=4,m=0"},
+               {ANEMO_OP_MOE_EXPERTS, "d=64,ffn=64,experts=2,top_k=3"},
+               {ANEMO_OP_SWA, "heads=8,kv_heads=3"},
+               {ANEMO_OP_SAMPLE, "m=1"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(anemo_shape_custom(bad[i].op, bad[i].text, &c, &err), ANEMO_E_INPUT);
+    }
+}
+
 static anemo_device *open_device(void) {
     anemo_device *device;
     anemo_error err = {""};
@@ -97,7 +156,7 @@ static void test_weights(void **state) {
         free(scratch);
     }
     anemo_weight_type type;
-    assert_false(bench_weight_type("q5_1", &type));
+    assert_false(bench_weight_type("q7_1", &type));
     anemo_device_free(device);
 }
 
@@ -356,6 +415,47 @@ static void test_run_and_record(void **state) {
     unlink(path);
 }
 
+static bool look_at_speedup(void *ctx, anemo_record *record) {
+    int32_t *n = ctx;
+    anemo_metric metric;
+    assert_true(anemo_record_find_metric(record, "speedup", &metric));
+    assert_true(metric.lo <= metric.value && metric.value <= metric.hi);
+    assert_string_equal(anemo_record_get_text(record, "sampling", "baseline"), "qgemm_ref");
+    assert_string_equal(anemo_record_get_text(record, "case", "shape"), "n=40,k=64");
+    const char *repro = anemo_record_get_text(record, NULL, "repro");
+    assert_non_null(strstr(repro, "--baseline qgemm_ref --shape n=40,k=64 --m 2"));
+    if (strcmp(anemo_record_get_text(record, "solution", "variant"), "qgemm_ref") == 0) {
+        assert_near(metric.value, 1, 0);
+    }
+    ++*n;
+    return true;
+}
+
+/* A baseline runs although nobody named it, and everything is held against it. */
+static void test_baseline(void **state) {
+    (void)state;
+    char path[] = "/tmp/anemo_test_bench_XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    static const char *const names[] = {"qgemm_c"};
+    anemo_bench_kernel_options options = small(names, 1);
+    options.shape = "m=2,n=40,k=64";
+    options.n_m = 0;
+    options.baseline = "qgemm_ref";
+    run_log log;
+    int32_t n_incorrect, n = 0;
+    anemo_error err = {""};
+    assert_int_equal(run_small(&options, path, &log, &n_incorrect, &err), ANEMO_OK);
+    assert_int_equal(log.measured, 2);
+    assert_int_equal(anemo_record_read(path, look_at_speedup, &n, NULL, &err), ANEMO_OK);
+    assert_int_equal(n, 2);
+    options.baseline = "swa_c";
+    assert_int_equal(run_small(&options, path, &log, &n_incorrect, &err), ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "--baseline swa_c"));
+    unlink(path);
+}
+
 static void test_wrong_kernels_are_not_timed(void **state) {
     (void)state;
     char path[] = "/tmp/anemo_test_bench_XXXXXX";
@@ -429,7 +529,7 @@ static void test_refusals(void **state) {
     } bad[] = {{"qgemm_nope", "default", "q4_0", "neither an op nor a variant"},
                {"embed", "default", "q4_0", "no bench shapes"},
                {"qgemm", "nope", "q4_0", "no bench shape 'nope'"},
-               {"qgemm", "default", "q3", "expected q4_0, q8_0 or bf16"},
+               {"qgemm", "default", "q3", "expected q4_0"},
                {"qgemm_test_refuses", "default", "q4_0", "it is the wrong day"}};
     run_log log;
     int32_t n_incorrect;
@@ -447,6 +547,142 @@ static void test_refusals(void **state) {
     options.interrupted = at_once;
     assert_int_equal(run_small(&options, NULL, &log, &n_incorrect, NULL), ANEMO_E_CANCELLED);
     assert_int_equal(log.cases, 1); /* what was begun is finished with what there is */
+}
+
+/* ---------------------------------------------------------------- routing */
+
+static anemo_status read_trace(const char *text, bench_routing *routing, anemo_error *err) {
+    char path[] = "trace:/tmp/anemo_test_trace_XXXXXX";
+    const int fd = mkstemp(path + 6);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    const anemo_status status = bench_routing_create(path, routing, err);
+    unlink(path + 6);
+    return status;
+}
+
+static void test_routing_texts(void **state) {
+    (void)state;
+    static const char *const good[] = {"uniform", "single", "zipf:0", "zipf:1.2", "skew:4"};
+    static const char *const bad[] = {"",       "zipf",     "zipf:",    "zipf:9",  "zipf:-1",
+                                      "zipf:x", "zipf:1 2", "skew:0.5", "uniform2"};
+    bench_routing r;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(bench_routing_create(good[i], &r, NULL), ANEMO_OK);
+        assert_string_equal(r.name, good[i]);
+    }
+    anemo_error err;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(bench_routing_create(bad[i], &r, &err), ANEMO_E_INPUT);
+        assert_non_null(strstr(err.text, "skew:R"));
+    }
+    assert_int_equal(bench_routing_create("trace:/nowhere/at/all", &r, &err), ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "/nowhere/at/all"));
+    static const char *const bad_traces[] = {
+        "",       "# nothing\n", "3 3\n",  "1 2\n3\n", "1, ,2\n", "1 2,\n",    "[1 2\n",
+        "1 2]\n", "1 -2\n",      "1 +2\n", "a\n",      "1.5 2\n", "1 70000\n", "1 2 x\n"};
+    for (size_t i = 0; i < sizeof bad_traces / sizeof *bad_traces; i++) {
+        assert_int_equal(read_trace(bad_traces[i], &r, &err), ANEMO_E_INPUT);
+        assert_null(r.expert);
+    }
+    assert_int_equal(read_trace("1 2\n3 3\n", &r, &err), ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, ":2: "));
+}
+
+/* Plan by plan through the trace, and from its start again. */
+static void test_routing_trace(void **state) {
+    (void)state;
+    enum { TOKENS = 2, EXPERTS = 8, TOP_K = 2 };
+    bench_routing r;
+    anemo_error err = {""};
+    assert_int_equal(read_trace("# a layer\n3 5\n[1, 0]\n\n 7,2", &r, &err), ANEMO_OK);
+    assert_int_equal(r.tokens, 3);
+    assert_int_equal(r.per_token, TOP_K);
+    static const int32_t want[2 * TOKENS][TOP_K] = {{3, 5}, {1, 0}, {7, 2}, {3, 5}};
+    for (int plan = 0; plan < 2; plan++) {
+        float logits[TOKENS * EXPERTS];
+        assert_int_equal(
+            bench_routing_logits(&r, TOKENS, EXPERTS, TOP_K, plan, false, 1, logits, &err),
+            ANEMO_OK);
+        for (int t = 0; t < TOKENS; t++) {
+            const float *row = logits + t * EXPERTS;
+            const int32_t *chosen = want[plan * TOKENS + t];
+            for (int e = 0; e < EXPERTS; e++) {
+                assert_true(e == chosen[0] || row[e] < row[chosen[0]]);
+                assert_true(e == chosen[0] || e == chosen[1] || row[e] < row[chosen[1]]);
+            }
+        }
+    }
+    float logits[TOKENS * EXPERTS];
+    assert_int_equal(bench_routing_logits(&r, 1, EXPERTS, 3, 0, false, 1, logits, &err),
+                     ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "2 experts per token, but the shape has 3"));
+    assert_int_equal(bench_routing_logits(&r, 2, 5, TOP_K, 0, false, 1, logits, &err),
+                     ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "expert 5"));
+    bench_routing_free(&r);
+}
+
+/* Each token gets its experts, all different, and the first half of them R times the rows. */
+static void test_routing_skew(void **state) {
+    (void)state;
+    enum { TOKENS = 8000, EXPERTS = 8, TOP_K = 2 };
+    bench_routing r;
+    anemo_error err = {""};
+    assert_int_equal(bench_routing_create("skew:4", &r, &err), ANEMO_OK);
+    float *logits = malloc((size_t)TOKENS * EXPERTS * sizeof *logits);
+    assert_int_equal(bench_routing_logits(&r, TOKENS, EXPERTS, TOP_K, 0, false, 1, logits, &err),
+                     ANEMO_OK);
+    double rows[EXPERTS] = {0};
+    for (int t = 0; t < TOKENS; t++) {
+        int chosen = 0;
+        for (int e = 0; e < EXPERTS; e++) {
+            chosen += logits[t * EXPERTS + e] > 0;
+            rows[e] += logits[t * EXPERTS + e] > 0;
+        }
+        assert_int_equal(chosen, TOP_K);
+    }
+    for (int e = 0; e < EXPERTS; e++) { /* 0.4 and 0.1 of the tokens; 5 sd of a binomial are 220 */
+        assert_near(rows[e], TOKENS * (e < EXPERTS / 2 ? 0.4 : 0.1), 220);
+    }
+    assert_int_equal(bench_routing_logits(&r, 1, 4, 3, 0, false, 1, logits, &err), ANEMO_E_INPUT);
+    free(logits);
+}
+
+/* A whole run under a routing of its own says so, and how full the experts were. */
+static void see_routing(void *ctx, const anemo_bench_table *table) {
+    observe(ctx, table);
+    assert_non_null(strstr(table->c->name, "default/uniform/routing=single/m=3"));
+    assert_string_equal(table->c->remark, "2 of 8 experts, max/mean load 4");
+}
+
+static void test_routing_run(void **state) {
+    (void)state;
+    static const char *const names[] = {"moe_experts_c", "qgemm_c"};
+    anemo_bench_kernel_options options = small(names, 1);
+    options.routing = "single";
+    run_log log = {0};
+    int32_t n_incorrect;
+    anemo_error err = {""};
+    anemo_device *device = open_device();
+    anemo_record_sink *sink;
+    assert_int_equal(anemo_record_sink_open(NULL, &sink, &err), ANEMO_OK);
+    assert_int_equal(
+        anemo_bench_kernel(device, &options, sink, see_routing, &log, &n_incorrect, &err),
+        ANEMO_OK);
+    assert_int_equal(log.cases, 1);
+    assert_int_equal(log.measured, 1);
+    options.routing = "zipf";
+    assert_int_equal(anemo_bench_kernel(device, &options, sink, observe, &log, &n_incorrect, &err),
+                     ANEMO_E_INPUT);
+    options.names = names + 1;
+    options.routing = "single";
+    assert_int_equal(anemo_bench_kernel(device, &options, sink, observe, &log, &n_incorrect, &err),
+                     ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "concerns moe_experts"));
+    assert_int_equal(anemo_record_sink_close(sink, NULL), ANEMO_OK);
+    anemo_device_free(device);
 }
 
 /* ---------------------------------------------------------------- models */
@@ -599,16 +835,15 @@ static void test_composition(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_evaluate),
-        cmocka_unit_test(test_run_and_record),
-        cmocka_unit_test(test_wrong_kernels_are_not_timed),
-        cmocka_unit_test(test_swa_check),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_model_roofs),
-        cmocka_unit_test(test_bench_model),
-        cmocka_unit_test(test_composition),
+        cmocka_unit_test(test_shapes),        cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_custom_shapes), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_evaluate),      cmocka_unit_test(test_run_and_record),
+        cmocka_unit_test(test_baseline),      cmocka_unit_test(test_wrong_kernels_are_not_timed),
+        cmocka_unit_test(test_swa_check),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_model_roofs),   cmocka_unit_test(test_bench_model),
+        cmocka_unit_test(test_composition),   cmocka_unit_test(test_routing_texts),
+        cmocka_unit_test(test_routing_trace), cmocka_unit_test(test_routing_skew),
+        cmocka_unit_test(test_routing_run),
     };
     return cmocka_run_group_tests(tests, register_wrong, NULL);
 }

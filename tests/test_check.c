@@ -216,6 +216,7 @@ static const struct {
     {"qgemm_wrong_no_bias", "bias"},
     {"qgemm_wrong_rows_depend", "ROW_INVARIANT"},
     {"qgemm_wrong_threads_depend", "on 3 threads"},
+    {"qgemm_wrong_runs_depend", "once more: row"},
     {"qgemm_wrong_changes_x", "changed its input x"},
     {"qgemm_wrong_little_workspace", "wrote past the end of workspace (64 bytes)"},
     {"qgemm_wrong_returns_error", "run returned"},

@@ -156,6 +156,7 @@ static void doctor_tells_machines_and_people(void **state) {
     json_t *capabilities = json_object_get(root, "capabilities");
     size_t i;
     assert_true(json_array_size(machine) > 10);
+    assert_true(json_array_size(json_object_get(root, "ceilings")) >= 3);
     assert_true(json_array_size(capabilities) > 8);
     json_array_foreach(capabilities, i, row) {
         /* what is missing says why and what that costs */
@@ -380,6 +381,46 @@ static void interrupted_demo_keeps_its_records(void **state) {
     test_folder_remove(folder);
 }
 
+/* --isa: what needs more is skipped and says so, what does not runs, records name the level. */
+static void isa_can_be_held_down(void **state) {
+    (void)state;
+    expect(2, "expected baseline, avx2, avx512 or native", "check", "--isa", "sse9");
+    program_result r = program_run("check", "--isa", "baseline", "--quick", "--filter",
+                                   "quantize_act_a8_row", "--format", "json", "--threads", "1");
+    assert_int_equal(r.code, 0);
+    json_t *root = json_loads(r.out, 0, NULL);
+    assert_non_null(root);
+    json_t *lines = json_object_get(root, "checks"), *line;
+    size_t i;
+    int ran = 0;
+    json_array_foreach(lines, i, line) {
+        const char *name = json_string_value(json_object_get(line, "name"));
+        const char *verdict = json_string_value(json_object_get(line, "verdict"));
+        const bool more = strstr(name, "avx") || strstr(name, "neon");
+        assert_string_equal(verdict, more ? "skipped" : "ok");
+        if (more)
+            assert_contains(json_string_value(json_object_get(line, "detail")), "without");
+        ran += !more;
+    }
+    assert_true(ran >= 2);
+    json_decref(root);
+    program_result_free(&r);
+
+    char *folder = test_folder_create(), path[512];
+    snprintf(path, sizeof path, "%s/records.jsonl", folder);
+    r = program_run("bench", "kernel", "qgemm", "--isa", "baseline", "--shape", "n=40,k=64,m=1",
+                    "--stop", "n:6", "--threads", "1", "--record", path);
+    assert_int_equal(r.code, 0);
+    assert_null(strstr(r.out, "avx"));
+    char *records = test_read_file(path, NULL);
+    assert_non_null(records);
+    assert_contains(records, "\"isa\":\"baseline\"");
+    assert_contains(records, "--isa baseline\"");
+    free(records);
+    program_result_free(&r);
+    test_folder_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_command_prints_help_and_fails),
@@ -392,6 +433,7 @@ int main(void) {
         cmocka_unit_test(run_generates_and_refuses),
         cmocka_unit_test(report_tells_what_records_say),
         cmocka_unit_test(interrupted_demo_keeps_its_records),
+        cmocka_unit_test(isa_can_be_held_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

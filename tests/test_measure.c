@@ -466,6 +466,12 @@ static void test_ceilings(void **state) {
         assert_non_null(value.form);
         assert_int_equal(strncmp(value.form, anemo_ceiling_name((anemo_ceiling)c), 4), 0);
         assert_true(value.per_second > 0 && isfinite(value.per_second));
+        anemo_probe_pace pace;
+        assert_int_equal(anemo_probe_measure_pace(probe, (anemo_ceiling)c, &pace, &err), ANEMO_OK);
+        assert_int_equal(pace.form != NULL, pace.per_cycle > 0 && pace.hz > 0);
+        if (c == ANEMO_CEILING_INT8 && anemo_cpu_features() & ANEMO_CPU_AVX512_VNNI) {
+            assert_non_null(strstr(pace.form, "vnni"));
+        }
     }
     assert_int_equal(anemo_probe_evict(probe, &err), ANEMO_OK);
     anemo_probe_free(probe);

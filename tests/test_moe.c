@@ -1,4 +1,5 @@
 /* moe_route, moe_experts and moe_combine against computations of this file: every CPU variant. */
+#include "harness/check/op.h"
 #include "harness/check/weight.h"
 #include "tests/support/op_fixture.h"
 
@@ -528,6 +529,85 @@ static void test_experts_rows_are_their_own(void **state) {
     experts_case_free(&c);
 }
 
+/* The case as a variant with a layout and an activation format wants it. */
+static experts_case packed_for(const experts_case *c, const anemo_variant *v) {
+    const anemo_layout *layout = anemo_layout_find(v->layout);
+    experts_case packed = *c;
+    size_t bytes;
+    packed.x = check_act_encode(v->act ? v->act : "f32", c->x, c->tokens, c->p.d, &bytes);
+    assert_non_null(packed.x);
+    for (int i = 0; i < 3; i++) {
+        packed.pointer[i] = op_poisoned((size_t)c->p.n_experts * sizeof *packed.pointer[i]);
+        for (int32_t e = 0; e < c->p.n_experts; e++) {
+            const anemo_weight *w = &c->weight[i][e]->canonical;
+            void *memory =
+                aligned_alloc(64, (layout->packed_bytes(&w->type, w->n, w->k) + 63) & ~(size_t)63);
+            assert_int_equal(layout->pack(w, 0, w->n, memory), ANEMO_OK);
+            packed.pointer[i][e] = memory;
+        }
+    }
+    return packed;
+}
+
+static void packed_free(experts_case *packed) {
+    for (int i = 0; i < 3; i++) {
+        for (int32_t e = 0; e < packed->p.n_experts; e++)
+            free((void *)packed->pointer[i][e]);
+        free(packed->pointer[i]);
+    }
+    free(packed->x);
+}
+
+static void expect_nan_of_token(const experts_case *c, const float *rows, int32_t token) {
+    for (int64_t r = 0; r < c->tokens * c->p.top_k; r++)
+        for (int64_t l = 0; l < c->p.d; l++)
+            assert_int_equal(isnan(rows[r * c->p.d + l]) != 0, c->plan.row_token[r] == token);
+}
+
+/* Variants with a layout: the same bits for any number of threads and from every dispatch of one
+ * arithmetic (fused and naive), and a NaN stays with its token. */
+static void test_experts_packed(void **state) {
+    (void)state;
+    check_random random = check_random_seed(19, 20, 21);
+    for (int32_t bits = 4; bits <= 8; bits += 4) {
+        anemo_moe_experts_problem p = small_experts();
+        p.gate = p.up = p.down =
+            check_weight_type_linear(bits, 128, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE);
+        p.d = 200, p.ffn = 300, p.has_bias = 7, p.activation = bits / 8, p.n_experts = 4;
+        experts_case c = experts_case_create(&random, p, 130, ROUTING_ONE_EXPERT);
+        const size_t n = 130 * 2 * 200;
+        float *one = op_poisoned(n * sizeof *one), *rows = op_poisoned(n * sizeof *rows);
+        float *same = op_poisoned(n * sizeof *same); /* of the first that reads a8_g32 */
+        bool has_same = false;
+        for (int32_t i = 0; i < anemo_variant_count(); i++) {
+            const anemo_variant *v = anemo_variant_at(i);
+            if (v->op != ANEMO_OP_MOE_EXPERTS || v->backend != ANEMO_CPU || !v->layout ||
+                !anemo_variant_supports(v, 0, &c.p, NULL, 0))
+                continue;
+            experts_case packed = packed_for(&c, v);
+            assert_int_equal(run_experts(&packed, v, 1, one), ANEMO_OK);
+            assert_int_equal(run_experts(&packed, v, 3, rows), ANEMO_OK);
+            assert_memory_equal(rows, one, n * sizeof *rows);
+            if (v->act && strcmp(v->act, "a8_g32") == 0) {
+                if (has_same)
+                    assert_memory_equal(one, same, n * sizeof *one);
+                memcpy(same, one, n * sizeof *same);
+                has_same = true;
+            }
+            packed_free(&packed);
+            const float kept = c.x[7 * p.d + 3];
+            c.x[7 * p.d + 3] = NAN;
+            packed = packed_for(&c, v);
+            assert_int_equal(run_experts(&packed, v, 2, rows), ANEMO_OK);
+            expect_nan_of_token(&c, rows, 7);
+            c.x[7 * p.d + 3] = kept;
+            packed_free(&packed);
+        }
+        free(one), free(rows), free(same);
+        experts_case_free(&c);
+    }
+}
+
 static atomic_int rows_read;
 
 static void count_and_read(const anemo_weight *weight, int64_t row, float *values, uint8_t *codes,
@@ -688,6 +768,7 @@ int main(void) {
         cmocka_unit_test(test_experts_bias_activation_range),
         cmocka_unit_test(test_experts_weight_types),
         cmocka_unit_test(test_experts_rows_are_their_own),
+        cmocka_unit_test(test_experts_packed),
         cmocka_unit_test(test_experts_decode_once),
         cmocka_unit_test(test_experts_silu_tails),
         cmocka_unit_test(test_experts_refuses),

@@ -22,6 +22,8 @@ typedef struct anemo_check_options {
     const char *case_filter; /* part of a case's name; NULL: all of them */
     uint64_t seed;           /* inputs depend on seed and case, not on what else is checked */
     bool quick;              /* every fourth case of each grid */
+    int32_t threads;         /* of the team that runs beside one thread; below 2: one more than the
+                                device has */
 } anemo_check_options;
 
 typedef enum anemo_check_verdict {

@@ -21,8 +21,9 @@ void check_compare_mean(const check_result *got, const check_result *want,
 void check_compare_gain(const check_result *got, const check_result *want,
                         const check_result *scales, check_tolerance tolerance, const char *label,
                         check_outcome *outcome);
-/* Rows of `part`, which holds rows [begin, begin + its rows) of `whole`, have the same bits. */
+/* Rows of `part`, which holds rows [begin, begin + its rows) of `whole`, have the same bits; `but`:
+ * why they should. */
 void check_compare_bits(const check_result *part, const check_result *whole, int64_t begin,
-                        const char *label, check_outcome *outcome);
+                        const char *label, const char *but, check_outcome *outcome);
 
 #endif

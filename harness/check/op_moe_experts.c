@@ -70,6 +70,8 @@ static const experts_case forms[] = {
     {10, 16, 4, 0, 16, 128, 160, 0, ANEMO_ACT_SILU, 0, CHECK_ROUTE_RANDOM},
     {3, 3, 2, 0, 3, 33, 47, 0, ANEMO_ACT_SILU, 7, CHECK_ROUTE_RANDOM},
     {5, 5, 2, 1, 5, 40, 17, 0, ANEMO_ACT_SILU_CLAMPED, 2, CHECK_ROUTE_SKEWED},
+    {11, 4, 2, 0, 4, 200, 300, 0, ANEMO_ACT_SILU, 7, CHECK_ROUTE_RANDOM}, /* groups with a rest */
+    {150, 3, 1, 0, 3, 32, 140, 0, ANEMO_ACT_SILU_CLAMPED, 7, CHECK_ROUTE_SKEWED}, /* many rows */
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 

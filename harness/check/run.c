@@ -216,17 +216,18 @@ static anemo_status make_lines(check_session *session, anemo_error *err) {
     return ANEMO_OK;
 }
 
-/* One thread is the rule and the team the exception. The team has one thread more than the caller's
- * device, thus by default more than processors: work is then cut unevenly, and OpenMP's workers do
- * not spin between loops, which on a busy machine turns two seconds into two minutes. For the same
- * reason nobody is bound. */
+/* One thread is the rule and the team the exception. Unless a number was asked for, the team has
+ * one thread more than the caller's device, thus more than processors: work is then cut unevenly,
+ * and OpenMP's workers do not spin between loops, which on a busy machine turns two seconds into
+ * two minutes. For the same reason nobody is bound. */
 static anemo_status make_devices(check_session *session, anemo_device *device, anemo_error *err) {
-    const int32_t threads = anemo_device_exec(device).n_threads;
+    const int32_t cores = anemo_device_exec(device).n_threads;
+    const int32_t asked = session->options->threads, usual = cores > 1 ? cores + 1 : 3;
     anemo_status status = anemo_device_create_cpu(1, NULL, &session->one, err);
     const bool cpu = anemo_device_backend(device) == ANEMO_CPU;
     session->device = cpu ? session->one : device;
     if (status == ANEMO_OK && cpu)
-        status = anemo_device_create_cpu(threads > 1 ? threads + 1 : 3, NULL, &session->team, err);
+        status = anemo_device_create_cpu(asked > 1 ? asked : usual, NULL, &session->team, err);
     return status;
 }
 

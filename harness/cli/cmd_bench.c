@@ -1,6 +1,7 @@
 /* anemo bench: what can be measured, and measuring it. */
 #include "harness/cli/common.h"
 #include "harness/cli/table.h"
+#include "harness/cli/targets.h"
 #include "harness/measure/bench_kernel.h"
 #include "harness/measure/composed.h"
 
@@ -46,21 +47,41 @@ static int list_shapes(int argc, char **argv) {
 /* ---------------------------------------------------------------- anemo bench kernel */
 
 typedef struct kernel_choices {
-    const char *shape, *weights;
+    const char *shape, *weights, *baseline, *routing, *targets, *group;
     int64_t m[ANEMO_SHAPE_ROWS];
     int32_t n_m;
     anemo_stop stop;
+    bool stop_given;
     anemo_caches caches;
 } kernel_choices;
 
-enum { KEY_SHAPE = ANEMO_CLI_KEY(0), KEY_M, KEY_WEIGHTS, KEY_STOP, KEY_CACHES };
+enum {
+    KEY_SHAPE = ANEMO_CLI_KEY(0),
+    KEY_M,
+    KEY_WEIGHTS,
+    KEY_STOP,
+    KEY_CACHES,
+    KEY_BASELINE,
+    KEY_ROUTING,
+    KEY_TARGETS,
+    KEY_GROUP
+};
 
 static const struct argp_option kernel_argp[] = {
-    {"shape", KEY_SHAPE, "NAME", 0, "one shape, or all that begin with NAME/", 0},
+    {"shape", KEY_SHAPE, "NAME", 0,
+     "one shape, all that begin with NAME/, or 'all'; or numbers: n=14336,k=4096 (qgemm), "
+     "d=4096,ffn=14336 (moe_experts), heads=32,kv_heads=8 (swa), each also m=ROWS",
+     0},
     {"m", KEY_M, "LIST", 0, "rows (tokens, sequences), e.g. 1,16; default: the shape's own", 0},
     {"weights", KEY_WEIGHTS, "TYPE", 0, BENCH_WEIGHT_TYPES " (default q4_0)", 0},
     {"stop", KEY_STOP, "RULE", 0,
      "ci:1% (interval half width), time:2s or n:50, with ,cap:10s (default ci:2%,cap:2s)", 0},
+    {"baseline", KEY_BASELINE, "VARIANT", 0, "show the speed-up over it; it always runs too", 0},
+    {"routing", KEY_ROUTING, "LAW", 0, "moe_experts: " BENCH_ROUTINGS "; default: the shape's own",
+     0},
+    {"targets", KEY_TARGETS, "FILE", 0,
+     "measure and judge the targets of FILE (ci/kernel.targets) instead; exit 1: one is missed", 0},
+    {"group", KEY_GROUP, "TEXT", 0, "with --targets: only groups with TEXT in their name", 0},
     {"caches", KEY_CACHES, "HOW", 0,
      "cold-weights (default): weights and KV from memory; cold: everything; warm", 0},
     {0}};
@@ -86,6 +107,15 @@ static bool kernel_option(int key, const char *value, void *context) {
         c->weights = value;
     } else if (key == KEY_STOP) {
         parse_stop(value, &c->stop);
+        c->stop_given = true;
+    } else if (key == KEY_TARGETS) {
+        c->targets = value;
+    } else if (key == KEY_GROUP) {
+        c->group = value;
+    } else if (key == KEY_BASELINE) {
+        c->baseline = value;
+    } else if (key == KEY_ROUTING) {
+        c->routing = value;
     } else if (key == KEY_CACHES) {
         if (!anemo_caches_from_name(value, &c->caches)) {
             anemo_cli_usage("--caches %s: expected cold-weights, cold or warm", value);
@@ -103,7 +133,8 @@ enum { MOST_REMARKS = 64 };
 typedef struct kernel_report {
     const anemo_cli *cli;
     anemo_progress progress;
-    anemo_table *all; /* JSON and CSV */
+    const char *baseline; /* or NULL */
+    anemo_table *all;     /* JSON and CSV */
     int32_t invalid, n_remarks;
     char remark[MOST_REMARKS][320];
 } kernel_report;
@@ -131,7 +162,8 @@ static bool for_people(const anemo_cli *cli) {
     return cli->format == ANEMO_FORMAT_TEXT || cli->format == ANEMO_FORMAT_MD;
 }
 
-static anemo_table *line_table(const char *title, bool all) {
+static anemo_table *line_table(const char *title, const char *baseline, bool all) {
+    char over[96];
     anemo_table *table = anemo_table_create("kernels", title);
     if (all) {
         anemo_table_column(table, "case", "case");
@@ -148,6 +180,11 @@ static anemo_table *line_table(const char *title, bool all) {
     anemo_table_column(table, "above_ceiling", "above");
     anemo_table_column(table, "packed_over_file", "packed");
     anemo_table_column(table, "ratio_to_best", "time / best");
+    if (baseline) {
+        snprintf(over, sizeof over, "speed-up over %s", baseline);
+        anemo_table_column(table, "speedup", over);
+    }
+    anemo_table_column(table, "error_of_bound", "error / bound");
     anemo_table_column(table, "verdict", "verdict");
     return table;
 }
@@ -155,7 +192,16 @@ static anemo_table *line_table(const char *title, bool all) {
 /* Below six samples the interval is only what was seen. */
 #define NEEDS_SIX ", needs 6 samples"
 
-static void table_result(anemo_table *table, const bench_case *c, const anemo_bench_line *line) {
+static void table_ratio(anemo_table *table, const anemo_estimate *e) {
+    if (isfinite(e->value)) {
+        anemo_table_both(table, e->value, "%.2f [%.2f, %.2f]", e->value, e->lo, e->hi);
+    } else {
+        anemo_table_absent(table);
+    }
+}
+
+static void table_result(anemo_table *table, const bench_case *c, const anemo_bench_line *line,
+                         bool baseline) {
     const bench_result *r = &line->result;
     anemo_table_both(table, r->time_s.value, "%.1f", r->time_s.value * 1e6);
     anemo_table_both(table, r->time_s.lo, "%.1f", r->time_s.lo * 1e6);
@@ -175,31 +221,37 @@ static void table_result(anemo_table *table, const bench_case *c, const anemo_be
     if (line->best) {
         anemo_table_both(table, 1, "1");
     } else {
-        anemo_table_both(table, line->ratio.value, "%.2f [%.2f, %.2f]", line->ratio.value,
-                         line->ratio.lo, line->ratio.hi);
+        table_ratio(table, &line->ratio);
     }
+    if (baseline) {
+        table_ratio(table, &line->speedup);
+    }
+    anemo_table_number(table, line->error, "%.2g");
     anemo_table_text(table, "%s%s%s", r->invalid ? "INVALID: above the ceiling" : "ok",
                      line->yardstick ? ", yardstick" : "", r->time_s.needs ? NEEDS_SIX : "");
 }
 
-static void table_line(anemo_table *table, const bench_case *c, const anemo_bench_line *line) {
+static void table_line(anemo_table *table, const bench_case *c, const anemo_bench_line *line,
+                       bool baseline) {
     static const char *const fates[] = {"ok", "WRONG", "refused", "left out"};
     anemo_table_text(table, "%s", line->variant->name);
     if (line->fate == ANEMO_BENCH_MEASURED) {
-        table_result(table, c, line);
+        table_result(table, c, line, baseline);
         return;
     }
-    for (int i = 0; i < 11; i++) {
+    for (int i = 0; i < 11 + baseline; i++) {
         anemo_table_absent(table);
     }
+    anemo_table_number(table, line->error, "%.2g");
     anemo_table_text(table, "%s: %s", fates[line->fate], line->why);
 }
 
 /* "CASE: 66.1 MB, 3.8 GOP; ceilings beside it: read 45.0 GB/s, int8 870 GOP/s" */
 static void case_title(const anemo_bench_table *t, char *title, size_t title_bytes) {
     const anemo_work *w = &t->c->work;
-    int at = snprintf(title, title_bytes, "%s: %.3g MB, %.3g GOP", t->c->name,
-                      (w->weight_bytes + w->kv_bytes) * 1e-6, w->ops * 1e-9);
+    int at = snprintf(title, title_bytes, "%s: %s%s%.3g MB, %.3g GOP", t->c->name, t->c->remark,
+                      t->c->remark[0] ? "; " : "", (w->weight_bytes + w->kv_bytes) * 1e-6,
+                      w->ops * 1e-9);
     for (int32_t i = 0; i < t->n_lines; i++) {
         if (t->lines[i].fate != ANEMO_BENCH_MEASURED) {
             continue;
@@ -221,9 +273,9 @@ static void case_title(const anemo_bench_table *t, char *title, size_t title_byt
 static void kernel_observer(void *ctx, const anemo_bench_table *t) {
     kernel_report *report = ctx;
     const bool people = for_people(report->cli);
-    char title[320];
+    char title[512];
     case_title(t, title, sizeof title);
-    anemo_table *table = people ? line_table(title, false) : report->all;
+    anemo_table *table = people ? line_table(title, report->baseline, false) : report->all;
     for (int32_t i = 0; i < t->n_lines; i++) {
         const anemo_bench_line *line = &t->lines[i];
         report->invalid += line->fate == ANEMO_BENCH_MEASURED && line->result.invalid;
@@ -234,7 +286,7 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
         if (!people) {
             anemo_table_text(table, "%s", t->c->name);
         }
-        table_line(table, t->c, line);
+        table_line(table, t->c, line, report->baseline != NULL);
     }
     if (people) {
         anemo_progress_end(&report->progress);
@@ -247,30 +299,60 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
     anemo_progress_show(&report->progress, (double)t->done / t->total, t->c->name);
 }
 
+/* A file of targets says itself what is measured. */
+static int bench_targets(anemo_cli *cli, kernel_choices *own) {
+    if (cli->n_arguments || own->shape || own->n_m || own->weights || own->baseline ||
+        own->routing || own->caches != ANEMO_CACHES_COLD_WEIGHTS) {
+        anemo_cli_usage("--targets %s says what is measured; beside it only --group, --stop and "
+                        "shared options are taken",
+                        own->targets);
+    }
+    if (!own->stop_given) {
+        parse_stop("ci:1%,cap:4s", &own->stop);
+    }
+    const anemo_targets_options options = {.filter = own->group,
+                                           .stop = own->stop,
+                                           .seed = cli->seed,
+                                           .interrupted = anemo_cli_interrupted};
+    return anemo_cli_close(cli, anemo_cli_targets(cli, own->targets, &options));
+}
+
 static int bench_kernel(int argc, char **argv) {
     static const anemo_cli_spec spec = {
         .arguments = "[OP|VARIANT...]",
         .max_arguments = 32,
         .about = "Times kernel variants on named shapes. Each is checked against the reference on "
                  "that very problem first; all variants of a case take turns, with probes of this "
-                 "machine's ceilings in between. Times are medians with a 95 % interval.",
+                 "machine's ceilings in between. Times are medians with a 95 % interval. An OP "
+                 "stands for all its variants but plain C beside faster ones and what is far too "
+                 "slow; if VARIANTs are named, exactly these run.",
         .example = "anemo bench kernel\n"
                    "anemo bench kernel qgemm --shape mistral-7b/gate_up --m 1,16\n"
+                   "anemo bench kernel qgemm --shape n=14336,k=4096 --m 1,2,4 --baseline qgemm_c\n"
                    "anemo bench kernel my_variant qgemm_c --plugin ./mine.so --stop ci:1%",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
-                  ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
+                  ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_RECORD |
+                  ANEMO_CLI_QUIET,
         .options = kernel_argp,
         .option = kernel_option};
-    kernel_choices own = {.weights = "q4_0", .caches = ANEMO_CACHES_COLD_WEIGHTS};
+    kernel_choices own = {.caches = ANEMO_CACHES_COLD_WEIGHTS};
     parse_stop("ci:2%,cap:2s", &own.stop);
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
+    if (own.targets) {
+        return bench_targets(&cli, &own);
+    }
+    if (own.group) {
+        anemo_cli_usage("--group is for --targets");
+    }
     const anemo_bench_kernel_options options = {.names = cli.arguments,
                                                 .n_names = cli.n_arguments,
                                                 .shape = own.shape,
+                                                .baseline = own.baseline,
+                                                .routing = own.routing,
                                                 .m = own.m,
                                                 .n_m = own.n_m,
-                                                .weights = own.weights,
+                                                .weights = own.weights ? own.weights : "q4_0",
                                                 .stop = own.stop,
                                                 .caches = own.caches,
                                                 .seed = cli.seed,
@@ -279,8 +361,8 @@ static int bench_kernel(int argc, char **argv) {
     anemo_device *device = NULL;
     anemo_record_sink *sink = NULL;
     int32_t n_incorrect = 0;
-    kernel_report report = {.cli = &cli};
-    report.all = for_people(&cli) ? NULL : line_table(NULL, true);
+    kernel_report report = {.cli = &cli, .baseline = own.baseline};
+    report.all = for_people(&cli) ? NULL : line_table(NULL, own.baseline, true);
     report.progress = anemo_progress_start(&cli, "bench kernel", 1);
     anemo_status status = anemo_cli_open_device(&cli, &device, &err);
     status = status ? status : anemo_cli_open_sink(&cli, "bench-kernel", &sink, &err);
@@ -571,8 +653,8 @@ static int bench_model(int argc, char **argv) {
                    "anemo bench model synth:mistral-7b:q4_0\n"
                    "anemo bench model --with qgemm=qgemm_c",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
-                  ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_RECORD |
-                  ANEMO_CLI_QUIET,
+                  ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH |
+                  ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
         .options = model_argp,
         .option = model_option};
     model_choices own = {.composed.model = {.spec.prompt_tokens = 128,

@@ -174,7 +174,8 @@ int anemo_cmd_check(int argc, char **argv) {
                  "held against a second formulation.",
         .example = "anemo check\nanemo check --filter qgemm --plugin ./mine.so --verbose",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
-                  ANEMO_CLI_DEVICE | ANEMO_CLI_FILTER | ANEMO_CLI_PLUGIN | ANEMO_CLI_QUIET,
+                  ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_FILTER | ANEMO_CLI_PLUGIN |
+                  ANEMO_CLI_QUIET,
         .options = own_options,
         .option = option};
     choices own = {0};
@@ -182,6 +183,7 @@ int anemo_cmd_check(int argc, char **argv) {
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
     own.check.filter = cli.filter;
     own.check.seed = cli.seed;
+    own.check.threads = cli.threads;
     anemo_error err = {{0}};
     anemo_device *device = NULL;
     anemo_status status = anemo_cli_open_device(&cli, &device, &err);

@@ -5,6 +5,7 @@
 #include "harness/measure/capability.h"
 #include "harness/measure/clock.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/probe.h"
 
 #include <math.h>
 #include <string.h>
@@ -114,6 +115,44 @@ static anemo_table *capability_table(const anemo_capability *list, int32_t n) {
     return table;
 }
 
+/* What the probes reach now, on one thread per core; empty when they cannot run. */
+static anemo_table *ceiling_table(const anemo_cli *cli, anemo_status *status, anemo_error *err) {
+    anemo_table *table = anemo_table_create("ceilings", "What it can do at most, probed now");
+    anemo_table_column(table, "ceiling", "ceiling");
+    anemo_table_column(table, "per_second", "GB/s or GOP/s");
+    anemo_table_column(table, "form", "best form");
+    anemo_table_column(table, "vectors_per_cycle", "vectors per cycle");
+    anemo_table_column(table, "hz", "at GHz");
+    anemo_table_column(table, "counted_form", "counted in");
+    const anemo_clock clock = anemo_clock_raw();
+    anemo_device *device = NULL;
+    anemo_probe *probe = NULL;
+    *status = anemo_cli_open_device(cli, &device, err);
+    *status = *status ? *status : anemo_probe_create(device, &clock, 0, &probe, err);
+    for (int c = 0; !*status && c < ANEMO_CEILING_COUNT; c++) {
+        anemo_probe_value value;
+        anemo_probe_pace pace;
+        *status = anemo_probe_measure(probe, (anemo_ceiling)c, &value, err);
+        *status = *status ? *status : anemo_probe_measure_pace(probe, (anemo_ceiling)c, &pace, err);
+        if (*status || !value.form)
+            continue;
+        anemo_table_text(table, "%s", anemo_ceiling_name((anemo_ceiling)c));
+        anemo_table_both(table, value.per_second, "%.1f", value.per_second * 1e-9);
+        anemo_table_text(table, "%s", value.form);
+        anemo_table_number(table, pace.per_cycle > 0 ? pace.per_cycle : NAN, "%.3f");
+        if (pace.per_cycle > 0) {
+            anemo_table_both(table, pace.hz, "%.2f", pace.hz * 1e-9);
+            anemo_table_text(table, "%s", pace.form);
+        } else {
+            anemo_table_absent(table);
+            anemo_table_absent(table);
+        }
+    }
+    anemo_probe_free(probe);
+    anemo_device_free(device);
+    return table;
+}
+
 /* What is there on a line each; below, what is missing with its reasons. */
 static void print_text(const anemo_capability *list, int32_t n, FILE *out) {
     const char *group = "";
@@ -162,19 +201,23 @@ int anemo_cmd_doctor(int argc, char **argv) {
         .about = "Shows what this machine offers, what cannot be measured here and why, what that "
                  "costs, and which package or setting helps.",
         .example = "  anemo doctor\n  anemo doctor --format json --output machine.json",
-        .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT,
+        .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_THREADS,
     };
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, NULL, &cli);
     anemo_capability list[ANEMO_CAPABILITIES_MAX];
     int32_t n = anemo_capabilities(list, ANEMO_CAPABILITIES_MAX);
+    anemo_error err = {0};
+    anemo_status status;
     anemo_table *machine = machine_table(), *capabilities = capability_table(list, n);
-    const anemo_table *const tables[] = {machine, capabilities};
+    anemo_table *ceilings = ceiling_table(&cli, &status, &err);
+    const anemo_table *const tables[] = {machine, ceilings, capabilities};
     bool text = cli.format == ANEMO_FORMAT_TEXT;
-    anemo_table_print(tables, text ? 1 : 2, cli.format, cli.out);
+    anemo_table_print(tables, text ? 2 : 3, cli.format, cli.out);
     if (text)
         print_text(list, n, cli.out);
     anemo_table_free(machine);
+    anemo_table_free(ceilings);
     anemo_table_free(capabilities);
-    return anemo_cli_close(&cli, ANEMO_EXIT_OK);
+    return anemo_cli_close(&cli, status ? anemo_cli_fail(status, &err) : ANEMO_EXIT_OK);
 }

@@ -200,7 +200,7 @@ int anemo_cli_close(anemo_cli *cli, int code) {
 /* ---------------------------------------------------------------- parsing */
 
 enum { KEY_FORMAT = 256, KEY_OUTPUT, KEY_SEED, KEY_THREADS, KEY_DEVICE, KEY_FILTER };
-enum { KEY_PLUGIN = KEY_FILTER + 1, KEY_WITH, KEY_RECORD, KEY_QUIET };
+enum { KEY_PLUGIN = KEY_FILTER + 1, KEY_WITH, KEY_RECORD, KEY_QUIET, KEY_ISA };
 
 static const struct {
     uint32_t bit;
@@ -221,6 +221,10 @@ static const struct {
     {ANEMO_CLI_RECORD,
      {"record", KEY_RECORD, "FILE|DIR", 0,
       "append records there (a directory: DIR/MACHINE/SUITE.jsonl)", 0}},
+    {ANEMO_CLI_ISA,
+     {"isa", KEY_ISA, "LEVEL", 0,
+      "as on a lesser processor: baseline, avx2, avx512 (without VNNI, BF16), native (default)",
+      0}},
     {ANEMO_CLI_QUIET, {"quiet", KEY_QUIET, NULL, 0, "no progress line", 0}},
 };
 #define N_SHARED (sizeof shared_options / sizeof *shared_options)
@@ -230,6 +234,12 @@ static void load_plugin(const char *path) {
     anemo_status status = anemo_plugin_load(path, &err);
     if (status != ANEMO_OK)
         exit(anemo_cli_fail(status, &err));
+}
+
+static void limit_isa(const char *value) {
+    anemo_error err = {0};
+    if (anemo_isa_limit(value, &err) != ANEMO_OK)
+        anemo_cli_usage("--isa: %s", err.text);
 }
 
 static error_t parse_shared(int key, char *value, struct argp_state *state) {
@@ -268,6 +278,9 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
         return 0;
     case KEY_QUIET:
         cli->quiet = true;
+        return 0;
+    case KEY_ISA:
+        limit_isa(value);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -36,16 +36,17 @@ typedef enum anemo_cli_format {
 } anemo_cli_format;
 
 /* Which shared options a command takes; the others are unknown to it. */
-#define ANEMO_CLI_FORMAT  (1u << 0) /* --format text|json|csv|md */
-#define ANEMO_CLI_OUTPUT  (1u << 1) /* --output FILE */
-#define ANEMO_CLI_SEED    (1u << 2) /* --seed N */
-#define ANEMO_CLI_THREADS (1u << 3) /* --threads N */
-#define ANEMO_CLI_DEVICE  (1u << 4) /* --device cpu|cuda[:N] */
-#define ANEMO_CLI_FILTER  (1u << 5) /* --filter TEXT */
-#define ANEMO_CLI_PLUGIN  (1u << 6) /* --plugin FILE.so, repeatable: loaded while parsing */
-#define ANEMO_CLI_WITH    (1u << 7) /* --with RULE, repeatable */
-#define ANEMO_CLI_RECORD  (1u << 8) /* --record FILE|DIR */
-#define ANEMO_CLI_QUIET   (1u << 9) /* --quiet: no progress */
+#define ANEMO_CLI_FORMAT  (1u << 0)  /* --format text|json|csv|md */
+#define ANEMO_CLI_OUTPUT  (1u << 1)  /* --output FILE */
+#define ANEMO_CLI_SEED    (1u << 2)  /* --seed N */
+#define ANEMO_CLI_THREADS (1u << 3)  /* --threads N */
+#define ANEMO_CLI_DEVICE  (1u << 4)  /* --device cpu|cuda[:N] */
+#define ANEMO_CLI_FILTER  (1u << 5)  /* --filter TEXT */
+#define ANEMO_CLI_PLUGIN  (1u << 6)  /* --plugin FILE.so, repeatable: loaded while parsing */
+#define ANEMO_CLI_WITH    (1u << 7)  /* --with RULE, repeatable */
+#define ANEMO_CLI_RECORD  (1u << 8)  /* --record FILE|DIR */
+#define ANEMO_CLI_QUIET   (1u << 9)  /* --quiet: no progress */
+#define ANEMO_CLI_ISA     (1u << 10) /* --isa LEVEL: taken at once */
 
 typedef struct anemo_cli {
     anemo_cli_format format; /* --format; TEXT */

@@ -24,17 +24,66 @@ anemo_status bench_arm_workspace(bench_arm *arm, anemo_error *err) {
                                             v->name, arm->exec.workspace_bytes);
 }
 
-void bench_arm_release_workspace(bench_arm *arm) {
-    if (arm->exec.workspace) {
-        anemo_device_dealloc(arm->c->setup.device, ANEMO_MEM_WORKSPACE, arm->exec.workspace,
-                             arm->exec.workspace_bytes);
+static void release(bench_arm *arm, anemo_exec *exec) {
+    if (exec->workspace) {
+        anemo_device_dealloc(arm->c->setup.device, ANEMO_MEM_WORKSPACE, exec->workspace,
+                             exec->workspace_bytes);
+        exec->workspace = NULL;
     }
+}
+
+void bench_arm_release_workspace(bench_arm *arm) {
+    release(arm, &arm->exec);
+    release(arm, &arm->first.exec);
+}
+
+anemo_status bench_arm_quantises(bench_arm *arm, const float *x, void *records, int64_t m,
+                                 int64_t k, anemo_error *err) {
+    anemo_device *device = arm->c->setup.device;
+    const char *act = arm->variant->act;
+    bench_first *first = &arm->first;
+    first->problem =
+        (anemo_quantize_act_problem){.size = sizeof first->problem, .m_max = m, .k = k};
+    first->args =
+        (anemo_quantize_act_args){.size = sizeof first->args, .m = m, .x = x, .out = records};
+    for (int32_t i = 0; act && i < anemo_variant_count(); i++) { /* the last is the default */
+        const anemo_variant *v = anemo_variant_at(i);
+        if (v->op == ANEMO_OP_QUANTIZE_ACT && strcmp(v->act, act) == 0 && v->m_from <= m &&
+            anemo_variant_supports(v, anemo_device_capability(device), &first->problem, NULL, 0)) {
+            first->variant = v;
+        }
+    }
+    if (!first->variant) {
+        return anemo_fail(err, ANEMO_E_UNSUPPORTED, "%s reads activations as %s: no quantize_act",
+                          arm->variant->name, act ? act : "f32");
+    }
+    first->exec = anemo_device_exec(device);
+    first->exec.workspace_bytes =
+        first->variant->workspace_bytes(&first->problem, first->exec.n_threads);
+    if (first->exec.workspace_bytes) {
+        first->exec.workspace =
+            anemo_device_alloc(device, ANEMO_MEM_WORKSPACE, first->exec.workspace_bytes);
+        if (!first->exec.workspace) {
+            return anemo_fail(err, ANEMO_E_MEMORY, "%s: no memory for its workspace",
+                              first->variant->name);
+        }
+    }
+    return ANEMO_OK;
 }
 
 anemo_status bench_arm_run(bench_arm *arm, int64_t call, anemo_error *err) {
     const char *args = arm->args + (size_t)(call % arm->n_args) * arm->args_bytes;
-    const anemo_status status = arm->variant->run(&arm->exec, arm->c->problem, args);
-    return status ? anemo_fail(err, status, "%s on %s: %s", arm->variant->name, arm->c->name,
+    const bench_first *first = &arm->first;
+    const anemo_variant *v = first->variant ? first->variant : arm->variant;
+    anemo_status status = ANEMO_OK;
+    if (first->variant) {
+        status = first->variant->run(&first->exec, &first->problem, &first->args);
+    }
+    if (!status) {
+        v = arm->variant;
+        status = v->run(&arm->exec, arm->c->problem, args);
+    }
+    return status ? anemo_fail(err, status, "%s on %s: %s", v->name, arm->c->name,
                                anemo_status_name(status))
                   : ANEMO_OK;
 }

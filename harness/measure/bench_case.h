@@ -5,6 +5,7 @@
 #define ANEMO_BENCH_CASE_H
 
 #include "harness/measure/bench_weight.h"
+#include "harness/measure/routing.h"
 #include "harness/record/record.h"
 
 typedef struct bench_setup {
@@ -12,7 +13,8 @@ typedef struct bench_setup {
     const char *weights;    /* "q4_0" */
     anemo_weight_type type; /* of these weights */
     uint64_t seed;
-    size_t cold_bytes; /* one round through an arm's copies reads at least this much */
+    const bench_routing *routing; /* moe_experts; NULL: the shape's own */
+    size_t cold_bytes;            /* one round through an arm's copies reads at least this much */
 } bench_setup;
 
 typedef struct bench_shape {
@@ -22,21 +24,24 @@ typedef struct bench_shape {
     int64_t number[8]; /* what shapes.inc says, in its order; the case knows */
 } bench_shape;
 
-typedef enum bench_routing {
-    BENCH_ROUTING_UNIFORM, /* every expert as likely as another */
-    BENCH_ROUTING_ZIPF,    /* expert i in proportion to 1 / (i + 1) */
-    BENCH_ROUTING_ONE      /* all tokens to the same top_k experts */
-} bench_routing;
-
 typedef struct bench_case {
     const struct bench_op *ops;
     bench_setup setup;
     const bench_shape *shape;
-    char name[128];     /* "qgemm/mistral-7b/gate_up/m=16/w=q4_0" */
+    char name[192];     /* "qgemm/mistral-7b/gate_up/m=16/w=q4_0" */
+    char remark[64];    /* what else a reader of the figures must know, or "" */
     int64_t m, context; /* of anemo_op_work */
     const void *problem;
     anemo_work work; /* of one call, in canonical bytes */
 } bench_case;
+
+/* quantize_act, run within every call before the variant, on the activations it reads. */
+typedef struct bench_first {
+    const anemo_variant *variant;
+    anemo_exec exec;
+    anemo_quantize_act_problem problem;
+    anemo_quantize_act_args args;
+} bench_first;
 
 typedef struct bench_arm {
     const anemo_variant *variant;
@@ -46,6 +51,7 @@ typedef struct bench_arm {
     size_t args_bytes;   /* size of one struct */
     int64_t n_args;      /* copies that are rotated */
     double packed_bytes; /* read by one call, beside work.weight_bytes; 0: nothing is packed */
+    bench_first first;   /* .variant NULL: nothing runs before it */
 } bench_arm;
 
 /* How a check before timing went. */
@@ -65,6 +71,8 @@ typedef struct bench_op {
     /* Runs once on poisoned outputs and compares with the reference. */
     anemo_status (*check)(bench_arm *arm, bench_verdict *out, anemo_error *err);
     void (*record)(const bench_case *c, anemo_record *record); /* its fields of "case" */
+    /* From now on the arm quantises its activations in every call; NULL: this op's never does. */
+    anemo_status (*quantise)(bench_arm *arm, anemo_error *err);
 } bench_op;
 
 extern const bench_op bench_op_qgemm, bench_op_moe, bench_op_swa;
@@ -74,6 +82,10 @@ extern const bench_op bench_op_qgemm, bench_op_moe, bench_op_swa;
 /* Workspace of the variant on this problem, into arm->exec. */
 anemo_status bench_arm_workspace(bench_arm *arm, anemo_error *err);
 void bench_arm_release_workspace(bench_arm *arm);
+/* Sets arm->first to the default quantize_act of the arm's activation format: x[m, k] to records.
+ * ANEMO_E_UNSUPPORTED: it reads floats. */
+anemo_status bench_arm_quantises(bench_arm *arm, const float *x, void *records, int64_t m,
+                                 int64_t k, anemo_error *err);
 /* variant->run with a sentence when it fails. */
 anemo_status bench_arm_run(bench_arm *arm, int64_t call, anemo_error *err);
 /* The op's reference, once, with a workspace of its own. */

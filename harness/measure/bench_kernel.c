@@ -2,6 +2,7 @@
  * problem, drop what is wrong or hopelessly slow, then sample the rest in rounds with the probes in
  * between. All variants of a case are arms of one run: what is compared was measured together. */
 #include "harness/measure/bench_kernel.h"
+#include "harness/measure/machine.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -9,8 +10,7 @@
 #include <string.h>
 
 enum { MOST_LINES = 64 };
-#define TOO_SLOW    8.0 /* an unnamed variant this many times slower than the fastest is not timed */
-#define COLD_CACHES 2
+#define TOO_SLOW 8.0 /* an unnamed variant this many times slower than the fastest is not timed */
 
 typedef struct session {
     anemo_device *device;
@@ -22,6 +22,7 @@ typedef struct session {
     anemo_clock clock;
     anemo_probe *probe;
     bench_ceilings ceilings;
+    anemo_custom_shape custom; /* shape.name NULL: named shapes */
     int32_t done, total;
     int32_t n_incorrect, n_measured; /* lines of all cases */
     char last_refusal[400];
@@ -41,7 +42,7 @@ typedef struct case_run {
 
 static const bench_op *const bench_ops[] = {&bench_op_qgemm, &bench_op_moe, &bench_op_swa};
 
-static const bench_op *find_op(anemo_op op) {
+const bench_op *bench_op_find(anemo_op op) {
     for (size_t i = 0; i < sizeof bench_ops / sizeof *bench_ops; i++) {
         if (bench_ops[i]->op == op) {
             return bench_ops[i];
@@ -63,7 +64,7 @@ static anemo_status check_names(const session *s) {
                               "'%s' is neither an op nor a variant; `anemo list` shows both", name);
         }
         op = v ? v->op : op;
-        if (!find_op(op)) {
+        if (!bench_op_find(op)) {
             return anemo_fail(s->err, ANEMO_E_INPUT,
                               "%s: op %s has no bench shapes; measured are qgemm, moe_experts, swa",
                               name, anemo_op_name(op));
@@ -89,10 +90,15 @@ static bool shape_wanted(const session *s, const bench_shape *shape) {
     if (!op_wanted(s, shape->op)) {
         return false;
     }
-    if (s->options->shape) {
-        return anemo_shape_matches(shape, s->options->shape);
+    const char *name = s->options->shape;
+    if (s->options->routing && shape->op == ANEMO_OP_MOE_EXPERTS &&
+        shape->number[4] != BENCH_ROUTING_UNIFORM && !(name && strcmp(name, shape->name) == 0)) {
+        return false; /* with a routing of its own it would be the uniform shape once more */
     }
-    return s->options->n_names > 0 || shape->is_short;
+    if (name) {
+        return anemo_shape_matches(shape, name);
+    }
+    return shape->is_short;
 }
 
 static bool is_named(const session *s, const anemo_variant *v) {
@@ -102,6 +108,10 @@ static bool is_named(const session *s, const anemo_variant *v) {
         }
     }
     return false;
+}
+
+static bool is_baseline(const session *s, const anemo_variant *v) {
+    return s->options->baseline && strcmp(s->options->baseline, v->name) == 0;
 }
 
 /* Are there names of single variants of this op? Then only those run. */
@@ -128,10 +138,11 @@ static void choose_lines(session *s, case_run *run) {
     bool better_than_c = false;
     for (int32_t i = 0; i < anemo_variant_count() && run->n_lines < MOST_LINES; i++) {
         const anemo_variant *v = anemo_variant_at(i);
-        anemo_bench_line line = {.variant = v, .ratio = {.value = NAN}, .error = NAN};
+        anemo_bench_line line = {
+            .variant = v, .ratio = {.value = NAN}, .speedup = {.value = NAN}, .error = NAN};
         line.yardstick = strstr(v->name, "blas") != NULL;
-        if (v->op != c->ops->op || (only_named && !is_named(s, v)) ||
-            (!only_named && v->traits & ANEMO_TRAIT_REFERENCE) ||
+        if (v->op != c->ops->op || (only_named && !is_named(s, v) && !is_baseline(s, v)) ||
+            (!only_named && v->traits & ANEMO_TRAIT_REFERENCE && !is_baseline(s, v)) ||
             !anemo_variant_runs_here(v, capability, line.why, sizeof line.why)) {
             continue;
         }
@@ -146,7 +157,7 @@ static void choose_lines(session *s, case_run *run) {
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
         if (!only_named && better_than_c && line->fate == ANEMO_BENCH_MEASURED &&
-            is_plain_c(line->variant)) {
+            is_plain_c(line->variant) && !is_baseline(s, line->variant)) {
             line->fate = ANEMO_BENCH_LEFT_OUT;
             snprintf(line->why, sizeof line->why, "plain C beside faster ones: name it to time it");
         }
@@ -155,7 +166,7 @@ static void choose_lines(session *s, case_run *run) {
 
 /* ---------------------------------------------------------------- correct before fast */
 
-static anemo_ceiling arithmetic_of(const anemo_variant *v) {
+anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
     if (v->act && strncmp(v->act, "a8", 2) == 0) {
         return ANEMO_CEILING_INT8;
     }
@@ -181,15 +192,16 @@ static anemo_status check_line(session *s, anemo_bench_line *line, bench_arm *ar
 }
 
 /* The best of three calls: one alone may have met another process. */
-static anemo_status best_call(const session *s, bench_arm *arm, double *best_ns) {
+anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *best_ns,
+                             anemo_error *err) {
     *best_ns = INFINITY;
     for (int i = 0; i < 3; i++) {
-        const uint64_t start = anemo_clock_now(&s->clock);
-        const anemo_status status = bench_arm_run(arm, 1 + i, s->err);
+        const uint64_t start = anemo_clock_now(clock);
+        const anemo_status status = bench_arm_run(arm, 1 + i, err);
         if (status) {
             return status;
         }
-        *best_ns = fmin(*best_ns, (double)(anemo_clock_now(&s->clock) - start));
+        *best_ns = fmin(*best_ns, (double)(anemo_clock_now(clock) - start));
     }
     return ANEMO_OK;
 }
@@ -212,7 +224,7 @@ static anemo_status prepare_arms(session *s, case_run *run) {
             }
             continue;
         }
-        status = best_call(s, run->arms[i], &call_ns[i]);
+        status = bench_best_call(&s->clock, run->arms[i], &call_ns[i], s->err);
         if (status) {
             return status;
         }
@@ -222,7 +234,7 @@ static anemo_status prepare_arms(session *s, case_run *run) {
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
         if (line->fate == ANEMO_BENCH_MEASURED && !only_named && !line->yardstick &&
-            call_ns[i] > TOO_SLOW * fastest_ns) {
+            !is_baseline(s, line->variant) && call_ns[i] > TOO_SLOW * fastest_ns) {
             line->fate = ANEMO_BENCH_LEFT_OUT;
             snprintf(line->why, sizeof line->why,
                      "a call takes %.0f times the fastest: name it to time it",
@@ -238,13 +250,13 @@ static anemo_status run_arm(void *ctx, int64_t call, anemo_error *err) {
     return bench_arm_run(ctx, call, err);
 }
 
-static bench_roof roof_of(const session *s, const bench_case *c, const anemo_variant *v) {
+bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_caches caches) {
     const anemo_work *w = &c->work;
-    bench_roof roof = {.ops = w->ops, .arithmetic = arithmetic_of(v)};
-    if (s->options->caches != ANEMO_CACHES_WARM) {
+    bench_roof roof = {.ops = w->ops, .arithmetic = bench_arithmetic_of(v)};
+    if (caches != ANEMO_CACHES_WARM) {
         roof.bytes = w->weight_bytes + w->kv_bytes;
     }
-    if (s->options->caches == ANEMO_CACHES_COLD) {
+    if (caches == ANEMO_CACHES_COLD) {
         roof.bytes += w->act_bytes;
     }
     return roof;
@@ -253,7 +265,7 @@ static bench_roof roof_of(const session *s, const bench_case *c, const anemo_var
 static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_line *line,
                                   int32_t arm) {
     const anemo_work *w = &run->c->work;
-    const bench_roof roof = roof_of(s, run->c, line->variant);
+    const bench_roof roof = bench_roof_of(run->c, line->variant, s->options->caches);
     const anemo_status status =
         bench_evaluate(&run->samples, arm, &s->ceilings, &roof, &line->result, s->err);
     line->bytes_per_s = (w->weight_bytes + w->kv_bytes) / line->result.time_s.value;
@@ -262,7 +274,7 @@ static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_l
 }
 
 static anemo_status evaluate(session *s, case_run *run) {
-    int32_t arm = 0, best_arm = 0;
+    int32_t arm = 0, best_arm = 0, baseline_arm = -1;
     const anemo_bench_line *best = NULL;
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
@@ -277,16 +289,23 @@ static anemo_status evaluate(session *s, case_run *run) {
             best = line;
             best_arm = arm;
         }
+        baseline_arm = is_baseline(s, line->variant) ? arm : baseline_arm;
         arm++;
     }
     arm = 0;
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
-        if (line->fate == ANEMO_BENCH_MEASURED) {
-            line->best = line == best;
-            line->ratio = anemo_stats_paired_ratio(run->samples.ns[best_arm],
-                                                   run->samples.ns[arm++], run->samples.n, 0.95);
+        if (line->fate != ANEMO_BENCH_MEASURED) {
+            continue;
         }
+        double *const *ns = run->samples.ns;
+        line->best = line == best;
+        line->ratio = anemo_stats_paired_ratio(ns[best_arm], ns[arm], run->samples.n, 0.95);
+        if (baseline_arm >= 0) {
+            line->speedup =
+                anemo_stats_paired_ratio(ns[arm], ns[baseline_arm], run->samples.n, 0.95);
+        }
+        arm++;
     }
     return ANEMO_OK;
 }
@@ -308,7 +327,7 @@ static anemo_status time_arms(session *s, case_run *run) {
     for (int32_t i = 0; i < run->n_lines; i++) {
         const anemo_bench_line *line = &run->lines[i];
         if (line->fate == ANEMO_BENCH_MEASURED) {
-            bench_ceilings_want(&s->ceilings, arithmetic_of(line->variant));
+            bench_ceilings_want(&s->ceilings, bench_arithmetic_of(line->variant));
             s->n_measured++;
             arms[n++] = (anemo_arm){.run = run_arm, .ctx = run->arms[i]};
         }
@@ -332,65 +351,80 @@ static void record_repro(const session *s, const case_run *run, anemo_record *re
         }
     }
     anemo_stop_format(&s->options->stop, stop, sizeof stop);
+    if (s->options->baseline) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --baseline %s", s->options->baseline);
+    }
+    if (s->options->routing && at < (int)sizeof text) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --routing %s", s->options->routing);
+    }
+    at = at < (int)sizeof text ? at : (int)sizeof text - 1;
     snprintf(text + at, sizeof text - (size_t)at,
-             " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d",
+             " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d%s",
              run->c->shape->name, (long long)run->c->m, s->setup.weights,
              anemo_caches_name(s->options->caches), stop, (unsigned long long)s->setup.seed,
-             anemo_device_exec(s->device).n_threads);
+             anemo_device_exec(s->device).n_threads, anemo_isa_option());
     anemo_record_text(record, NULL, "repro", text);
 }
 
-static void record_case(const session *s, const case_run *run, const anemo_bench_line *line,
-                        anemo_record *record) {
-    const bench_case *c = run->c;
+void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_variant *variant,
+                      anemo_caches caches, double error, double packed_bytes) {
     char type[32];
-    anemo_record_text(record, NULL, "suite", "bench kernel");
     anemo_record_text(record, "case", "name", c->name);
     anemo_record_text(record, "case", "op", anemo_op_name(c->ops->op));
     anemo_record_text(record, "case", "shape", c->shape->name);
     anemo_record_text(record, "case", "weight_type",
-                      anemo_weight_type_name(&s->setup.type, type, sizeof type));
-    anemo_record_text(record, "case", "cache", anemo_caches_name(s->options->caches));
+                      anemo_weight_type_name(&c->setup.type, type, sizeof type));
+    anemo_record_text(record, "case", "cache", anemo_caches_name(caches));
     anemo_record_text(record, "case", "inputs", "activations normal, weight codes uniform");
-    anemo_record_integer(record, "case", "seed", (int64_t)s->setup.seed);
+    anemo_record_integer(record, "case", "seed", (int64_t)c->setup.seed);
     anemo_record_number(record, "case", "weight_bytes", c->work.weight_bytes);
     c->ops->record(c, record);
-    anemo_record_device(record, s->device);
-    anemo_record_text(record, "solution", "variant", line->variant->name);
-    anemo_record_text(record, "solution", "layout", line->variant->layout);
-    anemo_record_text(record, "solution", "act", line->variant->act);
-    anemo_record_flag(record, "solution", "reference",
-                      line->variant->traits & ANEMO_TRAIT_REFERENCE);
-    if (isfinite(line->error)) {
-        anemo_record_number(record, "solution", "error", line->error);
+    anemo_record_device(record, c->setup.device);
+    anemo_record_text(record, "solution", "variant", variant->name);
+    anemo_record_text(record, "solution", "layout", variant->layout);
+    anemo_record_text(record, "solution", "act", variant->act);
+    anemo_record_flag(record, "solution", "reference", variant->traits & ANEMO_TRAIT_REFERENCE);
+    if (isfinite(error)) {
+        anemo_record_number(record, "solution", "error", error);
         anemo_record_number(record, "solution", "error_bound", 1);
     }
-    if (line->packed_bytes > 0) {
-        anemo_record_number(record, "solution", "packed_bytes", line->packed_bytes);
+    if (packed_bytes > 0) {
+        anemo_record_number(record, "solution", "packed_bytes", packed_bytes);
     }
+}
+
+/* Canonical bytes and operations per second, from the time. */
+void bench_record_rates(anemo_record *record, const anemo_work *work, const anemo_estimate *t) {
+    const double bytes = work->weight_bytes + work->kv_bytes;
+    anemo_record_metric(record, "bandwidth", "byte/s", false, bytes / t->value, bytes / t->hi,
+                        bytes / t->lo, t->n);
+    anemo_record_metric(record, "arithmetic", "op/s", false, work->ops / t->value,
+                        work->ops / t->hi, work->ops / t->lo, t->n);
 }
 
 static anemo_status record_line(session *s, const case_run *run, const anemo_bench_line *line,
                                 int32_t arm) {
     anemo_record *record = anemo_record_create(ANEMO_RECORD_KERNEL);
-    record_case(s, run, line, record);
+    anemo_record_text(record, NULL, "suite", "bench kernel");
+    bench_record_arm(record, run->c, line->variant, s->options->caches, line->error,
+                     line->packed_bytes);
     record_repro(s, run, record);
     if (line->fate == ANEMO_BENCH_INCORRECT) {
         anemo_record_text(record, NULL, "status", "incorrect");
         anemo_record_text(record, NULL, "why", line->why);
     } else {
         const bench_result *r = &line->result;
-        const double bytes = run->c->work.weight_bytes + run->c->work.kv_bytes;
         const anemo_sampling how = sampling_of(s);
         anemo_record_text(record, NULL, "status", "passed");
         bench_record_result(record, &run->samples, arm, &how, r);
-        anemo_record_metric(record, "bandwidth", "byte/s", false, bytes / r->time_s.value,
-                            bytes / r->time_s.hi, bytes / r->time_s.lo, r->time_s.n);
-        anemo_record_metric(record, "arithmetic", "op/s", false, run->c->work.ops / r->time_s.value,
-                            run->c->work.ops / r->time_s.hi, run->c->work.ops / r->time_s.lo,
-                            r->time_s.n);
+        bench_record_rates(record, &run->c->work, &r->time_s);
         anemo_record_metric(record, "ratio_to_best", "1", true, line->ratio.value, line->ratio.lo,
                             line->ratio.hi, line->ratio.n);
+        if (isfinite(line->speedup.value)) {
+            anemo_record_text(record, "sampling", "baseline", s->options->baseline);
+            anemo_record_metric(record, "speedup", "1", false, line->speedup.value,
+                                line->speedup.lo, line->speedup.hi, line->speedup.n);
+        }
     }
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);
@@ -421,7 +455,7 @@ static bool interrupted(const session *s) {
 
 static anemo_status run_case(session *s, const bench_shape *shape, int64_t m) {
     case_run run = {0};
-    anemo_status status = find_op(shape->op)->create(shape, m, &s->setup, &run.c, s->err);
+    anemo_status status = bench_op_find(shape->op)->create(shape, m, &s->setup, &run.c, s->err);
     if (status) {
         return status;
     }
@@ -450,13 +484,14 @@ static anemo_status run_case(session *s, const bench_shape *shape, int64_t m) {
 
 /* Calls run_case for each wanted shape and number of rows; with `count_only`, counts them. */
 static anemo_status each_case(session *s, bool count_only) {
-    for (int32_t i = 0; i < anemo_shape_count(); i++) {
-        const bench_shape *shape = anemo_shape_at(i);
+    const bool custom = s->custom.shape.name != NULL;
+    for (int32_t i = 0; i < (custom ? 1 : anemo_shape_count()); i++) {
+        const bench_shape *shape = custom ? &s->custom.shape : anemo_shape_at(i);
         int64_t rows[ANEMO_SHAPE_ROWS];
         const int32_t n = anemo_shape_rows(shape->rows, rows, ANEMO_SHAPE_ROWS);
         const int64_t *m = s->options->n_m ? s->options->m : rows;
-        for (int32_t j = 0; shape_wanted(s, shape) && j < (s->options->n_m ? s->options->n_m : n);
-             j++) {
+        const int32_t n_m = s->options->n_m ? s->options->n_m : n;
+        for (int32_t j = 0; (custom || shape_wanted(s, shape)) && j < n_m; j++) {
             const anemo_status status = count_only ? ANEMO_OK : run_case(s, shape, m[j]);
             s->total += count_only;
             if (status) {
@@ -467,8 +502,53 @@ static anemo_status each_case(session *s, bool count_only) {
     return ANEMO_OK;
 }
 
+/* "n=..,k=.." is a shape of the one op that the names are of. */
+static anemo_status read_custom(session *s) {
+    const char *text = s->options->shape;
+    if (!text || !strchr(text, '=')) {
+        return ANEMO_OK;
+    }
+    const bench_op *op = NULL;
+    for (size_t i = 0; i < sizeof bench_ops / sizeof *bench_ops; i++) {
+        if (op_wanted(s, bench_ops[i]->op)) {
+            if (op) {
+                return anemo_fail(s->err, ANEMO_E_INPUT,
+                                  "--shape %s: numbers need one op; name it or its variants", text);
+            }
+            op = bench_ops[i];
+        }
+    }
+    return anemo_shape_custom(op->op, text, &s->custom, s->err);
+}
+
+static anemo_status check_baseline(const session *s) {
+    const char *name = s->options->baseline;
+    char why[160];
+    const anemo_variant *v = name ? anemo_variant_find(name) : NULL;
+    if (name && (!v || !op_wanted(s, v->op))) {
+        return anemo_fail(s->err, ANEMO_E_INPUT, "--baseline %s: no variant of what is measured",
+                          name);
+    }
+    if (v && !anemo_variant_runs_here(v, anemo_device_capability(s->device), why, sizeof why)) {
+        return anemo_fail(s->err, ANEMO_E_INPUT, "--baseline %s cannot run here: %s", name, why);
+    }
+    return ANEMO_OK;
+}
+
+static anemo_status read_routing(session *s, bench_routing *routing) {
+    const char *text = s->options->routing;
+    if (text && !op_wanted(s, ANEMO_OP_MOE_EXPERTS)) {
+        return anemo_fail(s->err, ANEMO_E_INPUT,
+                          "--routing %s: concerns moe_experts, which is not measured", text);
+    }
+    s->setup.routing = text ? routing : NULL;
+    return text ? bench_routing_create(text, routing, s->err) : ANEMO_OK;
+}
+
 static anemo_status all_cases(session *s) {
     anemo_status status = check_names(s);
+    status = status ? status : check_baseline(s);
+    status = status ? status : read_custom(s);
     status = status ? status : each_case(s, true);
     if (!status && s->total == 0) {
         return anemo_fail(s->err, ANEMO_E_INPUT,
@@ -508,9 +588,12 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
                           options->weights);
     }
     if (options->caches == ANEMO_CACHES_COLD_WEIGHTS) {
-        s.setup.cold_bytes = COLD_CACHES * anemo_last_cache_bytes();
+        s.setup.cold_bytes = BENCH_COLD_CACHES * anemo_last_cache_bytes();
     }
-    const anemo_status status = all_cases(&s);
+    bench_routing routing = {0};
+    anemo_status status = read_routing(&s, &routing);
+    status = status ? status : all_cases(&s);
+    bench_routing_free(&routing);
     *n_incorrect = s.n_incorrect;
     return status;
 }

@@ -10,21 +10,34 @@
 
 int32_t anemo_shape_count(void);
 const bench_shape *anemo_shape_at(int32_t index);
-/* Is `name` the shape's name, or the part of it before '/'? */
+/* Is `name` the shape's name, or the part of it before '/', or "all"? */
 bool anemo_shape_matches(const bench_shape *shape, const char *name);
 /* "1,4,16" -> m; how many, or -1 when the text is no list of 1 .. `most` numbers in 1 .. 65536. */
 int32_t anemo_shape_rows(const char *text, int64_t *m, int32_t most);
 #define ANEMO_SHAPE_ROWS 16
 
+/* A shape given as numbers: "n=14336,k=4096,m=64". Its name spells them without m, so that it names
+ * the same shape again. shape points into the struct: do not copy it. */
+typedef struct anemo_custom_shape {
+    bench_shape shape;
+    char name[96], rows[16];
+} anemo_custom_shape;
+/* ANEMO_E_INPUT: what `text` may hold for this op (one of those with shapes). */
+anemo_status anemo_shape_custom(anemo_op op, const char *text, anemo_custom_shape *out,
+                                anemo_error *err);
+
 /* ---------------------------------------------------------------- measuring */
 
 typedef struct anemo_bench_kernel_options {
-    const char *const *names; /* n_names ops or variants; none: every op at its short shapes */
+    const char *const *names; /* n_names ops (all their variants) or single variants; none: all */
     int32_t n_names;
-    const char *shape; /* a name, or the part of it before '/'; NULL: all of the ops */
-    const int64_t *m;  /* n_m numbers of rows; none: those of the shape */
+    const char *shape;    /* a name, the part of it before '/', "all", or numbers as above; NULL:
+                             the short shapes of the ops */
+    const char *baseline; /* a variant that always runs too and that speed-ups are over; or NULL */
+    const int64_t *m;     /* n_m numbers of rows; none: those of the shape */
     int32_t n_m;
     const char *weights; /* BENCH_WEIGHT_TYPES */
+    const char *routing; /* BENCH_ROUTINGS, of moe_experts; NULL: that of the shape */
     anemo_stop stop;
     anemo_caches caches;
     uint64_t seed;
@@ -47,9 +60,10 @@ typedef struct anemo_bench_line {
     bench_result result; /* MEASURED only, as is all below */
     double bytes_per_s;  /* canonical bytes of weights and KV */
     double ops_per_s;
-    double packed_bytes;  /* per call; 0: the op packs nothing */
-    anemo_estimate ratio; /* time over the best line's, paired; 1 for the best itself */
-    bool best, yardstick; /* yardstick: an ordinary BLAS */
+    double packed_bytes;    /* per call; 0: the op packs nothing */
+    anemo_estimate ratio;   /* time over the best line's, paired; 1 for the best itself */
+    anemo_estimate speedup; /* the baseline's time over this one's, paired; NaN without */
+    bool best, yardstick;   /* yardstick: an ordinary BLAS */
 } anemo_bench_line;
 
 typedef struct anemo_bench_table {
@@ -68,5 +82,23 @@ typedef void (*anemo_bench_observer)(void *ctx, const anemo_bench_table *table);
 anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_options *options,
                                 anemo_record_sink *sink, anemo_bench_observer observer, void *ctx,
                                 int32_t *n_incorrect, anemo_error *err);
+
+/* ---------------------------------------------------------------- shared with bench_targets.c */
+
+#define BENCH_COLD_CACHES                                                                          \
+    2 /* a round through an arm's copies reads so many times the last cache                        \
+       */
+
+const bench_op *bench_op_find(anemo_op op); /* NULL: an op without bench shapes */
+/* The peak that a variant's operations are held against. */
+anemo_ceiling bench_arithmetic_of(const anemo_variant *v);
+bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_caches caches);
+/* The shortest of three calls. */
+anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *best_ns,
+                             anemo_error *err);
+/* The fields of "case" and "solution"; error NaN and packed_bytes 0: none. */
+void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_variant *variant,
+                      anemo_caches caches, double error, double packed_bytes);
+void bench_record_rates(anemo_record *record, const anemo_work *work, const anemo_estimate *time_s);
 
 #endif

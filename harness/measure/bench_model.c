@@ -1,6 +1,7 @@
 /* One arm for the prefill and one per batch size, all in turn in every round, so that batch 1 and
  * batch 16 saw the same machine. */
 #include "harness/measure/bench_model.h"
+#include "harness/measure/machine.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -177,10 +178,10 @@ static void record_repro(const session *s, anemo_record *record) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
     }
     if (at < (int)sizeof text) {
-        snprintf(text + at, sizeof text - (size_t)at, "%s%s --stop %s --seed %llu --threads %d",
+        snprintf(text + at, sizeof text - (size_t)at, "%s%s --stop %s --seed %llu --threads %d%s",
                  spec->requantise ? " --weights " : "", spec->requantise ? spec->requantise : "",
                  stop, (unsigned long long)spec->seed,
-                 anemo_device_exec(s->engine->device).n_threads);
+                 anemo_device_exec(s->engine->device).n_threads, anemo_isa_option());
     }
     anemo_record_text(record, NULL, "repro", text);
 }

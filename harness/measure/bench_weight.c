@@ -5,19 +5,79 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---------------------------------------------------------------- names */
+
+static const int8_t iq4_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                  1,    13,   25,  38,  53,  69,  89,  113};
+static const int8_t mxfp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+typedef struct named_type {
+    const char *name, *parts;
+} named_type;
+
+static const named_type file_types[] = {
+    {"q4_0", "q4:g32"},       {"q4_1", "q4:g32:min"},
+    {"q5_0", "q5:g32"},       {"q5_1", "q5:g32:min"},
+    {"q8_0", "q8:g32"},       {"q6_k", "q6:g16:two-level"},
+    {"iq4_nl", "t4:g32"},     {"q4_k", "q4:g32:two-level:min"},
+    {"mxfp4", "t4:g32:e8m0"}, {"q5_k", "q5:g32:two-level:min"},
+};
+
+/* If *at begins with `word` and the part ends there, moves *at behind it. */
+static bool take(const char **at, const char *word) {
+    const size_t length = strlen(word);
+    if (strncmp(*at, word, length) != 0 || ((*at)[length] != '\0' && (*at)[length] != ':')) {
+        return false;
+    }
+    *at += length + ((*at)[length] == ':');
+    return true;
+}
+
+/* "q4:g128:f32:zp": anemo_weight_type_name backwards. */
+static bool type_of_parts(const char *at, anemo_weight_type *out) {
+    static const char *const scales[] = {NULL, "f16", "f32", "e8m0", "two-level"};
+    static const char *const offsets[] = {NULL, "min", "zp"};
+    static const char *const codes[] = {"q4", "q5", "q6", "q8"};
+    static const uint8_t bits[] = {4, 5, 6, 8};
+    static const char *const groups[] = {"row", "g16", "g32", "g64", "g128"};
+    static const int32_t columns[] = {0, 16, 32, 64, 128};
+    *out = (anemo_weight_type){.code = ANEMO_CODE_LINEAR, .scale = ANEMO_SCALE_F16, .group = -1};
+    if (take(&at, "t4")) {
+        out->code = ANEMO_CODE_TABLE;
+        out->bits = 4;
+    }
+    for (int i = 0; i < 4 && !out->bits; i++) {
+        out->bits = take(&at, codes[i]) ? bits[i] : 0;
+    }
+    for (int i = 0; i < 5 && out->bits && out->group < 0; i++) {
+        out->group = take(&at, groups[i]) ? columns[i] : -1;
+    }
+    for (int i = 1; i < 5; i++) {
+        out->scale = take(&at, scales[i]) ? (uint8_t)i : out->scale;
+    }
+    for (int i = 1; i < 3; i++) {
+        out->offset = take(&at, offsets[i]) ? (uint8_t)i : out->offset;
+    }
+    return out->group >= 0 && *at == '\0' && !(out->code == ANEMO_CODE_TABLE && out->offset);
+}
+
 bool bench_weight_type(const char *name, anemo_weight_type *out) {
-    *out = (anemo_weight_type){0};
-    if (strcmp(name, "bf16") == 0) {
-        out->code = ANEMO_CODE_BF16;
-        out->bits = 16;
+    if (strcmp(name, "bf16") == 0 || strcmp(name, "f16") == 0) {
+        *out = (anemo_weight_type){.code = name[0] == 'b' ? ANEMO_CODE_BF16 : ANEMO_CODE_F16,
+                                   .bits = 16};
         return true;
     }
-    out->code = ANEMO_CODE_LINEAR;
-    out->scale = ANEMO_SCALE_F16;
-    out->offset = ANEMO_OFFSET_NONE;
-    out->group = 32;
-    out->bits = strcmp(name, "q4_0") == 0 ? 4 : 8;
-    return out->bits == 4 || strcmp(name, "q8_0") == 0;
+    const char *parts = name;
+    for (size_t i = 0; i < sizeof file_types / sizeof *file_types; i++) {
+        parts = strcmp(name, file_types[i].name) == 0 ? file_types[i].parts : parts;
+    }
+    if (!type_of_parts(parts, out)) {
+        return false;
+    }
+    if (out->code == ANEMO_CODE_TABLE) {
+        memcpy(out->table, out->scale == ANEMO_SCALE_E8M0 ? mxfp4 : iq4_nl, sizeof out->table);
+    }
+    return true;
 }
 
 void bench_fill_normal(float *x, int64_t n, double sd, uint64_t seed) {
@@ -47,6 +107,11 @@ void bench_fill_uniform(float *x, int64_t n, uint64_t seed) {
 
 /* ---------------------------------------------------------------- reading */
 
+/* Bytes of a row of codes. */
+static int64_t row_bytes(const anemo_weight_type *type, int64_t k) {
+    return type->bits > 4 ? k : (k + 1) / 2;
+}
+
 static float from_bf16(uint16_t half) {
     const uint32_t bits = (uint32_t)half << 16;
     float value;
@@ -54,35 +119,50 @@ static float from_bf16(uint16_t half) {
     return value;
 }
 
+/* Halves of the bench are normal numbers or zero: the exponent moves, nothing else. */
+static float from_f16(uint16_t half) {
+    const uint32_t magnitude = half & 0x7fffu;
+    const uint32_t bits =
+        (uint32_t)(half & 0x8000u) << 16 | (magnitude ? (magnitude << 13) + 0x38000000u : 0);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 static void read_row(const anemo_weight *canonical, int64_t row, float *values, uint8_t *codes,
                      float *scales, float *offsets) {
-    (void)offsets; /* none of these types has any */
     const bench_weight *w = canonical->reader_data;
     const int64_t k = canonical->k;
     if (w->halves) {
+        const bool f16 = canonical->type.code == ANEMO_CODE_F16;
         for (int64_t i = 0; i < k; i++) {
-            values[i] = from_bf16(w->halves[row * k + i]);
+            const uint16_t half = w->halves[row * k + i];
+            values[i] = f16 ? from_f16(half) : from_bf16(half);
         }
         return;
     }
     const int64_t groups = anemo_weight_groups(&canonical->type, k);
     memcpy(scales, w->scales + row * groups, (size_t)groups * sizeof *scales);
-    if (canonical->type.bits == 8) {
-        memcpy(codes, w->codes + row * k, (size_t)k);
+    if (w->offsets) {
+        memcpy(offsets, w->offsets + row * groups, (size_t)groups * sizeof *offsets);
+    }
+    const uint8_t *from = w->codes + row * row_bytes(&canonical->type, k);
+    if (canonical->type.bits > 4) {
+        memcpy(codes, from, (size_t)k);
         return;
     }
-    const uint8_t *packed = w->codes + row * (k / 2);
-    for (int64_t i = 0; i < k / 2; i++) {
-        codes[2 * i] = packed[i] & 15;
-        codes[2 * i + 1] = packed[i] >> 4;
+    for (int64_t i = 0; i < k; i++) {
+        codes[i] = from[i / 2] >> (4 * (i & 1)) & 15;
     }
 }
 
 /* ---------------------------------------------------------------- making */
 
-/* One row of 16-bit floats, uniform in +-sqrt(3 / k): standard deviation 1/sqrt(k). */
-static void fill_bf16_row(bench_weight *w, int64_t row, uint64_t seed) {
+/* One row of 16-bit floats, uniform in +-sqrt(3 / k): standard deviation 1/sqrt(k). f16 keeps 10
+ * bits of the mantissa and has no number below 2^-14 here. */
+static void fill_float_row(bench_weight *w, int64_t row, uint64_t seed) {
     const int64_t k = w->canonical.k;
+    const bool f16 = w->canonical.type.code == ANEMO_CODE_F16;
     const double reach = sqrt(3.0 / (double)k);
     double squares = 0;
     for (int64_t i = 0; i < k; i++) {
@@ -90,54 +170,88 @@ static void fill_bf16_row(bench_weight *w, int64_t row, uint64_t seed) {
             (float)(reach * (2 * bench_uniform(seed + (uint64_t)(row * k + i)) - 1));
         uint32_t bits;
         memcpy(&bits, &value, sizeof bits);
-        const uint16_t half = (uint16_t)(bits >> 16);
+        uint16_t half = (uint16_t)(bits >> 16);
+        if (f16) {
+            const uint32_t magnitude = bits & 0x7fffffffu;
+            half = (uint16_t)((bits >> 16 & 0x8000u) |
+                              (magnitude < 0x38800000u ? 0 : (magnitude - 0x38000000u) >> 13));
+        }
         w->halves[row * k + i] = half;
-        squares += (double)from_bf16(half) * from_bf16(half);
+        const double v = f16 ? from_f16(half) : from_bf16(half);
+        squares += v * v;
     }
     w->norm[row] = w->part_norm[row] = sqrt(squares);
 }
 
-/* Sums over one group of c' = c - middle: of c'^2 and of (c + middle)^2. */
-static void group_squares(const uint8_t *codes, int64_t n, int bits, double *values,
-                          double *parts) {
-    const int64_t middle = (int64_t)1 << (bits - 1);
-    int64_t v = 0, p = 0;
-    for (int64_t i = 0; i < n; i++) {
-        v += (codes[i] - middle) * (codes[i] - middle);
-        p += (codes[i] + middle) * (codes[i] + middle);
-    }
-    *values = (double)v;
-    *parts = (double)p;
+/* What a code counts without its scale and offset. */
+static int64_t plain_code(const anemo_weight_type *type, uint8_t code) {
+    return type->code == ANEMO_CODE_TABLE ? type->table[code] : code;
 }
 
-/* Codes uniform over their range (sd 2^bits / sqrt(12)); scales of 8 significant bits around what
- * makes the values' sd 1/sqrt(k). */
+/* Scale and offset of a group from 64 random bits. Scales lie in [1, 2) times a power of two near
+ * what makes the values' sd 1/sqrt(k), and are exact in every form: 8 significant bits; e8m0 takes
+ * the power alone, two-level a power times 32 .. 63. Offsets put the middle of the codes near 0. */
+static void fill_scale(const bench_weight *w, uint64_t bits, double power, float *scale,
+                       float *offset) {
+    const anemo_weight_type *type = &w->canonical.type;
+    const bool two_level = type->scale == ANEMO_SCALE_TWO_LEVEL;
+    double s = power * (1 + (double)(bits & 127) / 128);
+    if (type->scale == ANEMO_SCALE_E8M0) {
+        s = power * (double)(1 + (bits & 1));
+    } else if (two_level) {
+        s = power * (double)(32 + (bits & 31)) / 32;
+    }
+    *scale = (float)s;
+    const int64_t half = (int64_t)1 << (type->bits - 1);
+    if (type->offset == ANEMO_OFFSET_ZERO_POINT) {
+        *offset = (float)(half - 2 + (int64_t)(bits >> 8 & 3));
+    } else if (type->offset == ANEMO_OFFSET_MINIMUM) {
+        *offset = (float)(power * (double)half * (double)(32 + (bits >> 8 & 31)) / 32);
+    }
+}
+
+/* Codes uniform over their range (sd 2^bits / sqrt(12), or that of the table). */
 static void fill_linear_row(bench_weight *w, int64_t row, uint64_t seed, uint8_t *codes,
-                            float *scratch_scales) {
+                            float *unused) {
     const anemo_weight_type *type = &w->canonical.type;
     const int64_t k = w->canonical.k, groups = anemo_weight_groups(type, k);
-    const int64_t group = type->group > 0 ? type->group : k;
-    const int64_t row_bytes = k * type->bits / 8;
-    for (int64_t i = 0; i < row_bytes; i += 8) {
-        const uint64_t bits = bench_hash(seed + (uint64_t)(row * row_bytes + i));
-        memcpy(w->codes + row * row_bytes + i, &bits,
-               (size_t)(row_bytes - i < 8 ? row_bytes - i : 8));
+    const int64_t group = type->group > 0 ? type->group : k, bytes = row_bytes(type, k);
+    const uint64_t mask = type->bits == 5 || type->bits == 6
+                              ? 0x0101010101010101u * (((uint64_t)1 << type->bits) - 1)
+                              : ~(uint64_t)0;
+    for (int64_t i = 0; i < bytes; i += 8) {
+        const uint64_t bits = bench_hash(seed + (uint64_t)(row * bytes + i)) & mask;
+        memcpy(w->codes + row * bytes + i, &bits, (size_t)(bytes - i < 8 ? bytes - i : 8));
     }
-    const double middle = sqrt(12.0 / (double)k) / (double)((int64_t)1 << type->bits);
-    const double power = exp2(floor(log2(middle)));
+    double spread = (double)((int64_t)1 << type->bits) / sqrt(12.0);
+    if (type->code == ANEMO_CODE_TABLE) {
+        double squares = 0;
+        for (int c = 0; c < 16; c++) {
+            squares += (double)type->table[c] * type->table[c];
+        }
+        spread = sqrt(squares / 16);
+    }
+    const double power = exp2(floor(log2(1 / (sqrt((double)k) * spread))));
+    float *scales = w->scales + row * groups;
+    float *offsets = w->offsets ? w->offsets + row * groups : unused;
     for (int64_t g = 0; g < groups; g++) {
-        const uint64_t bits = bench_hash(~seed + (uint64_t)(row * groups + g));
-        w->scales[row * groups + g] = (float)(power * (1 + (double)(bits & 127) / 128));
+        fill_scale(w, bench_hash(~seed + (uint64_t)(row * groups + g)), power, &scales[g],
+                   &offsets[g]);
     }
-    read_row(&w->canonical, row, NULL, codes, scratch_scales, NULL);
+    read_row(&w->canonical, row, NULL, codes, unused, unused);
     double squares = 0, part_squares = 0;
     for (int64_t g = 0; g < groups; g++) {
-        const int64_t columns = k - g * group < group ? k - g * group : group;
-        const double s = scratch_scales[g];
-        double values, parts;
-        group_squares(codes + g * group, columns, type->bits, &values, &parts);
-        squares += s * s * values;
-        part_squares += s * s * parts;
+        const double s = scales[g];
+        const double shift = type->code == ANEMO_CODE_TABLE ? 0
+                             : type->offset == ANEMO_OFFSET_NONE
+                                 ? s * (double)(1 << (type->bits - 1))
+                             : type->offset == ANEMO_OFFSET_ZERO_POINT ? s * offsets[g]
+                                                                       : offsets[g];
+        for (int64_t i = g * group; i < (g + 1) * group && i < k; i++) {
+            const double code = s * (double)plain_code(type, codes[i]);
+            squares += (code - shift) * (code - shift);
+            part_squares += (fabs(code) + fabs(shift)) * (fabs(code) + fabs(shift));
+        }
     }
     w->norm[row] = sqrt(squares);
     w->part_norm[row] = sqrt(part_squares);
@@ -157,7 +271,7 @@ static void fill_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     float *scales = (float *)(void *)(codes + padded_k);
     for (int64_t row = begin; row < end; row++) {
         if (job->weight->halves) {
-            fill_bf16_row(job->weight, row, job->seed);
+            fill_float_row(job->weight, row, job->seed);
         } else {
             fill_linear_row(job->weight, row, job->seed, codes, scales);
         }
@@ -172,8 +286,8 @@ static void *aligned_memory(size_t bytes) {
 static bool allocate(bench_weight *w) {
     const anemo_weight *c = &w->canonical;
     const size_t cells = (size_t)c->n * (size_t)c->k;
-    const bool is_float = c->type.code != ANEMO_CODE_LINEAR;
-    const size_t code_bytes = is_float ? 0 : cells * c->type.bits / 8;
+    const bool is_float = c->type.code < ANEMO_CODE_LINEAR;
+    const size_t code_bytes = is_float ? 0 : (size_t)(c->n * row_bytes(&c->type, c->k));
     const size_t scale_bytes =
         (size_t)c->n * (size_t)anemo_weight_groups(&c->type, c->k) * sizeof(float);
     w->norm = calloc((size_t)c->n, sizeof *w->norm);
@@ -181,8 +295,11 @@ static bool allocate(bench_weight *w) {
     w->codes = aligned_memory(code_bytes);
     w->halves = aligned_memory(is_float ? 2 * cells : 0);
     w->scales = aligned_memory(scale_bytes);
-    w->memory_bytes = code_bytes + (is_float ? 2 * cells : 0) + scale_bytes;
-    return w->norm && w->part_norm && (is_float ? w->halves != NULL : w->codes && w->scales);
+    const bool has_offset = c->type.offset != ANEMO_OFFSET_NONE;
+    w->offsets = aligned_memory(has_offset ? scale_bytes : 0);
+    w->memory_bytes = code_bytes + (is_float ? 2 * cells : 0) + scale_bytes * (has_offset ? 2 : 1);
+    return w->norm && w->part_norm && (!has_offset || w->offsets) &&
+           (is_float ? w->halves != NULL : w->codes && w->scales);
 }
 
 static bench_weight *create_unfilled(const anemo_weight_type *type, int64_t n, int64_t k) {
@@ -233,6 +350,7 @@ void bench_weight_free(bench_weight *weight) {
     free(weight->codes);
     free(weight->halves);
     free(weight->scales);
+    free(weight->offsets);
     free(weight->norm);
     free(weight->part_norm);
     free(weight);
@@ -250,9 +368,13 @@ static bench_weight *clone(const bench_weight *from) {
     if (w->halves) {
         memcpy(w->halves, from->halves, 2 * cells);
     } else {
-        memcpy(w->codes, from->codes, cells * c->type.bits / 8);
-        memcpy(w->scales, from->scales,
-               (size_t)c->n * (size_t)anemo_weight_groups(&c->type, c->k) * sizeof(float));
+        const size_t scale_bytes =
+            (size_t)c->n * (size_t)anemo_weight_groups(&c->type, c->k) * sizeof(float);
+        memcpy(w->codes, from->codes, (size_t)(c->n * row_bytes(&c->type, c->k)));
+        memcpy(w->scales, from->scales, scale_bytes);
+        if (w->offsets) {
+            memcpy(w->offsets, from->offsets, scale_bytes);
+        }
     }
     memcpy(w->norm, from->norm, (size_t)c->n * sizeof *w->norm);
     memcpy(w->part_norm, from->part_norm, (size_t)c->n * sizeof *w->part_norm);

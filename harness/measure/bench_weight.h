@@ -8,18 +8,23 @@
 
 typedef struct bench_weight {
     anemo_weight canonical; /* read_row reads the arrays below; reader_data is this struct */
-    uint8_t *codes;         /* [n, k * bits / 8], two to a byte for 4 bits, row by row */
+    uint8_t *codes;         /* [n, k], row by row; 4 bits: two to a byte, [n, k / 2] */
     uint16_t *halves;       /* float codes of 16 bits: [n, k] */
-    float *scales;          /* [n, groups], each exact in f16 */
+    float *scales;          /* [n, groups], each exact in the type's form of scales */
+    float *offsets;         /* [n, groups] or NULL */
     /* What bounds of rounding errors need, per row, [n]: Euclidean norm of the values, and of the
-     * parts |s| c + |s| 2^(bits-1) that a kernel may sum apart. */
+     * parts |s| c + |s| o (o: offset or 2^(bits-1)) that a kernel may sum apart. */
     double *norm, *part_norm;
-    size_t memory_bytes; /* of codes, halves and scales */
+    size_t memory_bytes; /* of codes, halves, scales and offsets */
 } bench_weight;
 
-/* "q4_0", "q8_0", "bf16": the types a bench can make. false: another name. */
+/* The types a bench can make: those of files by their name there, and any other by its parts, as
+ * anemo_weight_type_name writes them ("q4:g128", "q8:row:f32", "q4:g128:f32:zp", "t4:g32:e8m0").
+ * false: another name. */
 bool bench_weight_type(const char *name, anemo_weight_type *out);
-#define BENCH_WEIGHT_TYPES "q4_0, q8_0 or bf16"
+#define BENCH_WEIGHT_TYPES                                                                         \
+    "q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0, iq4_nl, mxfp4, bf16, f16, or parts such as "  \
+    "q4:g128, q8:row:f32, q6:g16, q4:g128:zp, q4:g32:min"
 
 /* Codes of full entropy (the worst case for power), values with standard deviation about 1/sqrt(k).
  * NULL: no memory. */

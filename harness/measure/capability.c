@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 anemo_capability *capability_add(capability_list *list, const char *group, const char *name,
@@ -113,6 +114,38 @@ static void check_clock_control(capability_list *list, const anemo_machine *m) {
                        m->governor[0] ? "cpupower frequency-set -g performance" : "");
 }
 
+/* The setting, and what comes of it: are 8 MiB that ask for huge pages given them? */
+static void check_huge_pages(capability_list *list, const anemo_machine *m) {
+    enum { MIB = 1 << 20, ASKED = 8 * MIB, ALIGN = 2 * MIB };
+    char detail[160];
+    const int64_t before = anemo_machine_huge_bytes();
+    char *memory =
+        mmap(NULL, ASKED + ALIGN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int64_t got = 0;
+    if (memory != MAP_FAILED) {
+        char *aligned = memory + (ALIGN - (uintptr_t)memory % ALIGN) % ALIGN;
+        madvise(aligned, ASKED, MADV_HUGEPAGE);
+        memset(aligned, 1, ASKED);
+        got = anemo_machine_huge_bytes() - before;
+        munmap(memory, ASKED + ALIGN);
+    }
+    const bool told = before >= 0,
+               set = strcmp(m->huge_pages, "always") == 0 || strcmp(m->huge_pages, "madvise") == 0;
+    if (!m->huge_pages[0])
+        snprintf(detail, sizeof detail, "the kernel has no transparent ones");
+    else if (told)
+        snprintf(detail, sizeof detail, "transparent: %s; %d of %d MiB asked for were given",
+                 m->huge_pages, (int)(got / MIB), ASKED / MIB);
+    else
+        snprintf(detail, sizeof detail, "transparent: %s; the kernel does not tell what was given",
+                 m->huge_pages);
+    anemo_capability *c = capability_add(list, "steadiness", "huge pages",
+                                         set && (!told || got >= ASKED / 2), detail);
+    capability_missing(c, "address translation slows reading of large weights",
+                       set ? "free memory: it is too fragmented for huge pages"
+                           : "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
+}
+
 static void check_machine(capability_list *list, const anemo_machine *m) {
     char detail[160];
     bool bare = strcmp(m->virtualisation, "none") == 0;
@@ -130,11 +163,7 @@ static void check_machine(capability_list *list, const anemo_machine *m) {
     c = capability_add(list, "steadiness", "whole machine", all, detail);
     capability_missing(c, "the figures are those of a part of the machine",
                        "run outside the cgroup or taskset that limits this process");
-    bool huge = strcmp(m->huge_pages, "always") == 0 || strcmp(m->huge_pages, "madvise") == 0;
-    c = capability_add(list, "steadiness", "huge pages", huge,
-                       m->huge_pages[0] ? m->huge_pages : "the kernel has no transparent ones");
-    capability_missing(c, "address translation slows reading of large weights",
-                       "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
+    check_huge_pages(list, m);
     c = capability_add(list, "steadiness", "mains power", !m->on_battery,
                        m->on_battery ? "on battery" : "yes");
     capability_missing(c, "clocks and limits are those of battery operation", "plug it in");

@@ -1,6 +1,6 @@
 /* moe_experts under different routings. PLANS dispatch plans are made by the reference of moe_route
- * from logits that hold the wanted law (log popularity plus Gumbel noise: top-k of that is drawing
- * without replacement) and used in turn, so that the routing is not one draw.
+ * from logits that hold the wanted law or trace (routing.h) and used in turn, so that the routing
+ * is not one draw.
  *
  * Where a call touches few experts (one token; all tokens to the same two), plan i favours experts
  * 2i and 2i + 1, and the whole layer passes between two uses of one expert: cold without copies.
@@ -17,7 +17,6 @@
 
 enum { PLANS = 16, PICKED = 3, FEEDS = 6, PARTS = 3 };
 enum { GATE, UP, DOWN };
-#define FAVOUR 40.0f /* logit that no noise reaches */
 
 typedef struct moe_memory { /* of one plan */
     anemo_moe_plan plan;
@@ -35,12 +34,15 @@ typedef struct moe_case {
     bench_case base;
     anemo_moe_experts_problem problem;
     anemo_moe_route_problem route;
-    bench_routing routing;
+    const bench_routing *routing; /* given, or own_routing */
+    bench_routing own_routing;
     bench_weight **weight; /* [PARTS * n_experts]: gate of all, up of all, down of all */
     float *x;              /* [tokens, d] */
     float *logits;         /* [tokens, n_experts] of plan 0 */
     moe_memory plans[PLANS];
-    double touched; /* experts that a call reads, on average */
+    float *bias[PARTS]; /* [n_experts, ffn], [n_experts, ffn], [n_experts, d] or NULL */
+    double touched;     /* experts that a call reads, on average */
+    double imbalance;   /* rows of the fullest expert over the mean of all, on average */
     int64_t n_picked, picked[PICKED];
     truth truths[FEEDS];
     int n_truths;
@@ -93,23 +95,18 @@ static anemo_status route(const moe_case *c, const float *logits, int64_t tokens
 
 /* Does plan i favour experts of its own, so that the layer is gone through in turn? */
 static bool takes_turns(const moe_case *c) {
-    return c->routing == BENCH_ROUTING_ONE ||
-           (c->routing == BENCH_ROUTING_UNIFORM && c->base.m == 1);
+    return c->routing->kind == BENCH_ROUTING_SINGLE ||
+           (c->routing->kind == BENCH_ROUTING_UNIFORM && c->base.m == 1);
 }
 
-static void make_logits(const moe_case *c, int plan, float *logits) {
-    const int32_t n = c->problem.n_experts, top_k = c->problem.top_k;
-    const uint64_t seed = bench_hash(c->base.setup.seed + 1000 + (uint64_t)plan);
-    for (int64_t t = 0; t < c->base.m; t++) {
-        for (int32_t e = 0; e < n; e++) {
-            const double u = bench_uniform(seed + (uint64_t)(t * n + e)) + 0x1p-60;
-            const double popularity = c->routing == BENCH_ROUTING_ZIPF ? 1.0 / (e + 1) : 1.0;
-            logits[t * n + e] = (float)(log(popularity) - log(-log(u)));
-        }
-        for (int32_t j = 0; takes_turns(c) && j < top_k; j++) {
-            logits[t * n + (plan * top_k + j) % n] += FAVOUR;
-        }
+static void take_load(moe_case *c, const anemo_moe_plan *plan) {
+    const int32_t n = c->problem.n_experts;
+    int32_t most = 0;
+    for (int32_t e = 0; e < n; e++) {
+        c->touched += (plan->count[e] > 0) / (double)PLANS;
+        most = plan->count[e] > most ? plan->count[e] : most;
     }
+    c->imbalance += most / ((double)plan->offset[n] / n) / PLANS;
 }
 
 static anemo_status make_plans(moe_case *c, anemo_error *err) {
@@ -120,13 +117,14 @@ static anemo_status make_plans(moe_case *c, anemo_error *err) {
                               ? ANEMO_OK
                               : anemo_fail(err, ANEMO_E_MEMORY, "no memory for the routing");
     for (int i = 0; !status && i < PLANS; i++) {
-        make_logits(c, i, logits);
+        status = bench_routing_logits(c->routing, c->base.m, c->problem.n_experts, c->problem.top_k,
+                                      i, takes_turns(c), c->base.setup.seed, logits, err);
         if (i == 0) {
             memcpy(c->logits, logits, cells * sizeof *logits);
         }
-        status = route(c, logits, c->base.m, &c->plans[i], err);
-        for (int32_t e = 0; !status && e < c->problem.n_experts; e++) {
-            c->touched += (c->plans[i].plan.count[e] > 0) / (double)PLANS;
+        status = status ? status : route(c, logits, c->base.m, &c->plans[i], err);
+        if (!status) {
+            take_load(c, &c->plans[i].plan);
         }
     }
     free(logits);
@@ -148,6 +146,10 @@ static void destroy(bench_case *base) {
         free(c->truths[t].h_norm);
         free(c->truths[t].h_error);
     }
+    for (int i = 0; i < PARTS; i++) {
+        free(c->bias[i]);
+    }
+    bench_routing_free(&c->own_routing);
     free(c->weight);
     free(c->x);
     free(c->logits);
@@ -166,6 +168,14 @@ static anemo_status make_weights(moe_case *c, anemo_error *err) {
                                 down ? p->ffn : p->d, c->base.setup.seed + 200 + (uint64_t)i);
         good = c->weight[i] != NULL;
     }
+    for (int i = 0; i < PARTS && p->has_bias; i++) {
+        const int64_t cells = p->n_experts * (i == DOWN ? p->d : p->ffn);
+        c->bias[i] = malloc((size_t)cells * sizeof **c->bias);
+        good = good && c->bias[i];
+        if (good) {
+            bench_fill_normal(c->bias[i], cells, 0.5, c->base.setup.seed + 100 + (uint64_t)i);
+        }
+    }
     if (!good) {
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for the experts of %s",
                           c->base.shape->name);
@@ -182,22 +192,25 @@ static double expert_bytes(const moe_case *c) {
            (2 * anemo_weight_type_bits(&p->gate, p->d) + anemo_weight_type_bits(&p->down, p->ffn));
 }
 
-/* numbers: d, ffn, experts, top_k, routing */
+/* numbers: d, ffn, experts, top_k, routing, clamped (and with biases) */
 static void set_shape(moe_case *c) {
     const bench_shape *shape = c->base.shape;
     const anemo_weight_type type = c->base.setup.type;
     const int64_t m = c->base.m;
-    c->routing = (bench_routing)shape->number[4];
-    c->problem = (anemo_moe_experts_problem){.size = sizeof c->problem,
-                                             .tokens_max = m,
-                                             .n_experts = (int32_t)shape->number[2],
-                                             .top_k = (int32_t)shape->number[3],
-                                             .expert_end = (int32_t)shape->number[2],
-                                             .d = shape->number[0],
-                                             .ffn = shape->number[1],
-                                             .gate = type,
-                                             .up = type,
-                                             .down = type};
+    const bool clamped = shape->number[5] != 0;
+    c->problem =
+        (anemo_moe_experts_problem){.size = sizeof c->problem,
+                                    .tokens_max = m,
+                                    .n_experts = (int32_t)shape->number[2],
+                                    .top_k = (int32_t)shape->number[3],
+                                    .expert_end = (int32_t)shape->number[2],
+                                    .d = shape->number[0],
+                                    .ffn = shape->number[1],
+                                    .gate = type,
+                                    .up = type,
+                                    .down = type,
+                                    .activation = clamped ? ANEMO_ACT_SILU_CLAMPED : ANEMO_ACT_SILU,
+                                    .has_bias = clamped ? 7 : 0};
     c->route = (anemo_moe_route_problem){.size = sizeof c->route,
                                          .tokens_max = m,
                                          .n_experts = c->problem.n_experts,
@@ -212,6 +225,24 @@ static void set_shape(moe_case *c) {
     }
 }
 
+static anemo_status set_routing(moe_case *c, anemo_error *err) {
+    static const char *const own[] = {"uniform", "zipf:1", "single"};
+    c->routing = c->base.setup.routing ? c->base.setup.routing : &c->own_routing;
+    return c->base.setup.routing
+               ? ANEMO_OK
+               : bench_routing_create(own[c->base.shape->number[4]], &c->own_routing, err);
+}
+
+/* Names the case, and says how its tokens are spread. */
+static void describe(moe_case *c) {
+    const char *routing = c->base.setup.routing ? c->routing->name : NULL;
+    snprintf(c->base.name, sizeof c->base.name, "moe_experts/%s%s%s/m=%lld/w=%s",
+             c->base.shape->name, routing ? "/routing=" : "", routing ? routing : "",
+             (long long)c->base.m, c->base.setup.weights);
+    snprintf(c->base.remark, sizeof c->base.remark, "%.3g of %d experts, max/mean load %.3g",
+             c->touched, c->problem.n_experts, c->imbalance);
+}
+
 static anemo_status create(const bench_shape *shape, int64_t m, const bench_setup *setup,
                            bench_case **out, anemo_error *err) {
     moe_case *c = calloc(1, sizeof *c);
@@ -222,14 +253,14 @@ static anemo_status create(const bench_shape *shape, int64_t m, const bench_setu
     c->base = (bench_case){.ops = &bench_op_moe, .setup = *setup, .shape = shape, .m = m};
     c->base.problem = &c->problem;
     set_shape(c);
-    anemo_status status = make_weights(c, err);
+    anemo_status status = set_routing(c, err);
     status = status ? status : make_plans(c, err);
+    status = status ? status : make_weights(c, err);
     if (status) {
         destroy(&c->base);
         return status;
     }
-    snprintf(c->base.name, sizeof c->base.name, "moe_experts/%s/m=%lld/w=%s", shape->name,
-             (long long)m, setup->weights);
+    describe(c);
     c->base.work = anemo_op_work(ANEMO_OP_MOE_EXPERTS, &c->problem, m, 0);
     c->base.work.weight_bytes = c->touched * expert_bytes(c); /* what these plans really touch */
     *out = &c->base;
@@ -237,14 +268,15 @@ static anemo_status create(const bench_shape *shape, int64_t m, const bench_setu
 }
 
 static void record(const bench_case *base, anemo_record *r) {
-    static const char *const routings[] = {"uniform", "zipf", "one"};
     const moe_case *c = (const moe_case *)base;
     anemo_record_integer(r, "case", "tokens", base->m);
     anemo_record_integer(r, "case", "experts", c->problem.n_experts);
     anemo_record_integer(r, "case", "top_k", c->problem.top_k);
     anemo_record_integer(r, "case", "d", c->problem.d);
     anemo_record_integer(r, "case", "ffn", c->problem.ffn);
-    anemo_record_text(r, "case", "routing", routings[c->routing]);
+    anemo_record_text(r, "case", "routing", c->routing->name);
+    anemo_record_number(r, "case", "experts_touched", c->touched);
+    anemo_record_number(r, "case", "load_max_over_mean", c->imbalance);
 }
 
 /* ---------------------------------------------------------------- arms */
@@ -327,6 +359,9 @@ static anemo_status make_args(moe_arm *arm, int64_t n_copies, anemo_error *err) 
                                            .gate = of_copy + GATE * p->n_experts,
                                            .up = of_copy + UP * p->n_experts,
                                            .down = of_copy + DOWN * p->n_experts,
+                                           .gate_bias = c->bias[GATE],
+                                           .up_bias = c->bias[UP],
+                                           .down_bias = c->bias[DOWN],
                                            .rows = arm->rows};
     }
     return ANEMO_OK;
@@ -371,11 +406,14 @@ static anemo_status inner_norms(const moe_case *c, int32_t expert, const float *
                                          .m_max = 1,
                                          .k = p->d,
                                          .n = {p->ffn, p->ffn},
-                                         .type = {p->gate, p->up}};
+                                         .type = {p->gate, p->up},
+                                         .has_bias = p->has_bias & 3};
     const anemo_qgemm_args args = {.size = sizeof args,
                                    .m = 1,
                                    .x = x,
                                    .weight = {&gate->canonical, &up->canonical},
+                                   .bias = {p->has_bias ? c->bias[GATE] + expert * p->ffn : NULL,
+                                            p->has_bias ? c->bias[UP] + expert * p->ffn : NULL},
                                    .y = {y, y + p->ffn},
                                    .y_stride = {p->ffn, p->ffn}};
     const anemo_status status =
@@ -429,6 +467,9 @@ static anemo_status truth_rows(const moe_case *c, truth *t, const float *x, anem
                                              .gate = weights + GATE * p->n_experts,
                                              .up = weights + UP * p->n_experts,
                                              .down = weights + DOWN * p->n_experts,
+                                             .gate_bias = c->bias[GATE],
+                                             .up_bias = c->bias[UP],
+                                             .down_bias = c->bias[DOWN],
                                              .rows = sorted};
         status =
             bench_run_reference(c->base.setup.device, ANEMO_OP_MOE_EXPERTS, &problem, &args, err);

@@ -439,6 +439,11 @@ static anemo_status check(bench_arm *base, bench_verdict *out, anemo_error *err)
     return ANEMO_OK;
 }
 
+static anemo_status quantise(bench_arm *base, anemo_error *err) {
+    const qgemm_case *c = (const qgemm_case *)base->c;
+    return bench_arm_quantises(base, c->x, ((qgemm_arm *)base)->x, c->base.m, c->problem.k, err);
+}
+
 const bench_op bench_op_qgemm = {
     .op = ANEMO_OP_QGEMM,
     .create = create,
@@ -447,4 +452,5 @@ const bench_op bench_op_qgemm = {
     .arm_destroy = arm_destroy,
     .check = check,
     .record = record,
+    .quantise = quantise,
 };

@@ -1,4 +1,5 @@
 #include "harness/measure/composed.h"
+#include "harness/measure/machine.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -295,8 +296,9 @@ static anemo_status record_line(session *s, int32_t i) {
         at += snprintf(repro + at, sizeof repro - (size_t)at, "%s%lld", b ? "," : "",
                        (long long)o->batch[b]);
     }
-    snprintf(repro + at, sizeof repro - (size_t)at, " --stop %s --seed %llu --threads %d", stop,
-             (unsigned long long)o->spec.seed, anemo_device_exec(s->device).n_threads);
+    snprintf(repro + at, sizeof repro - (size_t)at, " --stop %s --seed %llu --threads %d%s", stop,
+             (unsigned long long)o->spec.seed, anemo_device_exec(s->device).n_threads,
+             anemo_isa_option());
     anemo_record_text(record, NULL, "repro", repro);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);

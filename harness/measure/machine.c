@@ -6,6 +6,7 @@
 #include "harness/measure/machine.h"
 
 #include "anemo_config.h"
+#include "kernels/device.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -143,7 +144,7 @@ static void read_cpu(anemo_machine *m) {
         fclose(file);
     if (!m->cpu[0] && part[0]) /* Arm: numbers instead of a name */
         snprintf(m->cpu, sizeof m->cpu, "Arm implementer %s part %s", implementer, part);
-    m->cpu_features = anemo_cpu_features();
+    m->cpu_features = anemo_cpu_features_hardware();
 }
 
 static void read_frequency(anemo_machine *m) {
@@ -258,17 +259,26 @@ static void read_topology(anemo_machine *m) {
 
 /* ---------------------------------------------------------------- memory */
 
-static int64_t meminfo_bytes(const char *key, int64_t unit) {
+/* The value of a line "KEY:  NUMBER" times unit; `absent` when there is no such line. */
+static int64_t proc_number(const char *path, const char *key, int64_t unit, int64_t absent) {
     char line[256];
-    int64_t value = 0;
+    int64_t value = absent;
     size_t n = strlen(key);
-    FILE *file = fopen("/proc/meminfo", "r");
+    FILE *file = fopen(path, "r");
     while (file && fgets(line, sizeof line, file))
         if (strncmp(line, key, n) == 0 && line[n] == ':')
             value = strtoll(line + n + 1, NULL, 10) * unit;
     if (file)
         fclose(file);
     return value;
+}
+
+static int64_t meminfo_bytes(const char *key, int64_t unit) {
+    return proc_number("/proc/meminfo", key, unit, 0);
+}
+
+int64_t anemo_machine_huge_bytes(void) {
+    return proc_number("/proc/self/smaps_rollup", "AnonHugePages", 1024, -1);
 }
 
 static int64_t memory_limit(void) {
@@ -437,4 +447,45 @@ void anemo_machine_feature_names(uint32_t features, char *text, size_t text_byte
                          anemo_cpu_feature_name(1u << bit));
         used += n > 0 ? (size_t)n : 0;
     }
+}
+
+/* ---------------------------------------------------------------- a lesser processor */
+
+#define AVX2   ANEMO_CPU_AVX2
+#define AVX512 (ANEMO_CPU_AVX2 | ANEMO_CPU_AVX512)
+static const struct {
+    const char *name, *option;
+    uint32_t features;
+} isa_levels[] = {{"native", "", UINT32_MAX},
+                  {"baseline", " --isa baseline", 0},
+                  {"avx2", " --isa avx2", AVX2},
+                  {"avx512", " --isa avx512", AVX512}};
+enum { ISA_LEVELS = sizeof isa_levels / sizeof *isa_levels };
+static int isa_level; /* index in force */
+
+anemo_status anemo_isa_limit(const char *level, anemo_error *err) {
+    int wanted = 0;
+    while (wanted < ISA_LEVELS && strcmp(isa_levels[wanted].name, level) != 0) {
+        wanted++;
+    }
+    if (wanted == ISA_LEVELS) {
+        return anemo_fail(err, ANEMO_E_INPUT, "ISA '%s': expected baseline, avx2, avx512 or native",
+                          level);
+    }
+    const uint32_t missing = isa_levels[wanted].features & ~anemo_cpu_features_hardware();
+    if (wanted > 0 && missing) {
+        return anemo_fail(err, ANEMO_E_INPUT, "ISA %s: this processor has no %s", level,
+                          anemo_cpu_feature_name(missing & -missing));
+    }
+    anemo_cpu_features_limit(isa_levels[wanted].features);
+    isa_level = wanted;
+    return ANEMO_OK;
+}
+
+const char *anemo_isa_level(void) {
+    return isa_levels[isa_level].name;
+}
+
+const char *anemo_isa_option(void) {
+    return isa_levels[isa_level].option;
 }

@@ -46,8 +46,19 @@ typedef struct anemo_machine {
  * thread-safe at the first call. */
 const anemo_machine *anemo_machine_get(void);
 
+/* Bytes of this process that now lie in huge pages; -1 where the kernel does not tell. */
+int64_t anemo_machine_huge_bytes(void);
+
 /* The names of the bits of cpu_features, "avx2 avx512 ..."; "" for none. */
 void anemo_machine_feature_names(uint32_t features, char *text, size_t text_bytes);
+
+/* As on a lesser processor from now on: variants, layouts and probes see only what `level` has
+ * ("baseline"; "avx2"; "avx512": without VNNI and BF16; "native": everything). Before the first
+ * device is made. A BLAS chooses for itself. ANEMO_E_INPUT: another level, or one that this
+ * processor does not reach. */
+anemo_status anemo_isa_limit(const char *level, anemo_error *err);
+const char *anemo_isa_level(void);  /* the level in force */
+const char *anemo_isa_option(void); /* for commands to repeat: " --isa avx2"; "" when native */
 
 /* CPU numbers for `n_threads` threads (0: one per core), spread over the cores that the process may
  * use, one per core before any core gets a second. *n is what was placed: at most `max`, and with

@@ -253,7 +253,7 @@ static anemo_status run_form(form_run *run, double *per_second, anemo_error *err
 
 /* Iterations that keep one undisturbed thread busy for a turn, and its rate: the best of three runs
  * decides, so that a moment's disturbance does not leave all later turns too short. */
-static void calibrate(anemo_probe *probe, const anemo_probe_form *form, int index) {
+static int64_t fill_turn(const anemo_probe *probe, const anemo_probe_form *form, double *alone) {
     int64_t iterations = FIRST_ITERATIONS;
     for (;; iterations *= 2) {
         uint64_t best_ns = UINT64_MAX;
@@ -264,10 +264,8 @@ static void calibrate(anemo_probe *probe, const anemo_probe_form *form, int inde
             best_ns = ns < best_ns ? ns : best_ns;
         }
         if (best_ns >= COMPUTE_TURN_NS || 2 * iterations > ANEMO_PROBE_ITERATIONS) {
-            probe->compute[form->ceiling][index].iterations = iterations;
-            probe->compute[form->ceiling][index].alone =
-                form->ops_per_iteration * (double)iterations / ((double)best_ns * 1e-9);
-            return;
+            *alone = form->ops_per_iteration * (double)iterations / ((double)best_ns * 1e-9);
+            return iterations;
         }
     }
 }
@@ -311,7 +309,8 @@ static anemo_status measure_arithmetic(anemo_probe *probe, const anemo_probe_for
     double best_alone = 0;
     for (int i = 0; i < n; i++) {
         if (!probe->compute[forms[i]->ceiling][i].iterations) {
-            calibrate(probe, forms[i], i);
+            probe->compute[forms[i]->ceiling][i].iterations =
+                fill_turn(probe, forms[i], &probe->compute[forms[i]->ceiling][i].alone);
         }
         best_alone = fmax(best_alone, probe->compute[forms[i]->ceiling][i].alone);
     }
@@ -348,6 +347,77 @@ anemo_status anemo_probe_measure(anemo_probe *probe, anemo_ceiling ceiling, anem
         }
     }
     return status;
+}
+
+/* ---------------------------------------------------------------- instructions per cycle */
+
+typedef struct pace_run {
+    const anemo_probe *probe;
+    const anemo_probe_form *form[2]; /* what counts cycles, what is counted */
+    int64_t iterations[2];
+} pace_run;
+
+/* Turns of the two alternate, so that the clock is that of the form's own time. */
+static void take_paced_turns(void *ctx, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const pace_run *run = ctx;
+    const anemo_probe *probe = run->probe;
+    for (int64_t t = begin; t < end; t++) {
+        anemo_probe_turn *turns = probe->turns + (size_t)t * probe->most_turns;
+        for (int i = 0; i < COMPUTE_TURNS; i++) {
+            turns[i].begin_ns = anemo_clock_now(&probe->clock);
+            turns[i].right = run->form[i % 2]->compute(run->iterations[i % 2]);
+            turns[i].end_ns = anemo_clock_now(&probe->clock);
+        }
+    }
+}
+
+/* Instructions per second in the best turn of form `which` on this thread; 0: it went wrong. */
+static double pace_of(const pace_run *run, int64_t thread, int which) {
+    const anemo_probe_turn *turns = run->probe->turns + (size_t)thread * run->probe->most_turns;
+    const double amount = run->form[which]->vectors_per_iteration * (double)run->iterations[which];
+    double best = 0;
+    for (int i = which; i < COMPUTE_TURNS; i += 2) {
+        if (!turns[i].right) {
+            return 0;
+        }
+        best = fmax(best, amount / ((double)(turns[i].end_ns - turns[i].begin_ns) * 1e-9));
+    }
+    return best;
+}
+
+anemo_status anemo_probe_measure_pace(anemo_probe *probe, anemo_ceiling ceiling,
+                                      anemo_probe_pace *out, anemo_error *err) {
+    const anemo_probe_form *forms[MOST_FORMS];
+    const int n = ceiling == ANEMO_CEILING_READ ? 0 : find_forms(ceiling, forms);
+    pace_run run = {.probe = probe, .form = {&anemo_probe_adds, NULL}};
+    double best = 0, alone;
+    *out = (anemo_probe_pace){0};
+    for (int i = 0; i < n; i++) {
+        const int64_t iterations = fill_turn(probe, forms[i], &alone);
+        if (forms[i]->vectors_per_iteration > 0 && alone > best) {
+            best = alone;
+            run.form[1] = forms[i];
+            run.iterations[1] = iterations;
+        }
+    }
+    if (!run.form[1]) {
+        return ANEMO_OK;
+    }
+    run.iterations[0] = fill_turn(probe, &anemo_probe_adds, &alone);
+    probe->exec.parallel(&probe->exec, probe->exec.n_threads, 0, take_paced_turns, &run);
+    out->form = run.form[1]->name;
+    for (int32_t t = 0; t < probe->exec.n_threads; t++) {
+        const double hz = pace_of(&run, t, 0), rate = pace_of(&run, t, 1);
+        if (!(hz > 0 && rate > 0)) {
+            return anemo_fail(err, ANEMO_E_NUMERIC, "probe %s did not compute what it must",
+                              out->form);
+        }
+        if (t == 0 || rate / hz < out->per_cycle) {
+            *out = (anemo_probe_pace){.hz = hz, .per_cycle = rate / hz, .form = out->form};
+        }
+    }
+    return ANEMO_OK;
 }
 
 anemo_status anemo_probe_evict(anemo_probe *probe, anemo_error *err) {

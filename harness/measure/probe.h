@@ -41,6 +41,15 @@ size_t anemo_probe_buffer_bytes(const anemo_probe *probe);
  * form computed something else than it must. */
 anemo_status anemo_probe_measure(anemo_probe *probe, anemo_ceiling ceiling, anemo_probe_value *out,
                                  anemo_error *err);
+/* How near the fastest form of an arithmetic ceiling comes to what the units can do: its vector
+ * instructions per cycle of the slowest thread, with cycles counted by additions that wait for each
+ * other, in turns with the form. per_cycle 0: no form here counts its instructions. */
+typedef struct anemo_probe_pace {
+    double hz, per_cycle;
+    const char *form;
+} anemo_probe_pace;
+anemo_status anemo_probe_measure_pace(anemo_probe *probe, anemo_ceiling ceiling,
+                                      anemo_probe_pace *out, anemo_error *err);
 /* Reads the whole buffer: afterwards the caches hold nothing else. */
 anemo_status anemo_probe_evict(anemo_probe *probe, anemo_error *err);
 

@@ -35,6 +35,7 @@ const anemo_probe_form anemo_probe_forms_avx512[] = {
      .ceiling = ANEMO_CEILING_FP32,
      .needs = ANEMO_CPU_AVX512,
      .compute = fp32_avx512,
-     .ops_per_iteration = 2 * 16 * CHAINS},
+     .ops_per_iteration = 2 * 16 * CHAINS,
+     .vectors_per_iteration = CHAINS},
     {.name = NULL},
 };

@@ -32,6 +32,7 @@ const anemo_probe_form anemo_probe_forms_avx512bf16[] = {
      .ceiling = ANEMO_CEILING_BF16,
      .needs = ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_BF16,
      .compute = bf16_avx512,
-     .ops_per_iteration = 2 * 32 * CHAINS},
+     .ops_per_iteration = 2 * 32 * CHAINS,
+     .vectors_per_iteration = CHAINS},
     {.name = NULL},
 };

@@ -59,6 +59,24 @@ static bool int8_sse2(int64_t iterations) {
 }
 #endif
 
+/* In general registers: their adder has a latency of one cycle everywhere. */
+#define ADDS 32
+static bool adds(int64_t iterations) {
+    int64_t x = 0, one = 1;
+    __asm__ volatile("" : "+r"(one));
+    for (int64_t i = 0; i < iterations; i++) {
+#pragma GCC unroll 32
+        for (int a = 0; a < ADDS; a++) {
+            x += one;
+            __asm__ volatile("" : "+r"(x));
+        }
+    }
+    return x == ADDS * iterations;
+}
+
+const anemo_probe_form anemo_probe_adds = {
+    .name = "adds", .compute = adds, .ops_per_iteration = ADDS, .vectors_per_iteration = ADDS};
+
 const anemo_probe_form anemo_probe_forms_c[] = {
     READ_FORMS("c", 0),
     {.name = "fp32_c",

@@ -14,6 +14,7 @@ typedef struct anemo_probe_form {
     /* Else: `iterations` rounds; true if every accumulator holds what it must. */
     bool (*compute)(int64_t iterations);
     double ops_per_iteration;
+    double vectors_per_iteration; /* multiply-add instructions; 0: not of interest */
 } anemo_probe_form;
 
 #define ANEMO_PROBE_BLOCK_BYTES 4096
@@ -27,6 +28,9 @@ extern const anemo_probe_form anemo_probe_forms_avx512[];
 extern const anemo_probe_form anemo_probe_forms_avx512vnni[];
 extern const anemo_probe_form anemo_probe_forms_avx512bf16[];
 #endif
+
+/* Additions of which each waits for the one before: one a cycle on any processor of interest. */
+extern const anemo_probe_form anemo_probe_adds;
 
 /* One turn of one thread at a form. */
 typedef struct anemo_probe_turn {

@@ -172,6 +172,8 @@ static void set_machine(anemo_record *record) {
     }
     anemo_record_text(record, s, "microcode", m->microcode);
     anemo_record_text(record, s, "isa", isa);
+    if (strcmp(anemo_isa_level(), "native") != 0)
+        anemo_record_text(record, "solution", "isa", anemo_isa_level());
     anemo_record_integer(record, s, "sockets", m->sockets);
     anemo_record_integer(record, s, "cores", m->cores);
     anemo_record_integer(record, s, "threads", m->threads);
@@ -259,6 +261,9 @@ void anemo_record_device(anemo_record *record, anemo_device *device) {
     else
         anemo_record_integer(record, "machine", "device_threads",
                              anemo_device_exec(device).n_threads);
+    if (anemo_machine_huge_bytes() >= 0)
+        anemo_record_number(record, "solution", "huge_page_bytes",
+                            (double)anemo_machine_huge_bytes());
 }
 
 /* ---------------------------------------------------------------- metrics and validity */

@@ -13,15 +13,20 @@
  * All tile heights do the same operations in the same order for a row, so a row's result does not
  * depend on m. The sums a8 records carry make every offset exact.
  *
- * Per group of 32 columns and pair (row, 16 columns): 8 vpdpbusd and 3 float operations; per group
- * of 128: 32 and 3. That is why the a8_g128 forms are faster on large m, and a8_g32 (finer, more
- * accurate) costs nothing when memory is the limit.
+ * The limit: vpdpbusd, multiplication and fma share two of the four vector pipes of Zen 4. Per
+ * group of 32 columns and pair (row, 16 columns) these are 8 dot products and 2 float operations,
+ * at most 80 % of the dot product's peak; per group of 128: 32 and 2, 94 %. The tile alone reaches
+ * 78 and 90 %, with W and x from L2 as well as from L1. What the other two pipes do is free: the
+ * nibbles' and/shift, the conversions, the correction as shift and subtraction (as a vpmaddwd,
+ * which needs the multiplier, it cost 4 %). That is why the a8_g128 forms are faster on large m,
+ * and a8_g32 (finer, more accurate) costs nothing when memory is the limit.
  *
- * Rejected: software prefetch for few rows (the stream is sequential; the hardware alone reads it 5
- * to 10 % faster on Zen 4); signed nibbles (vpdpbusd wants one unsigned operand, and sign extension
- * costs more than the correction); decoding a block of W to bytes in L1 first (and/shift runs
- * beside the dot products). The same idea with the roles of A and W swapped is XNNPACK's
- * qd8-f32-qc4w. */
+ * Rejected: decoding a block of W to bytes first (and/shift run beside the dot products: w4 and w8
+ * are equally fast in L1); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit);
+ * blocking over k, so that W stays in L1 (no gain over L2); fetching from L2 to L1 by hand (none);
+ * software prefetch for one tile (the stream is sequential; the hardware alone reads it faster on
+ * Zen 4); signed nibbles (vpdpbusd wants one unsigned operand, and sign extension costs more than
+ * the correction). The same idea with the roles of A and W swapped is XNNPACK's qd8-f32-qc4w. */
 #ifndef ANEMO_TILE_AVX512VNNI_H
 #define ANEMO_TILE_AVX512VNNI_H
 
@@ -39,9 +44,23 @@ typedef struct anemo_vnni_tile {
     const int8_t *row[ANEMO_TILE_ROWS]; /* records; gathered rows need no copy */
 } anemo_vnni_tile;
 
+/* What a tile fetches into the L2 cache for later: `lines` cache lines from `at` on for each 32
+ * columns. */
+typedef struct anemo_vnni_ahead {
+    const uint8_t *at;
+    int64_t lines;
+} anemo_vnni_ahead;
+
 /* What is broadcast from an a8 record, straight from memory: four codes or a sum, and a scale. */
 typedef int32_t anemo_a8_word __attribute__((may_alias, aligned(4)));
 typedef float anemo_a8_scale __attribute__((may_alias, aligned(4)));
+
+static inline int32_t vnni_word(const int8_t *at) {
+    return *(const anemo_a8_word *)(const void *)at;
+}
+static inline float vnni_float(const int8_t *at) {
+    return *(const anemo_a8_scale *)(const void *)at;
+}
 
 /* Every tile height, offset kind and group size is its own unrolled copy of the code below: unless
  * the loops over rows unroll, the accumulators live in memory and the tile runs at a third of its
@@ -65,8 +84,9 @@ ANEMO_VNNI_INLINE __m512 vnni_numbers(const anemo_n32_shape *s, const uint8_t *a
 }
 
 /* Adds 8 columns to the integers: w0 holds k..k+3 and w1 k+4..k+7 of 16 rows of W. */
-ANEMO_VNNI_INLINE void vnni_step(int bits, int mr, const uint8_t *w, const anemo_vnni_tile *t,
-                                 int64_t column, __m512i sum[ANEMO_TILE_ROWS][2]) {
+ANEMO_VNNI_INLINE void vnni_step(int bits, int mr, const uint8_t *w,
+                                 const int8_t *const row[ANEMO_TILE_ROWS], int64_t column,
+                                 __m512i sum[ANEMO_TILE_ROWS][2]) {
     const __m512i low = _mm512_set1_epi8(15);
     __m512i w0[2], w1[2];
     ANEMO_VNNI_UNROLL
@@ -82,57 +102,60 @@ ANEMO_VNNI_INLINE void vnni_step(int bits, int mr, const uint8_t *w, const anemo
     }
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
-        const anemo_a8_word *a = (const anemo_a8_word *)(const void *)(t->row[i] + column);
-        const __m512i a0 = _mm512_set1_epi32(a[0]), a1 = _mm512_set1_epi32(a[1]);
-        sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w0[0], a0);
-        sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w0[1], a0);
-        sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w1[0], a1);
-        sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w1[1], a1);
+        const __m512i a = _mm512_set1_epi32(vnni_word(row[i] + column));
+        sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w0[0], a);
+        sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w0[1], a);
+    }
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        const __m512i a = _mm512_set1_epi32(vnni_word(row[i] + column + 4));
+        sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w1[0], a);
+        sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w1[1], a);
     }
 }
 
-/* One activation group: `steps` steps of 8 columns from `column`, then into the floats. */
-ANEMO_VNNI_INLINE void vnni_group(int bits, int act_group, bool has_offset, int mr,
-                                  const anemo_vnni_tile *t, const uint8_t *w, int64_t column,
-                                  int64_t steps, const __m512 scale[2], const __m512 offset[2],
-                                  __m512 y[ANEMO_TILE_ROWS][2]) {
-    const anemo_n32_shape *s = t->shape;
-    const int64_t kp = anemo_round_up(s->k, 128), ga = column / act_group;
-    const int64_t scales_at = kp + 4 * ga, sums_at = kp + 4 * (kp / act_group) + 4 * ga;
-    const __m512i centre = _mm512_set1_epi32(-(1 << (bits - 1)) & 0xffff);
+/* One activation group: `quads` times 32 columns from `column`, then into the floats. scale_at and
+ * sum_at: where the group's scale and sum stand in a record. */
+ANEMO_VNNI_INLINE void vnni_group(int bits, int quads, bool has_offset, int mr,
+                                  const int8_t *const row[ANEMO_TILE_ROWS], const uint8_t *w,
+                                  int64_t column, int64_t scale_at, int64_t sum_at,
+                                  const __m512 scale[2], const __m512 offset[2],
+                                  anemo_vnni_ahead *ahead, __m512 y[ANEMO_TILE_ROWS][2]) {
     __m512i sum[ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
-        const anemo_a8_word *total = (const anemo_a8_word *)(const void *)(t->row[i] + sums_at);
-        /* A sum of 128 codes fits int16: one multiply-add of the words (total, sign) with
-         * (-2^(bits-1), 0). */
+        const __m512i total = _mm512_set1_epi32(vnni_word(row[i] + sum_at));
         sum[i][0] = has_offset ? _mm512_setzero_si512()
-                               : _mm512_madd_epi16(_mm512_set1_epi32(*total), centre);
+                               : _mm512_sub_epi32(_mm512_setzero_si512(),
+                                                  _mm512_slli_epi32(total, (unsigned)bits - 1));
         sum[i][1] = sum[i][0];
     }
-    if (act_group == 32) {
+    for (int quad = 0; quad < quads; quad++) {
         ANEMO_VNNI_UNROLL
         for (int step = 0; step < 4; step++) {
-            vnni_step(bits, mr, w + step * 32 * bits, t, column + 8 * step, sum);
+            vnni_step(bits, mr, w + step * 32 * bits, row, column + 8 * step, sum);
         }
-    } else {
-        for (int64_t step = 0; step < steps; step++) {
-            vnni_step(bits, mr, w + step * 32 * bits, t, column + 8 * step, sum);
+        w += 4 * 32 * bits;
+        column += 32;
+        for (int line = 0; line < ahead->lines; line++) {
+            _mm_prefetch((const char *)ahead->at + 64 * line, _MM_HINT_T1);
         }
+        ahead->at += 64 * ahead->lines;
     }
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
-        const __m512 sx =
-            _mm512_set1_ps(*(const anemo_a8_scale *)(const void *)(t->row[i] + scales_at));
-        const __m512i total =
-            _mm512_set1_epi32(*(const anemo_a8_word *)(const void *)(t->row[i] + sums_at));
+        const __m512 sx = _mm512_set1_ps(vnni_float(row[i] + scale_at));
         ANEMO_VNNI_UNROLL
         for (int v = 0; v < 2; v++) {
             y[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][v]), _mm512_mul_ps(scale[v], sx),
                                       y[i][v]);
-            if (has_offset) {
-                y[i][v] = _mm512_fnmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(total), sx), offset[v],
-                                           y[i][v]);
+        }
+        if (has_offset) {
+            const __m512i total = _mm512_set1_epi32(vnni_word(row[i] + sum_at));
+            const __m512 sum_x = _mm512_mul_ps(_mm512_cvtepi32_ps(total), sx);
+            ANEMO_VNNI_UNROLL
+            for (int v = 0; v < 2; v++) {
+                y[i][v] = _mm512_fnmadd_ps(sum_x, offset[v], y[i][v]);
             }
         }
     }
@@ -140,17 +163,21 @@ ANEMO_VNNI_INLINE void vnni_group(int bits, int act_group, bool has_offset, int 
 
 /* out[mr][32] = x[mr, k] . W[block of 32 rows, k]; bits, act_group and mr are constants. */
 ANEMO_VNNI_INLINE void vnni_tile(int bits, int act_group, bool has_offset, int mr,
-                                 const anemo_vnni_tile *t, float out[][ANEMO_TILE_COLUMNS]) {
+                                 const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+                                 float out[][ANEMO_TILE_COLUMNS]) {
     const anemo_n32_shape *s = t->shape;
     const uint8_t *w = t->block + s->zero_bytes;
+    const int64_t kp = anemo_round_up(s->k, 128), sums = 4 * (kp / act_group);
+    const int8_t *row[ANEMO_TILE_ROWS];
     __m512 y[ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
+        row[i] = t->row[i];
         y[i][0] = y[i][1] = _mm512_setzero_ps();
     }
+    int64_t column = 0, scale_at = kp;
     for (int64_t g = 0; g < s->groups; g++) {
-        const int64_t begin = g * s->group;
-        const int64_t end = begin + s->group < s->k_padded ? begin + s->group : s->k_padded;
+        const int64_t end = column + s->group < s->k_padded ? column + s->group : s->k_padded;
         __m512 scale[2], offset[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         ANEMO_VNNI_UNROLL
         for (int v = 0; v < 2; v++) {
@@ -164,12 +191,15 @@ ANEMO_VNNI_INLINE void vnni_tile(int bits, int act_group, bool has_offset, int m
             }
         }
         w += s->header_bytes;
-        for (int64_t column = begin; column < end; column += act_group) {
+        for (; column < end; column += act_group) {
             const int64_t columns = end - column < act_group ? end - column : act_group;
-            const int64_t steps = act_group == 32 ? 4 : columns / 8;
-            vnni_group(bits, act_group, has_offset, mr, t, w, column, steps, scale, offset, y);
-            w += steps * 32 * bits;
+            const int quads = act_group == 32 ? 1 : (int)(columns / 32);
+            vnni_group(bits, quads, has_offset, mr, row, w, column, scale_at, scale_at + sums,
+                       scale, offset, &ahead, y);
+            w += quads * 4 * 32 * bits;
+            scale_at += 4;
         }
+        column = end;
     }
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
@@ -179,14 +209,15 @@ ANEMO_VNNI_INLINE void vnni_tile(int bits, int act_group, bool has_offset, int m
 }
 
 /* The same for an mr known at run time, and for both kinds of weight. */
-ANEMO_VNNI_INLINE void vnni_tile_rows(int bits, int act_group, int64_t mr, const anemo_vnni_tile *t,
-                                      float out[][ANEMO_TILE_COLUMNS]) {
+ANEMO_VNNI_INLINE void vnni_tile_rows_ahead(int bits, int act_group, int64_t mr,
+                                            const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+                                            float out[][ANEMO_TILE_COLUMNS]) {
 #define ANEMO_VNNI_CASE(rows)                                                                      \
     case rows:                                                                                     \
         if (t->shape->has_minimum || t->shape->has_zero) {                                         \
-            vnni_tile(bits, act_group, true, rows, t, out);                                        \
+            vnni_tile(bits, act_group, true, rows, t, ahead, out);                                 \
         } else {                                                                                   \
-            vnni_tile(bits, act_group, false, rows, t, out);                                       \
+            vnni_tile(bits, act_group, false, rows, t, ahead, out);                                \
         }                                                                                          \
         break;
     switch (mr) {
@@ -198,6 +229,11 @@ ANEMO_VNNI_INLINE void vnni_tile_rows(int bits, int act_group, int64_t mr, const
         ANEMO_VNNI_CASE(6)
     }
 #undef ANEMO_VNNI_CASE
+}
+
+ANEMO_VNNI_INLINE void vnni_tile_rows(int bits, int act_group, int64_t mr, const anemo_vnni_tile *t,
+                                      float out[][ANEMO_TILE_COLUMNS]) {
+    vnni_tile_rows_ahead(bits, act_group, mr, t, (anemo_vnni_ahead){NULL, 0}, out);
 }
 
 #endif

@@ -19,6 +19,7 @@ typedef enum fault {
     READS_PAST_X,
     ROWS_DEPEND,
     THREADS_DEPEND,
+    RUNS_DEPEND,
     CHANGES_X,
     LITTLE_WORKSPACE,
     RETURNS_ERROR
@@ -37,6 +38,9 @@ static void spoil(const anemo_qgemm_args *a, int64_t n, fault f) {
         last[1] = 1;
     if (f == BETWEEN_ROWS && a->m > 1 && a->y_stride[0] > n)
         a->y[0][n] = 1;
+    static int calls;
+    if (f == RUNS_DEPEND && ++calls % 2)
+        a->y[0][0] = nextafterf(a->y[0][0], INFINITY);
     if (f == CHANGES_X)
         ((float *)(uintptr_t)a->x)[0] += 1;
 }
@@ -107,6 +111,7 @@ WRONG(reads_poison, READS_POISON)
 WRONG(reads_past_x, READS_PAST_X)
 INVARIANT(rows_depend, ROWS_DEPEND)
 INVARIANT(threads_depend, THREADS_DEPEND)
+WRONG(runs_depend, RUNS_DEPEND)
 WRONG(changes_x, CHANGES_X)
 WRONG(little_workspace, LITTLE_WORKSPACE)
 WRONG(returns_error, RETURNS_ERROR)
@@ -154,6 +159,6 @@ WRONG_PLUGIN("wrong_qgemm", &variant_nothing, &variant_nan, &variant_zeros, &var
              &variant_one_element, &variant_past_the_end, &variant_between_rows, &variant_no_bias,
              &variant_k_tail, &variant_neighbour_column, &variant_stores_instead,
              &variant_reads_poison, &variant_reads_past_x, &variant_rows_depend,
-             &variant_threads_depend, &variant_changes_x, &variant_little_workspace,
-             &variant_returns_error, &variant_refuses, &variant_elsewhere, &variant_as_reference,
-             &variant_format)
+             &variant_threads_depend, &variant_runs_depend, &variant_changes_x,
+             &variant_little_workspace, &variant_returns_error, &variant_refuses,
+             &variant_elsewhere, &variant_as_reference, &variant_format)

@@ -1,0 +1,424 @@
+/* (essay to come) */
+#ifndef ANEMO_SWA_SWA_SPLIT_H
+#define ANEMO_SWA_SWA_SPLIT_H
+
+#include "kernels/swa/split_rows.h"
+#include "kernels/swa/split_tile.h"
+#include "kernels/swa/swa.h"
+
+enum {
+    SPAN = 512,          /* positions whose partial result is one term of a row's sum */
+    QUERIES = 96,        /* of a tile, where the group of heads allows it */
+    TILED_FROM = 16,     /* queries, from which keys are packed */
+    SPLIT_BELOW = 16,    /* units per thread, under which spans become tasks of their own */
+    SLOT_BYTES = 1 << 20 /* per thread, for their partial results */
+};
+
+/* Online softmax of some queries: max and sum of weights, [queries], and out[queries][dp]. */
+typedef struct state {
+    float *max, *sum, *out;
+} state;
+
+/* A thread's memory, in floats from its start. */
+typedef struct plan {
+    int64_t group, rows, queries; /* heads of a KV head; rows and queries of a tile at most */
+    int64_t dq, dp;               /* head_dim rounded up to VL, and to 2 VL */
+    int64_t q;                    /* [queries][dq], times scale * log2(e) */
+    int64_t packed;               /* the same in split_tile.h's layout */
+    int64_t s, shrink;            /* [queries][KEY_BLOCK], [queries] */
+    int64_t keys, values, stash;  /* split_tile.h */
+    int64_t span, total;          /* states */
+    int64_t floats;               /* all of it */
+} plan;
+
+typedef struct split_job {
+    const anemo_swa_problem *p;
+    const anemo_swa_args *a;
+    plan plan;
+    kv_pages pages;
+    vectors x;
+    int64_t n_tiles, n_spans; /* of all sequences; of the tile with most */
+    int64_t slot_queries;     /* of the largest tile */
+    float *memory;            /* [thread][plan.floats] */
+    float *slots;             /* [unit][n_spans] states, where spans are tasks of their own */
+} split_job;
+
+/* Rows of one sequence and one KV head. Query i is head i % group of row i / group. */
+typedef struct tile {
+    int32_t sequence, kv_head;
+    int64_t row_begin, n_rows, n_queries;
+    int64_t position;   /* of the first row */
+    int64_t begin, end; /* keys that any of the rows sees */
+} tile;
+
+/* ---------------------------------------------------------------- memory */
+
+static int64_t lines(int64_t floats) { /* whole cache lines */
+    return anemo_round_up(floats, 16);
+}
+
+static int64_t state_floats(int64_t queries, int64_t dp) {
+    return 2 * lines(queries) + lines(queries * dp);
+}
+
+static state state_at(float *at, int64_t queries) {
+    return (state){at, at + lines(queries), at + 2 * lines(queries)};
+}
+
+static plan plan_of(const anemo_swa_problem *p) {
+    plan m = {.group = p->kv.n_heads / p->kv.n_kv_heads};
+    m.rows = max_i64(1, QUERIES / m.group);
+    m.queries = m.rows * m.group;
+    m.dq = anemo_round_up(p->kv.head_dim, VL);
+    m.dp = anemo_round_up(p->kv.head_dim, STRIP);
+    const int64_t padded = anemo_round_up(m.queries, TILE_ROWS);
+    m.q = 0;
+    m.packed = m.q + lines(m.queries * m.dq);
+    m.s = m.packed + lines(padded * m.dq);
+    m.shrink = m.s + padded * KEY_BLOCK;
+    m.keys = m.shrink + lines(m.queries);
+    m.values = m.keys + m.dq * STRIP;
+    m.stash = m.values + KEY_BLOCK * m.dp;
+    m.span = m.stash + STASH_FLOATS;
+    m.total = m.span + state_floats(m.queries, m.dp);
+    m.floats = m.total + state_floats(m.queries, m.dp);
+    return m;
+}
+
+static void clear(state s, int64_t queries, int64_t dp) {
+    for (int64_t i = 0; i < queries; i++) {
+        s.max[i] = -INFINITY;
+        s.sum[i] = 0;
+    }
+    memset(s.out, 0, (size_t)(queries * dp) * sizeof *s.out);
+}
+
+/* ---------------------------------------------------------------- a block of keys */
+
+/* The block that begins at `begin`, as far as it lies in [from, to). */
+static void find_block(const split_job *job, const tile *t, int64_t begin, int64_t from, int64_t to,
+                       key_block *b) {
+    const kv_pages *pages = &job->pages;
+    const size_t skip = pages->shape.type == ANEMO_KV_Q8 ? sizeof(float) : 0;
+    b->begin = begin;
+    b->lo = (int)max_i64(from - begin, 0);
+    b->hi = (int)min_i64(to - begin, KEY_BLOCK);
+    for (int j = b->lo; j < b->hi;) {
+        const char *vector = kv_key(pages, t->sequence, begin + j, t->kv_head) + skip;
+        const int64_t left = kv_positions_left(pages, begin + j);
+        const int stop = (int)min_i64(b->hi, j + left);
+        for (; j < stop; j++, vector += pages->vector_bytes)
+            b->key[j] = vector;
+    }
+}
+
+static void load_scales(const vectors *x, key_block *b) {
+    for (int j = b->lo; j < b->hi; j++) {
+        b->key_scale[j] = kv_q8_scale(b->key[j] - sizeof(float));
+        b->value_scale[j] = kv_q8_scale(b->key[j] + x->value_offset - sizeof(float));
+    }
+}
+
+/* Slots of the block that row r of the tile sees: [*from, *to), possibly none. */
+static void visible_slots(const split_job *job, const tile *t, const key_block *b, int64_t r,
+                          int *from, int *to) {
+    const int64_t position = t->position + r;
+    const int64_t first =
+        kv_first_visible(&job->pages.view, t->sequence, position, job->p->window);
+    *from = (int)min_i64(max_i64(first - b->begin, b->lo), KEY_BLOCK);
+    *to = (int)max_i64(min_i64(position + 1 - b->begin, b->hi), 0);
+}
+
+/* ---------------------------------------------------------------- few rows, many rows */
+
+static void rows_on_block(const split_job *job, const tile *t, const key_block *b,
+                          const key_block *next, float *m, state s) {
+    const plan *at = &job->plan;
+    for (int64_t r = 0; r < t->n_rows; r++) {
+        const int64_t i = r * at->group;
+        int from, to;
+        visible_slots(job, t, b, r, &from, &to);
+        if (from < to)
+            attend_row(&job->x, b, r == 0 ? next : NULL, from, to, at->group, m + at->q + i * at->dq,
+                       at->dq, m + at->s, m + at->shrink, s.max + i, s.sum + i, s.out + i * at->dp,
+                       at->dp);
+    }
+}
+
+/* Scores of all queries with the block: strip by strip, skipping tiles that see none of a strip. */
+static void tile_scores(const split_job *job, const tile *t, const key_block *b, float *m) {
+    const plan *at = &job->plan;
+    for (int first = 0; first < KEY_BLOCK; first += STRIP) {
+        if (b->hi <= first || b->lo >= first + STRIP)
+            continue;
+        pack_strips[job->x.type](&job->x, b, first, m + at->keys);
+        for (int64_t i = 0; i < t->n_queries; i += TILE_ROWS) {
+            const int64_t n = min_i64(TILE_ROWS, t->n_queries - i);
+            int from, to, none;
+            visible_slots(job, t, b, i / at->group, &from, &none);
+            visible_slots(job, t, b, (i + n - 1) / at->group, &none, &to);
+            if (to > first && from < first + STRIP)
+                score_queries(n, m + at->packed + i * at->dq, m + at->keys, at->dq / VL,
+                              m + at->stash, m + at->s + i * KEY_BLOCK + first);
+        }
+    }
+}
+
+static void tile_on_block(const split_job *job, const tile *t, const key_block *b, float *m,
+                          state s) {
+    const plan *at = &job->plan;
+    const int64_t group = at->group, dp = at->dp;
+    tile_scores(job, t, b, m);
+    pack_panels_of[job->x.type](&job->x, b, m + at->values);
+    for (int64_t i = 0; i < t->n_queries; i++) {
+        int from, to;
+        visible_slots(job, t, b, i / group, &from, &to);
+        if (from < to)
+            m[at->shrink + i] = soften(m + at->s + i * KEY_BLOCK, from, to, b,
+                                       job->x.type == ANEMO_KV_Q8, s.max + i, s.sum + i);
+    }
+    for (int64_t r = 0, stop; r < t->n_rows; r = stop) { /* rows that see the same slots together */
+        int from, to;
+        visible_slots(job, t, b, r, &from, &to);
+        for (stop = r + 1; stop < t->n_rows; stop++) {
+            int other_from, other_to;
+            visible_slots(job, t, b, stop, &other_from, &other_to);
+            if (other_from != from || other_to != to)
+                break;
+        }
+        const int64_t i = r * group;
+        for (int64_t c = 0; from < to && c < dp; c += STRIP)
+            mix_queries((stop - r) * group, m + at->s + i * KEY_BLOCK,
+                        m + at->values + c * KEY_BLOCK, from, to, m + at->shrink + i,
+                        s.out + i * dp + c, dp);
+    }
+}
+
+/* ---------------------------------------------------------------- spans */
+
+/* state of the tile's queries over the keys [begin, end), which lie in one span. */
+static void attend_span(const split_job *job, const tile *t, int64_t begin, int64_t end, float *m,
+                        state s) {
+    const bool tiled = t->n_queries >= TILED_FROM, scaled = job->x.type == ANEMO_KV_Q8;
+    key_block blocks[2] = {0};
+    clear(s, t->n_queries, job->plan.dp);
+    int64_t at = begin / KEY_BLOCK * KEY_BLOCK;
+    find_block(job, t, at, begin, end, &blocks[0]);
+    for (int i = 0; at < end; i ^= 1) {
+        key_block *b = &blocks[i], *next = NULL;
+        at += KEY_BLOCK;
+        if (at < end) {
+            next = &blocks[i ^ 1];
+            find_block(job, t, at, begin, end, next);
+        }
+        if (scaled)
+            load_scales(&job->x, b);
+        if (tiled)
+            tile_on_block(job, t, b, m, s);
+        else
+            rows_on_block(job, t, b, next, m, s);
+    }
+}
+
+/* total takes in a span's state; a query that saw none of its keys is left as it was. */
+static void fold(state total, state span, int64_t queries, int64_t dp) {
+    for (int64_t i = 0; i < queries; i++) {
+        if (span.max[i] == -INFINITY && span.sum[i] == 0)
+            continue;
+        const float max = total.max[i] > span.max[i] ? total.max[i] : span.max[i];
+        const vf a = v_exp2(v_splat(total.max[i] - max)), b = v_exp2(v_splat(span.max[i] - max));
+        total.max[i] = max;
+        total.sum[i] = total.sum[i] * v_first(a) + span.sum[i] * v_first(b);
+        for (int64_t c = i * dp; c < (i + 1) * dp; c += VL)
+            v_store(total.out + c,
+                    v_fma(v_load(span.out + c), b, v_mul(v_load(total.out + c), a)));
+    }
+}
+
+/* The sinks join, and the sums become means. */
+static void finish(const split_job *job, const tile *t, state total) {
+    const anemo_swa_problem *p = job->p;
+    const plan *at = &job->plan;
+    const int64_t d = p->kv.head_dim;
+    for (int64_t i = 0; i < t->n_queries; i++) {
+        const int64_t head = t->kv_head * at->group + i % at->group;
+        float *out = job->a->out + ((t->row_begin + i / at->group) * p->kv.n_heads + head) * d;
+        float keep = 1, sum = total.sum[i];
+        if (p->has_sinks) {
+            const float sink = job->a->sinks[head] * 0x1.715476p0f;
+            const float max = sink > total.max[i] ? sink : total.max[i];
+            keep = v_first(v_exp2(v_splat(total.max[i] - max)));
+            sum = sum * keep + v_first(v_exp2(v_splat(sink - max)));
+        }
+        const float factor = keep / sum;
+        for (int64_t c = 0; c < d; c++)
+            out[c] = total.out[i * at->dp + c] * factor;
+    }
+}
+
+/* ---------------------------------------------------------------- units of work */
+
+/* Tile `index`, counting each sequence's tiles from its first row. */
+static tile find_tile(const split_job *job, int64_t index, int32_t kv_head) {
+    const anemo_kv_view *view = &job->pages.view;
+    const int64_t rows = job->plan.rows;
+    tile t = {.kv_head = kv_head};
+    for (;; t.sequence++) {
+        const int64_t n_rows = view->row_start[t.sequence + 1] - view->row_start[t.sequence];
+        const int64_t n_tiles = anemo_ceil_div(n_rows, rows);
+        if (index < n_tiles) {
+            t.row_begin = view->row_start[t.sequence] + index * rows;
+            t.n_rows = min_i64(rows, n_rows - index * rows);
+            break;
+        }
+        index -= n_tiles;
+    }
+    t.n_queries = t.n_rows * job->plan.group;
+    t.position = kv_position(view, t.sequence, t.row_begin);
+    t.begin = kv_first_visible(view, t.sequence, t.position, job->p->window);
+    t.end = t.position + t.n_rows;
+    return t;
+}
+
+static int64_t spans_of(const tile *t) {
+    return (t->end - 1) / SPAN - t->begin / SPAN + 1;
+}
+
+/* Queries of the tile, scaled and padded; packed too where that is used. */
+static void load_queries(const split_job *job, const tile *t, float *m) {
+    const anemo_swa_problem *p = job->p;
+    const plan *at = &job->plan;
+    const int64_t d = p->kv.head_dim;
+    const float factor = (float)(p->scale * 1.4426950408889634); /* log2(e): weights are 2^score */
+    for (int64_t i = 0; i < t->n_queries; i++) {
+        const int64_t head = t->kv_head * at->group + i % at->group;
+        const float *q = job->a->q + ((t->row_begin + i / at->group) * p->kv.n_heads + head) * d;
+        float *to = m + at->q + i * at->dq;
+        for (int64_t c = 0; c < at->dq; c++)
+            to[c] = c < d ? q[c] * factor : 0;
+    }
+    if (t->n_queries >= TILED_FROM)
+        pack_queries(m + at->q, t->n_queries, at->dq, m + at->packed);
+}
+
+/* Keys of the tile's span `index`, the first being 0. */
+static void span_range(const tile *t, int64_t index, int64_t *begin, int64_t *end) {
+    const int64_t start = (t->begin / SPAN + index) * SPAN;
+    *begin = max_i64(start, t->begin);
+    *end = min_i64(start + SPAN, t->end);
+}
+
+/* Units, KV head by KV head, each from its last tile, which sees the most keys. */
+static tile unit_tile(const split_job *job, int64_t unit) {
+    return find_tile(job, job->n_tiles - 1 - unit % job->n_tiles, (int32_t)(unit / job->n_tiles));
+}
+
+static void attend_units(void *ctx, int64_t begin, int64_t end, int thread) {
+    const split_job *job = ctx;
+    float *m = job->memory + thread * job->plan.floats;
+    for (int64_t unit = begin; unit < end; unit++) {
+        const tile t = unit_tile(job, unit);
+        const state span = state_at(m + job->plan.span, job->plan.queries);
+        const state total = state_at(m + job->plan.total, job->plan.queries);
+        load_queries(job, &t, m);
+        clear(total, t.n_queries, job->plan.dp);
+        for (int64_t i = 0; i < spans_of(&t); i++) {
+            int64_t from, to;
+            span_range(&t, i, &from, &to);
+            attend_span(job, &t, from, to, m, span);
+            fold(total, span, t.n_queries, job->plan.dp);
+        }
+        finish(job, &t, total);
+    }
+}
+
+static state slot_of(const split_job *job, int64_t unit, int64_t span) {
+    const int64_t floats = state_floats(job->slot_queries, job->plan.dp);
+    return state_at(job->slots + (unit * job->n_spans + span) * floats, job->slot_queries);
+}
+
+/* Tasks [begin, end): span by span of each unit, into its slot. */
+static void attend_spans(void *ctx, int64_t begin, int64_t end, int thread) {
+    const split_job *job = ctx;
+    float *m = job->memory + thread * job->plan.floats;
+    for (int64_t task = begin; task < end; task++) {
+        const int64_t unit = task / job->n_spans, span = task % job->n_spans;
+        const tile t = unit_tile(job, unit);
+        if (span >= spans_of(&t))
+            continue;
+        int64_t from, to;
+        span_range(&t, span, &from, &to);
+        load_queries(job, &t, m);
+        attend_span(job, &t, from, to, m, slot_of(job, unit, span));
+    }
+}
+
+static void merge_units(void *ctx, int64_t begin, int64_t end, int thread) {
+    const split_job *job = ctx;
+    float *m = job->memory + thread * job->plan.floats;
+    for (int64_t unit = begin; unit < end; unit++) {
+        const tile t = unit_tile(job, unit);
+        const state total = state_at(m + job->plan.total, job->plan.queries);
+        clear(total, t.n_queries, job->plan.dp);
+        for (int64_t span = 0; span < spans_of(&t); span++)
+            fold(total, slot_of(job, unit, span), t.n_queries, job->plan.dp);
+        finish(job, &t, total);
+    }
+}
+
+/* ---------------------------------------------------------------- the op */
+
+static size_t workspace_bytes(const void *problem, int32_t n_threads) {
+    const plan m = plan_of(problem);
+    return (size_t)n_threads * ((size_t)m.floats * sizeof(float) + SLOT_BYTES);
+}
+
+/* Are there too few units for the threads, and is there memory for the spans of all of them? */
+static bool wants_split(const split_job *job, int32_t n_threads) {
+    const int64_t units = job->n_tiles * job->p->kv.n_kv_heads;
+    const int64_t slot = state_floats(job->slot_queries, job->plan.dp) * (int64_t)sizeof(float);
+    return n_threads > 1 && units < (int64_t)SPLIT_BELOW * n_threads && job->n_spans > 1 &&
+           slot * units * job->n_spans <= (int64_t)n_threads * SLOT_BYTES;
+}
+
+static void count_tiles(split_job *job) {
+    const anemo_kv_view *view = &job->pages.view;
+    for (int32_t s = 0; s < view->n_sequences; s++) {
+        const int64_t n_rows = view->row_start[s + 1] - view->row_start[s];
+        const int64_t rows = min_i64(n_rows, job->plan.rows);
+        job->n_tiles += anemo_ceil_div(n_rows, job->plan.rows);
+        job->slot_queries = max_i64(job->slot_queries, rows * job->plan.group);
+    }
+    for (int64_t i = 0; i < job->n_tiles; i++) {
+        const tile t = find_tile(job, i, 0);
+        job->n_spans = max_i64(job->n_spans, spans_of(&t));
+    }
+}
+
+static anemo_status run(const anemo_exec *exec, const void *problem, const void *args) {
+    const anemo_swa_problem *p = problem;
+    const anemo_swa_args *a = args;
+    const anemo_status status = anemo_swa_check(p, a);
+    if (status != ANEMO_OK)
+        return status;
+    if (exec->workspace_bytes < workspace_bytes(p, exec->n_threads))
+        return ANEMO_E_MEMORY;
+    split_job job = {.p = p, .a = a, .plan = plan_of(p), .pages = kv_pages_of(&p->kv, &a->kv)};
+    job.x = (vectors){.type = p->kv.type,
+                      .d = p->kv.head_dim,
+                      .value_offset = job.pages.value_offset,
+                      .bytes = job.pages.vector_bytes};
+    job.memory = exec->workspace;
+    job.slots = job.memory + exec->n_threads * job.plan.floats;
+    count_tiles(&job);
+    const int64_t units = job.n_tiles * p->kv.n_kv_heads;
+    if (wants_split(&job, exec->n_threads)) {
+        exec->parallel(exec, units * job.n_spans, 1, attend_spans, &job);
+        exec->parallel(exec, units, 1, merge_units, &job);
+    } else {
+        exec->parallel(exec, units, 1, attend_units, &job);
+    }
+    return ANEMO_OK;
+}
+
+#endif
