@@ -38,9 +38,8 @@ typedef float anemo_avx2_number __attribute__((may_alias, aligned(4)));
 #define ANEMO_AVX2_DOT(multiply, add, sum0, sum1, codes0, codes1, four)                            \
     do {                                                                                           \
         __m256i t_, u_;                                                                            \
-        __asm__("vpbroadcastd %[a], %[t]\n\t" multiply " %[t], %[c0], %[u]\n\t" add                \
-                " %[u], %[s0], %[s0]\n\t" multiply " %[t], %[c1], %[t]\n\t" add                    \
-                " %[t], %[s1], %[s1]"                                                              \
+        __asm__("vpbroadcastd %[a], %[t]\n\t" multiply " %[t], %[c0], %[u]\n\t" multiply           \
+                " %[t], %[c1], %[t]\n\t" add " %[u], %[s0], %[s0]\n\t" add " %[t], %[s1], %[s1]"   \
                 : [s0] "+x"(sum0), [s1] "+x"(sum1), [t] "=&x"(t_), [u] "=&x"(u_)                   \
                 : [c0] "x"(codes0), [c1] "x"(codes1),                                              \
                   [a] "m"(*(const anemo_avx2_word *)(const void *)(four)));                        \
@@ -52,8 +51,18 @@ typedef float anemo_avx2_number __attribute__((may_alias, aligned(4)));
             : [c0] "x"(codes0), [c1] "x"(codes1),                                                  \
               [a] "m"(*(const anemo_avx2_word *)(const void *)(four)))
 
-/* Hides v and what lies in memory, so that the two halves of a block stay a loop with its results
- * in memory. */
+/* Compilers know that integer additions may be regrouped, and make of a chain of them a tree for
+ * which there are no registers. This keeps the chain. */
+#define ANEMO_AVX2_KEEP(v) __asm__("" : "+x"(v))
+
+/* From here on the results live in memory and the halves of a block are a loop: v and what lies in
+ * memory are hidden from the compiler, which would unroll it and keep in registers what it cannot.
+ * Up to ANEMO_AVX2_TOGETHER rows there are registers for the results as well. */
+#if defined __clang__
+#define ANEMO_AVX2_TOGETHER 1
+#else
+#define ANEMO_AVX2_TOGETHER 2
+#endif
 #define ANEMO_AVX2_APART(v) __asm__ volatile("" : "+r"(v) : : "memory")
 
 /* Vectors of 8 rows of W that a tile of mr rows takes at once: 4 are a whole block. */
@@ -103,13 +112,48 @@ ANEMO_AVX2_INLINE void avx2_w4_chunk(int mr, int across, const uint8_t *w, const
     }
 }
 
+/* The same for one or two rows of x, which leave registers for whole steps of 128 bytes of W. */
+ANEMO_AVX2_INLINE void avx2_w4_chunk_few(int mr, const uint8_t *w, const anemo_avx2_tile *t,
+                                         int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
+    const __m256i low = _mm256_set1_epi8(15);
+    ANEMO_AVX2_UNROLL
+    for (int step = 0; step < 4; step++) {
+        __m256i a[2][2];
+        ANEMO_AVX2_UNROLL
+        for (int i = 0; i < mr; i++) {
+            a[i][0] = avx2_word(t->row[i] + column + 8 * step);
+            a[i][1] = avx2_word(t->row[i] + column + 8 * step + 4);
+        }
+        ANEMO_AVX2_UNROLL
+        for (int v = 0; v < 4; v++) {
+            __m256i both = avx2_load(w + 128 * step + 32 * v);
+            ANEMO_AVX2_KEEP(both);
+            const __m256i w0 = _mm256_and_si256(both, low);
+            const __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+            ANEMO_AVX2_UNROLL
+            for (int i = 0; i < mr; i++) {
+                const __m256i p0 = _mm256_maddubs_epi16(w0, a[i][0]);
+                const __m256i p1 = _mm256_maddubs_epi16(w1, a[i][1]);
+                sum[i][v] = step == 0 ? p0 : _mm256_add_epi16(sum[i][v], p0);
+                ANEMO_AVX2_KEEP(sum[i][v]);
+                sum[i][v] = _mm256_add_epi16(sum[i][v], p1);
+                ANEMO_AVX2_KEEP(sum[i][v]);
+            }
+        }
+    }
+}
+
 /* Sums of one activation group, with the correction of weights without offset. */
 ANEMO_AVX2_INLINE void avx2_w4_sums(bool has_offset, int mr, int across, const uint8_t *w,
                                     const anemo_avx2_tile *t, int64_t column, int64_t columns,
                                     int64_t sums_at, __m256i sum[ANEMO_AVX2_ROWS][4]) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i part[ANEMO_AVX2_ROWS][4];
-    avx2_w4_chunk(mr, across, w, t, column, part);
+    if (across == 4) {
+        avx2_w4_chunk_few(mr, w, t, column, part);
+    } else {
+        avx2_w4_chunk(mr, across, w, t, column, part);
+    }
     ANEMO_AVX2_UNROLL
     for (int i = 0; i < mr; i++) {
         const __m256i centre = _mm256_slli_epi32(avx2_word(t->row[i] + sums_at), 3);
@@ -120,7 +164,11 @@ ANEMO_AVX2_INLINE void avx2_w4_sums(bool has_offset, int mr, int across, const u
         }
     }
     for (int64_t c = 32; c < columns; c += 32) {
-        avx2_w4_chunk(mr, across, w + 16 * c, t, column + c, part);
+        if (across == 4) {
+            avx2_w4_chunk_few(mr, w + 16 * c, t, column + c, part);
+        } else {
+            avx2_w4_chunk(mr, across, w + 16 * c, t, column + c, part);
+        }
         ANEMO_AVX2_UNROLL
         for (int i = 0; i < mr; i++) {
             ANEMO_AVX2_UNROLL
@@ -189,7 +237,7 @@ ANEMO_AVX2_INLINE void avx2_w8_sums(bool has_offset, int mr, int across, const u
 ANEMO_AVX2_INLINE void avx2_add_group(bool has_offset, int mr, int across, const anemo_avx2_tile *t,
                                       int64_t scales_at, int64_t sums_at, const __m256 *scale,
                                       const __m256 *offset, __m256i sum[ANEMO_AVX2_ROWS][4],
-                                      int column, float y[][ANEMO_AVX2_COLUMNS]) {
+                                      int first, __m256 y[ANEMO_AVX2_ROWS][4]) {
     ANEMO_AVX2_UNROLL
     for (int i = 0; i < mr; i++) {
         const __m256 sx =
@@ -197,13 +245,10 @@ ANEMO_AVX2_INLINE void avx2_add_group(bool has_offset, int mr, int across, const
         const __m256 total = _mm256_mul_ps(_mm256_cvtepi32_ps(avx2_word(t->row[i] + sums_at)), sx);
         ANEMO_AVX2_UNROLL
         for (int v = 0; v < across; v++) {
-            float *at = y[i] + column + 8 * v;
-            __m256 r = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[i][v]), _mm256_mul_ps(scale[v], sx),
-                                       _mm256_loadu_ps(at));
-            if (has_offset) {
-                r = _mm256_fnmadd_ps(total, offset[v], r);
-            }
-            _mm256_storeu_ps(at, r);
+            const __m256 value = _mm256_cvtepi32_ps(sum[i][v]);
+            __m256 r = y[i][first + v];
+            r = _mm256_fmadd_ps(value, _mm256_mul_ps(scale[first + v], sx), r);
+            y[i][first + v] = has_offset ? _mm256_fnmadd_ps(total, offset[first + v], r) : r;
         }
     }
 }
@@ -215,7 +260,14 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
     const int across = ANEMO_AVX2_ACROSS(mr);
     const int64_t kp = anemo_round_up(s->k, 128);
     const uint8_t *w = t->block + s->zero_bytes;
-    memset(out, 0, (size_t)mr * sizeof *out);
+    __m256 y[ANEMO_AVX2_ROWS][4];
+    ANEMO_AVX2_UNROLL
+    for (int i = 0; i < mr; i++) {
+        ANEMO_AVX2_UNROLL
+        for (int v = 0; v < 4; v++) {
+            y[i][v] = _mm256_setzero_ps();
+        }
+    }
     for (int64_t g = 0; g < s->groups; g++) {
         const int64_t begin = g * s->group;
         const int64_t end = begin + s->group < s->k_padded ? begin + s->group : s->k_padded;
@@ -244,7 +296,9 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
                 avx2_w8_words(mr, t, column, columns, words);
             }
             for (int v = 0; v < 4; v += across) {
-                ANEMO_AVX2_APART(v);
+                if (mr > ANEMO_AVX2_TOGETHER) {
+                    ANEMO_AVX2_APART(v);
+                }
                 __m256i sum[ANEMO_AVX2_ROWS][4];
                 if (bits == 4) {
                     avx2_w4_sums(has_offset, mr, across, w + 32 * v, t, column, columns, sums_at,
@@ -253,10 +307,17 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
                     avx2_w8_sums(has_offset, mr, across, w + 64 * v, t, columns, sums_at, words,
                                  sum);
                 }
-                avx2_add_group(has_offset, mr, across, t, scales_at, sums_at, scale + v, offset + v,
-                               sum, 8 * v, out);
+                avx2_add_group(has_offset, mr, across, t, scales_at, sums_at, scale, offset, sum, v,
+                               y);
             }
             w += columns * 4 * bits;
+        }
+    }
+    ANEMO_AVX2_UNROLL
+    for (int i = 0; i < mr; i++) {
+        ANEMO_AVX2_UNROLL
+        for (int v = 0; v < 4; v++) {
+            _mm256_storeu_ps(out[i] + 8 * v, y[i][v]);
         }
     }
 }
