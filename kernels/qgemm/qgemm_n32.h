@@ -58,6 +58,7 @@ typedef struct anemo_n32_form {
     void (*decode)(const anemo_n32_tile *t, uint8_t *panel);
     void (*tile)(int64_t rows, const anemo_n32_tile *t);
     void (*x_sums)(const uint8_t *row, int64_t k, float *sums);
+    bool (*accepts)(const anemo_qgemm_problem *p, char *why, size_t why_bytes); /* or NULL */
 } anemo_n32_form;
 
 typedef struct anemo_n32_job {
@@ -188,5 +189,35 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     exec->parallel(exec, blocks * j.stretches, 0, n32_items, &j);
     return ANEMO_OK;
 }
+
+/* Defines the variant `id` of the anemo_n32_form `form_`. */
+#define ANEMO_N32_VARIANT(id, form_, act_, cpu_needs, layout_, m_from_, idea_)                     \
+    extern const anemo_act anemo_act_##act_;                                                       \
+    static bool accepts(const void *problem, char *why, size_t why_bytes) {                        \
+        return anemo_qgemm_valid(problem, why, why_bytes) &&                                       \
+               ((form_).accepts == NULL || (form_).accepts(problem, why, why_bytes));              \
+    }                                                                                              \
+    static size_t workspace_bytes(const void *problem, int32_t n_threads) {                        \
+        return n32_workspace_bytes(&(form_), problem, n_threads);                                  \
+    }                                                                                              \
+    static anemo_status run(const anemo_exec *exec, const void *problem, const void *args) {       \
+        return n32_run(exec, &(form_), &anemo_act_##act_, problem, args);                          \
+    }                                                                                              \
+    extern const anemo_variant anemo_##id;                                                         \
+    const anemo_variant anemo_##id = {                                                             \
+        .size = sizeof(anemo_variant),                                                             \
+        .name = #id,                                                                               \
+        .op = ANEMO_OP_QGEMM,                                                                      \
+        .backend = ANEMO_CPU,                                                                      \
+        .needs = {.cpu_features = cpu_needs},                                                      \
+        .layout = layout_,                                                                         \
+        .act = #act_,                                                                              \
+        .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
+        .m_from = m_from_,                                                                         \
+        .idea = idea_,                                                                             \
+        .accepts = accepts,                                                                        \
+        .workspace_bytes = workspace_bytes,                                                        \
+        .run = run,                                                                                \
+    };
 
 #endif

@@ -120,30 +120,5 @@ static const anemo_n32_form form = {
     .tile = any_tile,
 };
 
-static bool accepts(const void *problem, char *why, size_t why_bytes) {
-    return anemo_qgemm_valid(problem, why, why_bytes);
-}
-
-static size_t workspace_bytes(const void *problem, int32_t n_threads) {
-    return n32_workspace_bytes(&form, problem, n_threads);
-}
-
-extern const anemo_act anemo_act_f32;
-static anemo_status run(const anemo_exec *exec, const void *problem, const void *args) {
-    return n32_run(exec, &form, &anemo_act_f32, problem, args);
-}
-
-extern const anemo_variant anemo_qgemm_wfa32_tile_avx512;
-const anemo_variant anemo_qgemm_wfa32_tile_avx512 = {
-    .size = sizeof(anemo_variant),
-    .name = "qgemm_wfa32_tile_avx512",
-    .op = ANEMO_OP_QGEMM,
-    .backend = ANEMO_CPU,
-    .needs = {.cpu_features = ANEMO_CPU_AVX2 | ANEMO_CPU_AVX512},
-    .layout = "float_n32",
-    .traits = ANEMO_TRAIT_ROW_INVARIANT,
-    .idea = "float weights as they are, 6x32 tile of FMA",
-    .accepts = accepts,
-    .workspace_bytes = workspace_bytes,
-    .run = run,
-};
+ANEMO_N32_VARIANT(qgemm_wfa32_tile_avx512, form, f32, ANEMO_CPU_AVX2 | ANEMO_CPU_AVX512,
+                  "float_n32", 0, "float weights as they are, 6x32 tile of FMA")
