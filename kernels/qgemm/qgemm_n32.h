@@ -33,6 +33,9 @@ enum { ANEMO_N32_COLUMNS = 32, ANEMO_N32_STRETCH = 512 };
 #define ANEMO_N32_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Keeps a vector that was loaded in its register: GCC would rather load it again for each use. */
+#define ANEMO_N32_KEEP(v) __asm__("" : "+v"(v))
+
 /* sum[rows][32] += x[rows, columns] W[32, columns]^T for columns [column, column + columns). */
 typedef struct anemo_n32_tile {
     const anemo_weight_type *type;
@@ -40,6 +43,7 @@ typedef struct anemo_n32_tile {
     const uint8_t *block; /* 32 packed rows of W, from column 0 */
     const uint8_t *panel; /* the chunk decoded, or NULL: the tile reads the block */
     int64_t column, columns;
+    int64_t ahead; /* bytes to the next chunk, to be prefetched; 0: nothing to */
     const uint8_t *x; /* first row of the tile, from column 0 */
     size_t x_row_bytes;
     const float
@@ -51,7 +55,8 @@ typedef struct anemo_n32_tile {
 typedef struct anemo_n32_form {
     int64_t tile_rows;   /* rows of x in a tile at most */
     int64_t chunk;       /* columns */
-    int64_t stream_rows; /* up to so many rows are multiplied without decoding */
+    int64_t stream_rows; /* up to so many rows are multiplied without decoding, */
+    int64_t stream_tile_rows; /* in tiles of so many */
     size_t panel_bytes;  /* of a decoded chunk; 0: never decoded */
     bool wants_x_sums;   /* of 32 columns each, for weights with an offset */
     size_t (*block_bytes)(const anemo_weight_type *type, int64_t k);
@@ -107,14 +112,18 @@ static inline size_t n32_workspace_bytes(const anemo_n32_form *form, const anemo
 static inline void n32_product(const anemo_n32_job *j, int32_t part, int64_t block, int64_t row,
                                int64_t rows, float (*sum)[32], uint8_t *panel) {
     const anemo_n32_form *form = j->form;
-    const int64_t k = j->p->k, tiles = anemo_ceil_div(rows, form->tile_rows);
+    const int64_t k = j->p->k;
+    const bool stream = rows <= form->stream_rows;
+    const int64_t tiles =
+        anemo_ceil_div(rows, stream ? form->stream_tile_rows : form->tile_rows);
     anemo_n32_tile t = {.type = &j->p->type[part], .k = k, .x_row_bytes = j->x_row_bytes};
+    t.ahead = tiles > 1 ? (int64_t)form->block_bytes(t.type, k) * form->chunk / k : 0;
     t.block = (const uint8_t *)j->a->weight[part] + (size_t)block * form->block_bytes(t.type, k);
     memset(sum, 0, (size_t)rows * sizeof *sum);
     for (t.column = 0; t.column < k; t.column += form->chunk) {
         t.columns = k - t.column < form->chunk ? k - t.column : form->chunk;
         t.panel = NULL;
-        if (rows > form->stream_rows) {
+        if (!stream && form->decode) {
             form->decode(&t, panel);
             t.panel = panel;
         }
@@ -189,6 +198,27 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     exec->parallel(exec, blocks * j.stretches, 0, n32_items, &j);
     return ANEMO_OK;
 }
+
+/* Calls tile_(code, rows, t) with constants for the code of a float weight and up to 6 rows. */
+#define ANEMO_N32_FLOAT_TILE(n, t, tile_)                                                          \
+    case n:                                                                                        \
+        if ((t)->type->code == ANEMO_CODE_F32) {                                                   \
+            tile_(ANEMO_CODE_F32, n, t);                                                           \
+        } else if ((t)->type->code == ANEMO_CODE_F16) {                                            \
+            tile_(ANEMO_CODE_F16, n, t);                                                           \
+        } else {                                                                                   \
+            tile_(ANEMO_CODE_BF16, n, t);                                                          \
+        }                                                                                          \
+        break;
+#define ANEMO_N32_FLOAT_TILES(rows, t, tile_)                                                      \
+    switch (rows) {                                                                                \
+        ANEMO_N32_FLOAT_TILE(1, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(2, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(3, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(4, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(5, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(6, t, tile_)                                                          \
+    }
 
 /* Defines the variant `id` of the anemo_n32_form `form_`. */
 #define ANEMO_N32_VARIANT(id, form_, act_, cpu_needs, layout_, m_from_, idea_)                     \

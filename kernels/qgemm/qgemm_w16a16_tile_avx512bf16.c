@@ -28,8 +28,14 @@ ANEMO_N32_INLINE void tile(int rows, const anemo_n32_tile *t) {
         sum[i][1] = _mm512_loadu_ps(t->sum[i] + 16);
     }
     for (int64_t pair = 0; pair < pairs; pair++) {
-        const __m512bh w0 = (__m512bh)_mm512_loadu_si512(at + 128 * pair);
-        const __m512bh w1 = (__m512bh)_mm512_loadu_si512(at + 128 * pair + 64);
+        __m512bh w0 = (__m512bh)_mm512_loadu_si512(at + 128 * pair);
+        __m512bh w1 = (__m512bh)_mm512_loadu_si512(at + 128 * pair + 64);
+        ANEMO_N32_KEEP(w0);
+        if (t->ahead) {
+            _mm_prefetch(at + t->ahead + 128 * pair, _MM_HINT_T1);
+            _mm_prefetch(at + t->ahead + 128 * pair + 64, _MM_HINT_T1);
+        }
+        ANEMO_N32_KEEP(w1);
         ANEMO_N32_UNROLL
         for (int i = 0; i < rows; i++) {
             const __m512bh a = (__m512bh)_mm512_set1_epi32(x[i][pair]);
@@ -78,7 +84,6 @@ static bool form_accepts(const anemo_qgemm_problem *p, char *why, size_t why_byt
 static const anemo_n32_form form = {
     .tile_rows = TILE_ROWS,
     .chunk = CHUNK,
-    .stream_rows = INT64_MAX,
     .block_bytes = anemo_float_n32_bytes,
     .tile = tile_rows,
     .accepts = form_accepts,

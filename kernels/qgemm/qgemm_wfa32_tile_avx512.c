@@ -5,10 +5,7 @@
 
 #include <immintrin.h>
 
-#ifndef TR
-#define TR 6
-#endif
-enum { TILE_ROWS = TR, CHUNK = 1024 };
+enum { TILE_ROWS = 6, CHUNK = 1024 };
 
 /* w[j][v]: column `column` + j, rows 16 v to 16 v + 15; f32 and f16: column by column. */
 ANEMO_N32_INLINE void load_pair(anemo_code code, const uint8_t *at, __m512 w[2][2]) {
@@ -67,6 +64,11 @@ ANEMO_N32_INLINE void tile(anemo_code code, int rows, const anemo_n32_tile *t) {
     int64_t c = 0;
     for (; c + 2 <= t->columns; c += 2) {
         load_pair(code, at, w);
+        if (t->ahead) {
+            for (size_t b = 0; b < pair_bytes; b += 64) {
+                _mm_prefetch(at + t->ahead + b, _MM_HINT_T1);
+            }
+        }
         multiply(rows, x, c, w[0], sum);
         multiply(rows, x, c + 1, w[1], sum);
         at += pair_bytes;
@@ -82,42 +84,15 @@ ANEMO_N32_INLINE void tile(anemo_code code, int rows, const anemo_n32_tile *t) {
     }
 }
 
-#define ROWS(n)                                                                                    \
-    case n:                                                                                        \
-        if (t->type->code == ANEMO_CODE_F32) {                                                     \
-            tile(ANEMO_CODE_F32, n, t);                                                            \
-        } else if (t->type->code == ANEMO_CODE_F16) {                                              \
-            tile(ANEMO_CODE_F16, n, t);                                                            \
-        } else {                                                                                   \
-            tile(ANEMO_CODE_BF16, n, t);                                                           \
-        }                                                                                          \
-        break;
-
-static void any_tile(int64_t rows, const anemo_n32_tile *t) {
-    switch (rows) {
-        ROWS(1)
-        ROWS(2)
-        ROWS(3)
-        ROWS(4)
-        ROWS(5)
-        ROWS(6)
-#if TR > 6
-        ROWS(7)
-        ROWS(8)
-        ROWS(9)
-        ROWS(10)
-        ROWS(11)
-        ROWS(12)
-#endif
-    }
+static void tile_rows(int64_t rows, const anemo_n32_tile *t) {
+    ANEMO_N32_FLOAT_TILES(rows, t, tile)
 }
 
 static const anemo_n32_form form = {
     .tile_rows = TILE_ROWS,
     .chunk = CHUNK,
-    .stream_rows = INT64_MAX,
     .block_bytes = anemo_float_n32_bytes,
-    .tile = any_tile,
+    .tile = tile_rows,
 };
 
 ANEMO_N32_VARIANT(qgemm_wfa32_tile_avx512, form, f32, ANEMO_CPU_AVX2 | ANEMO_CPU_AVX512,

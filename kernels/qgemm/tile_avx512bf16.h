@@ -30,7 +30,11 @@
 
 #include <immintrin.h>
 
-enum { ANEMO_BF16_ROWS = 6, ANEMO_BF16_STREAM_ROWS = 4, ANEMO_BF16_CHUNK = 1024 };
+#ifndef SR
+#define SR 4
+#define CH 1024
+#endif
+enum { ANEMO_BF16_ROWS = 6, ANEMO_BF16_STREAM_ROWS = 4, ANEMO_BF16_CHUNK = CH };
 
 /* Two bf16 of x, broadcast straight from memory. */
 typedef int32_t anemo_bf16_pair __attribute__((may_alias, aligned(4)));
@@ -63,23 +67,25 @@ ANEMO_N32_INLINE void bf16_from_w4(const uint8_t *at, __m512i table, __m512i w[4
     w[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(b, 4), table);
 }
 
-/* The lowest byte of each lane as the float byte - middle. */
-ANEMO_N32_INLINE __m512i bf16_low_byte(__m512i x, int middle) {
-    const __m512i byte = _mm512_set1_epi32(255), magic = _mm512_set1_epi32(0x4b000000); /* 2^23 */
-    const __m512i number = _mm512_ternarylogic_epi32(x, byte, magic, 0xea); /* (x & byte) | magic */
-    return _mm512_castps_si512(
-        _mm512_sub_ps(_mm512_castsi512_ps(number), _mm512_set1_ps(0x1p23f + (float)middle)));
+/* Byte `odd` of each lane as the float byte - middle: the byte in the mantissa of 2^(23 - 8 odd),
+ * where its last bit counts 1, minus that power. */
+ANEMO_N32_INLINE __m512i bf16_byte(__m512i x, int odd, int middle) {
+    const __m512i byte = _mm512_set1_epi32(odd ? 0xff00 : 0xff);
+    const __m512i power = _mm512_set1_epi32(odd ? 0x47000000 : 0x4b000000);
+    const __m512 bias = _mm512_set1_ps((odd ? 0x1p15f : 0x1p23f) + (float)middle);
+    const __m512i number = _mm512_ternarylogic_epi32(x, byte, power, 0xea); /* (x & byte) | power */
+    return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(number), bias));
 }
 
 /* 4 columns of 16 rows to w[2]. */
 ANEMO_N32_INLINE void bf16_from_w8(const uint8_t *at, int middle, __m512i w[2]) {
-    const __m512i raw = _mm512_loadu_si512(at);
-    ANEMO_N32_UNROLL
-    for (int q = 0; q < 2; q++) {
-        const __m512i even = bf16_low_byte(_mm512_srli_epi32(raw, 16 * q), middle);
-        const __m512i odd = bf16_low_byte(_mm512_srli_epi32(raw, 16 * q + 8), middle);
-        w[q] = _mm512_or_si512(_mm512_srli_epi32(even, 16), odd);
-    }
+    const __m512i raw = _mm512_loadu_si512(at), upper = _mm512_srli_epi32(raw, 16);
+    const __m512i down = _mm512_set4_epi32(0x0f0e0f0e, 0x0b0a0b0a, 0x07060706, 0x03020302);
+    /* Upper halves side by side: exact, the lower ones are zeros. */
+    w[0] = _mm512_mask_shuffle_epi8(bf16_byte(raw, 1, middle), 0x3333333333333333,
+                                    bf16_byte(raw, 0, middle), down);
+    w[1] = _mm512_mask_shuffle_epi8(bf16_byte(upper, 1, middle), 0x3333333333333333,
+                                    bf16_byte(upper, 0, middle), down);
 }
 
 /* A step of 8 columns x 32 rows to w[4][2]. */
@@ -108,27 +114,53 @@ ANEMO_N32_INLINE __m512 bf16_numbers(const anemo_n32_shape *s, const uint8_t *at
     return _mm512_loadu_ps(at + 64 * half);
 }
 
-/* Columns [column, column + columns) lie in one group: where its numbers and these codes are. */
+/* Columns [column, column + columns), at most 128 and in one group: its numbers, its codes. */
 typedef struct anemo_bf16_span {
     int64_t column, columns;
-    int64_t group;
+    int64_t group, within; /* of the group's columns */
     const uint8_t *header, *codes;
 } anemo_bf16_span;
 
-ANEMO_N32_INLINE anemo_bf16_span bf16_span_at(const anemo_n32_shape *s, const uint8_t *block,
-                                              int64_t column, int64_t end) {
+ANEMO_N32_INLINE void bf16_span_columns(const anemo_n32_shape *s, int64_t end,
+                                        anemo_bf16_span *span) {
+    const int64_t left = s->group - span->within, most = left < 128 ? left : 128;
+    span->columns = end - span->column < most ? end - span->column : most;
+}
+
+ANEMO_N32_INLINE anemo_bf16_span bf16_first_span(const anemo_n32_shape *s, const uint8_t *block,
+                                                 int64_t column, int64_t end) {
     anemo_bf16_span span = {.column = column, .group = column / s->group};
-    const int64_t within = column - span.group * s->group, left = s->group - within;
-    span.columns = end - column < left ? end - column : left;
+    span.within = column - span.group * s->group;
     span.header = block + anemo_n32_group_at(s, span.group);
-    span.codes = span.header + s->header_bytes + (size_t)(within / 8) * s->step_bytes;
+    span.codes = span.header + s->header_bytes + (size_t)(span.within / 8) * s->step_bytes;
+    bf16_span_columns(s, end, &span);
     return span;
 }
 
-/* y += scale g (- offset sum of x) */
+ANEMO_N32_INLINE anemo_bf16_span bf16_next_span(const anemo_n32_shape *s, anemo_bf16_span span,
+                                                int64_t end) {
+    span.column += span.columns;
+    span.within += span.columns;
+    span.codes += (size_t)(span.columns / 8) * s->step_bytes;
+    if (span.within == s->group) {
+        span.group++;
+        span.within = 0;
+        span.header = span.codes;
+        span.codes += s->header_bytes;
+    }
+    bf16_span_columns(s, end, &span);
+    return span;
+}
+
+/* Even and odd pairs of columns sum apart: one sum alone would wait for itself at few rows. */
+typedef struct anemo_bf16_sums {
+    __m512 of[ANEMO_BF16_ROWS][2][2]; /* row of x, half of the block, even or odd */
+} anemo_bf16_sums;
+
+/* t->sum += scale g (- offset sum of x) */
 ANEMO_N32_INLINE void bf16_join(bool has_offset, int rows, const anemo_n32_shape *s,
                                 const anemo_n32_tile *t, const anemo_bf16_span *span,
-                                __m512 g[ANEMO_BF16_ROWS][2], __m512 y[ANEMO_BF16_ROWS][2]) {
+                                const anemo_bf16_sums *g) {
     __m512 scale[2], offset[2];
     ANEMO_N32_UNROLL
     for (int v = 0; v < 2; v++) {
@@ -152,63 +184,69 @@ ANEMO_N32_INLINE void bf16_join(bool has_offset, int rows, const anemo_n32_shape
         }
         ANEMO_N32_UNROLL
         for (int v = 0; v < 2; v++) {
-            y[i][v] = _mm512_fmadd_ps(g[i][v], scale[v], y[i][v]);
+            float *at = t->sum[i] + 16 * v;
+            __m512 y = _mm512_fmadd_ps(_mm512_add_ps(g->of[i][v][0], g->of[i][v][1]), scale[v],
+                                       _mm512_loadu_ps(at));
             if (has_offset) {
-                y[i][v] = _mm512_fnmadd_ps(_mm512_set1_ps(total), offset[v], y[i][v]);
+                y = _mm512_fnmadd_ps(_mm512_set1_ps(total), offset[v], y);
             }
+            _mm512_storeu_ps(at, y);
         }
     }
 }
 
-/* bits, has_offset, panel and rows are constants. */
-ANEMO_N32_INLINE void bf16_tile(int bits, bool has_offset, bool panel, int rows,
-                                const anemo_n32_tile *t) {
-    const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
-    const int middle = has_offset ? 0 : 1 << (bits - 1);
-    const __m512i table = bf16_table(middle);
-    const int64_t end = anemo_round_up(t->column + t->columns, 32);
-    __m512 y[ANEMO_BF16_ROWS][2], g[ANEMO_BF16_ROWS][2];
-    ANEMO_N32_UNROLL
-    for (int i = 0; i < rows; i++) {
-        y[i][0] = _mm512_loadu_ps(t->sum[i]);
-        y[i][1] = _mm512_loadu_ps(t->sum[i] + 16);
+/* What a tile is made for; all constants. */
+typedef struct anemo_bf16_kind {
+    int bits;
+    bool has_offset;
+    bool panel; /* codes come decoded */
+    int rows;
+} anemo_bf16_kind;
+
+/* g += x W^T over 8 columns. `x` is the first row at these columns; at: codes, or the panel. */
+ANEMO_N32_INLINE void bf16_step(anemo_bf16_kind kind, __m512i table, const uint8_t *at,
+                                const uint8_t *x, size_t x_row_bytes, anemo_bf16_sums *g) {
+    const int middle = kind.has_offset ? 0 : 1 << (kind.bits - 1);
+    __m512i w[4][2];
+    if (!kind.panel) {
+        bf16_decode_step(kind.bits, middle, table, at, w);
     }
-    anemo_bf16_span span;
-    for (int64_t column = t->column; column < end; column += span.columns) {
-        span = bf16_span_at(&s, t->block, column, end);
-        const uint8_t *at = panel ? t->panel + 64 * (column - t->column) : span.codes;
+    ANEMO_N32_UNROLL
+    for (int q = 0; q < 4; q++) {
+        if (kind.panel) {
+            w[q][0] = _mm512_loadu_si512(at + 128 * q);
+            w[q][1] = _mm512_loadu_si512(at + 128 * q + 64);
+            ANEMO_N32_KEEP(w[q][0]);
+            ANEMO_N32_KEEP(w[q][1]);
+        }
         ANEMO_N32_UNROLL
-        for (int i = 0; i < rows; i++) {
-            g[i][0] = g[i][1] = _mm512_setzero_ps();
+        for (int i = 0; i < kind.rows; i++) {
+            const uint8_t *pair = x + (size_t)i * x_row_bytes + 4 * q;
+            const __m512i a = _mm512_set1_epi32(*(const anemo_bf16_pair *)(const void *)pair);
+            g->of[i][0][q & 1] = bf16_dot(g->of[i][0][q & 1], w[q][0], a);
+            g->of[i][1][q & 1] = bf16_dot(g->of[i][1][q & 1], w[q][1], a);
         }
-        for (int64_t c = column; c < column + span.columns; c += 8) {
-            __m512i w[4][2];
-            if (!panel) {
-                bf16_decode_step(bits, middle, table, at, w);
-                at += 32 * bits;
-            }
-            ANEMO_N32_UNROLL
-            for (int q = 0; q < 4; q++) {
-                if (panel) {
-                    w[q][0] = _mm512_loadu_si512(at);
-                    w[q][1] = _mm512_loadu_si512(at + 64);
-                    at += 128;
-                }
-                ANEMO_N32_UNROLL
-                for (int i = 0; i < rows; i++) {
-                    const uint8_t *x = t->x + (size_t)i * t->x_row_bytes + 2 * c + 4 * q;
-                    const __m512i a = _mm512_set1_epi32(*(const anemo_bf16_pair *)(const void *)x);
-                    g[i][0] = bf16_dot(g[i][0], w[q][0], a);
-                    g[i][1] = bf16_dot(g[i][1], w[q][1], a);
-                }
-            }
-        }
-        bf16_join(has_offset, rows, &s, t, &span, g, y);
     }
-    ANEMO_N32_UNROLL
-    for (int i = 0; i < rows; i++) {
-        _mm512_storeu_ps(t->sum[i], y[i][0]);
-        _mm512_storeu_ps(t->sum[i] + 16, y[i][1]);
+}
+
+ANEMO_N32_INLINE void bf16_tile(anemo_bf16_kind kind, const anemo_n32_tile *t) {
+    const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
+    const __m512i table = bf16_table(kind.has_offset ? 0 : 1 << (kind.bits - 1));
+    const int64_t end = anemo_round_up(t->column + t->columns, 32);
+    anemo_bf16_span span = bf16_first_span(&s, t->block, t->column, end);
+    for (; span.column < end; span = bf16_next_span(&s, span, end)) {
+        const uint8_t *at = kind.panel ? t->panel + 64 * (span.column - t->column) : span.codes;
+        const uint8_t *x = t->x + 2 * span.column;
+        anemo_bf16_sums g;
+        ANEMO_N32_UNROLL
+        for (int i = 0; i < kind.rows; i++) {
+            g.of[i][0][0] = g.of[i][0][1] = g.of[i][1][0] = g.of[i][1][1] = _mm512_setzero_ps();
+        }
+        for (int64_t c = 0; c < span.columns; c += 8) {
+            bf16_step(kind, table, at, x + 2 * c, t->x_row_bytes, &g);
+            at += kind.panel ? 512 : 32 * kind.bits;
+        }
+        bf16_join(kind.has_offset, kind.rows, &s, t, &span, &g);
     }
 }
 
@@ -217,9 +255,9 @@ ANEMO_N32_INLINE void bf16_tile_rows(int bits, int64_t rows, const anemo_n32_til
 #define ANEMO_BF16_CASE(n, panel)                                                                  \
     case n:                                                                                        \
         if (has_offset) {                                                                          \
-            bf16_tile(bits, true, panel, n, t);                                                    \
+            bf16_tile((anemo_bf16_kind){bits, true, panel, n}, t);                                                    \
         } else {                                                                                   \
-            bf16_tile(bits, false, panel, n, t);                                                   \
+            bf16_tile((anemo_bf16_kind){bits, false, panel, n}, t);                                                   \
         }                                                                                          \
         break;
     if (t->panel == NULL) {
@@ -248,9 +286,8 @@ ANEMO_N32_INLINE void bf16_decode(int bits, const anemo_n32_tile *t, uint8_t *pa
     const int middle = t->type->offset != ANEMO_OFFSET_NONE ? 0 : 1 << (bits - 1);
     const __m512i table = bf16_table(middle);
     const int64_t end = anemo_round_up(t->column + t->columns, 32);
-    anemo_bf16_span span;
-    for (int64_t column = t->column; column < end; column += span.columns) {
-        span = bf16_span_at(&s, t->block, column, end);
+    anemo_bf16_span span = bf16_first_span(&s, t->block, t->column, end);
+    for (; span.column < end; span = bf16_next_span(&s, span, end)) {
         for (int64_t c = 0; c < span.columns; c += 8) {
             __m512i w[4][2];
             bf16_decode_step(bits, middle, table, span.codes + 4 * c * bits, w);
@@ -291,7 +328,8 @@ static inline size_t bf16_block_bytes(const anemo_weight_type *type, int64_t k) 
     static const anemo_n32_form form = {                                                           \
         .tile_rows = ANEMO_BF16_ROWS,                                                              \
         .chunk = ANEMO_BF16_CHUNK,                                                                 \
-        .stream_rows = ANEMO_BF16_STREAM_ROWS,                                                     \
+        .stream_rows = SR,                                                     \
+        .stream_tile_rows = ANEMO_BF16_STREAM_ROWS, \
         .panel_bytes = 64 * ANEMO_BF16_CHUNK,                                                      \
         .wants_x_sums = true,                                                                      \
         .block_bytes = bf16_block_bytes,                                                           \
