@@ -31,10 +31,7 @@ ANEMO_N32_INLINE void tile(int rows, const anemo_n32_tile *t) {
         __m512bh w0 = (__m512bh)_mm512_loadu_si512(at + 128 * pair);
         __m512bh w1 = (__m512bh)_mm512_loadu_si512(at + 128 * pair + 64);
         ANEMO_N32_KEEP(w0);
-        if (t->ahead) {
-            _mm_prefetch(at + t->ahead + 128 * pair, _MM_HINT_T1);
-            _mm_prefetch(at + t->ahead + 128 * pair + 64, _MM_HINT_T1);
-        }
+        anemo_n32_ahead(t, at + 128 * pair, 128);
         ANEMO_N32_KEEP(w1);
         ANEMO_N32_UNROLL
         for (int i = 0; i < rows; i++) {

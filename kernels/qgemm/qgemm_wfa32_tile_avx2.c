@@ -65,6 +65,7 @@ ANEMO_N32_INLINE void part_tile(anemo_code code, int rows, int vectors, int firs
     }
     int64_t c = 0;
     for (; c + 2 <= t->columns; c += 2) {
+        anemo_n32_ahead(t, at, (size_t)pair_bytes);
         multiply(code, rows, vectors, x, c, at, 0, sum);
         multiply(code, rows, vectors, x, c + 1, at, 1, sum);
         at += pair_bytes;

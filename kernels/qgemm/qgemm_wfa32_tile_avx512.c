@@ -54,33 +54,30 @@ ANEMO_N32_INLINE void tile(anemo_code code, int rows, const anemo_n32_tile *t) {
     const size_t pair_bytes = code == ANEMO_CODE_F32 ? 256 : 128;
     const uint8_t *at = t->block + anemo_float_n32_bytes(t->type, t->column);
     const float *x[TILE_ROWS];
-    __m512 sum[TILE_ROWS][2], w[2][2];
+    __m512 even[TILE_ROWS][2], odd[TILE_ROWS][2], w[2][2];
     ANEMO_N32_UNROLL
     for (int i = 0; i < rows; i++) {
         x[i] = (const float *)(const void *)(t->x + (size_t)i * t->x_row_bytes) + t->column;
-        sum[i][0] = _mm512_loadu_ps(t->sum[i]);
-        sum[i][1] = _mm512_loadu_ps(t->sum[i] + 16);
+        even[i][0] = _mm512_loadu_ps(t->sum[i]);
+        even[i][1] = _mm512_loadu_ps(t->sum[i] + 16);
+        odd[i][0] = odd[i][1] = _mm512_setzero_ps();
     }
     int64_t c = 0;
     for (; c + 2 <= t->columns; c += 2) {
         load_pair(code, at, w);
-        if (t->ahead) {
-            for (size_t b = 0; b < pair_bytes; b += 64) {
-                _mm_prefetch(at + t->ahead + b, _MM_HINT_T1);
-            }
-        }
-        multiply(rows, x, c, w[0], sum);
-        multiply(rows, x, c + 1, w[1], sum);
+        anemo_n32_ahead(t, at, pair_bytes);
+        multiply(rows, x, c, w[0], even);
+        multiply(rows, x, c + 1, w[1], odd);
         at += pair_bytes;
     }
     if (c < t->columns) {
         load_single(code, at, w[0]);
-        multiply(rows, x, c, w[0], sum);
+        multiply(rows, x, c, w[0], even);
     }
     ANEMO_N32_UNROLL
     for (int i = 0; i < rows; i++) {
-        _mm512_storeu_ps(t->sum[i], sum[i][0]);
-        _mm512_storeu_ps(t->sum[i] + 16, sum[i][1]);
+        _mm512_storeu_ps(t->sum[i], _mm512_add_ps(even[i][0], odd[i][0]));
+        _mm512_storeu_ps(t->sum[i] + 16, _mm512_add_ps(even[i][1], odd[i][1]));
     }
 }
 

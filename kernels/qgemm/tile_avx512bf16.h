@@ -31,7 +31,7 @@
 #include <immintrin.h>
 
 #ifndef SR
-#define SR 4
+#define SR 12
 #define CH 1024
 #endif
 enum { ANEMO_BF16_ROWS = 6, ANEMO_BF16_STREAM_ROWS = 4, ANEMO_BF16_CHUNK = CH };
@@ -243,6 +243,7 @@ ANEMO_N32_INLINE void bf16_tile(anemo_bf16_kind kind, const anemo_n32_tile *t) {
             g.of[i][0][0] = g.of[i][0][1] = g.of[i][1][0] = g.of[i][1][1] = _mm512_setzero_ps();
         }
         for (int64_t c = 0; c < span.columns; c += 8) {
+            anemo_n32_ahead(t, span.codes + 4 * c * kind.bits, 32 * (size_t)kind.bits);
             bf16_step(kind, table, at, x + 2 * c, t->x_row_bytes, &g);
             at += kind.panel ? 512 : 32 * kind.bits;
         }
