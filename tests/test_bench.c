@@ -529,7 +529,7 @@ static void test_refusals(void **state) {
     } bad[] = {{"qgemm_nope", "default", "q4_0", "neither an op nor a variant"},
                {"embed", "default", "q4_0", "no bench shapes"},
                {"qgemm", "nope", "q4_0", "no bench shape 'nope'"},
-               {"qgemm", "default", "q3", "expected q4_0, q8_0 or bf16"},
+               {"qgemm", "default", "q3", "expected q4_0, q8_0, bf16, f16 or f32"},
                {"qgemm_test_refuses", "default", "q4_0", "it is the wrong day"}};
     run_log log;
     int32_t n_incorrect;

@@ -1,5 +1,7 @@
 #include "harness/measure/bench_weight.h"
 
+#include "harness/check/number.h"
+
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -7,10 +9,13 @@
 
 bool bench_weight_type(const char *name, anemo_weight_type *out) {
     *out = (anemo_weight_type){0};
-    if (strcmp(name, "bf16") == 0) {
-        out->code = ANEMO_CODE_BF16;
-        out->bits = 16;
-        return true;
+    static const char *const floats[] = {"f32", "f16", "bf16"}; /* in the order of anemo_code */
+    for (int code = ANEMO_CODE_F32; code <= ANEMO_CODE_BF16; code++) {
+        if (strcmp(name, floats[code]) == 0) {
+            out->code = (uint8_t)code;
+            out->bits = code == ANEMO_CODE_F32 ? 32 : 16;
+            return true;
+        }
     }
     out->code = ANEMO_CODE_LINEAR;
     out->scale = ANEMO_SCALE_F16;
@@ -47,11 +52,33 @@ void bench_fill_uniform(float *x, int64_t n, uint64_t seed) {
 
 /* ---------------------------------------------------------------- reading */
 
-static float from_bf16(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
+/* Element i of a float weight; one of 32 bits takes two halves. */
+static float float_at(const bench_weight *w, int64_t i) {
     float value;
+    if (w->canonical.type.code == ANEMO_CODE_F32) {
+        memcpy(&value, w->halves + 2 * i, sizeof value);
+        return value;
+    }
+    /* f16 is a float of a smaller exponent: shifted into place it lacks a factor, exactly. */
+    const bool is_f16 = w->canonical.type.code == ANEMO_CODE_F16;
+    const uint32_t half = w->halves[i];
+    const uint32_t bits = is_f16 ? (half & 0x8000) << 16 | (half & 0x7fff) << 13 : half << 16;
     memcpy(&value, &bits, sizeof value);
-    return value;
+    return is_f16 ? value * 0x1p112f : value;
+}
+
+static void put_float(bench_weight *w, int64_t i, float value) {
+    if (w->canonical.type.code == ANEMO_CODE_F32) {
+        memcpy(w->halves + 2 * i, &value, sizeof value);
+    } else if (w->canonical.type.code == ANEMO_CODE_F16) {
+        w->halves[i] = check_to_f16(value);
+    } else {
+        w->halves[i] = check_to_bf16(value);
+    }
+}
+
+static size_t float_bytes(const bench_weight *w) {
+    return (size_t)w->canonical.n * (size_t)w->canonical.k * w->canonical.type.bits / 8;
 }
 
 static void read_row(const anemo_weight *canonical, int64_t row, float *values, uint8_t *codes,
@@ -61,7 +88,7 @@ static void read_row(const anemo_weight *canonical, int64_t row, float *values, 
     const int64_t k = canonical->k;
     if (w->halves) {
         for (int64_t i = 0; i < k; i++) {
-            values[i] = from_bf16(w->halves[row * k + i]);
+            values[i] = float_at(w, row * k + i);
         }
         return;
     }
@@ -80,19 +107,17 @@ static void read_row(const anemo_weight *canonical, int64_t row, float *values, 
 
 /* ---------------------------------------------------------------- making */
 
-/* One row of 16-bit floats, uniform in +-sqrt(3 / k): standard deviation 1/sqrt(k). */
-static void fill_bf16_row(bench_weight *w, int64_t row, uint64_t seed) {
+/* One row of floats, uniform in +-sqrt(3 / k): standard deviation 1/sqrt(k). */
+static void fill_float_row(bench_weight *w, int64_t row, uint64_t seed) {
     const int64_t k = w->canonical.k;
     const double reach = sqrt(3.0 / (double)k);
     double squares = 0;
     for (int64_t i = 0; i < k; i++) {
         const float value =
             (float)(reach * (2 * bench_uniform(seed + (uint64_t)(row * k + i)) - 1));
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        const uint16_t half = (uint16_t)(bits >> 16);
-        w->halves[row * k + i] = half;
-        squares += (double)from_bf16(half) * from_bf16(half);
+        put_float(w, row * k + i, value);
+        const double kept = float_at(w, row * k + i);
+        squares += kept * kept;
     }
     w->norm[row] = w->part_norm[row] = sqrt(squares);
 }
@@ -157,7 +182,7 @@ static void fill_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     float *scales = (float *)(void *)(codes + padded_k);
     for (int64_t row = begin; row < end; row++) {
         if (job->weight->halves) {
-            fill_bf16_row(job->weight, row, job->seed);
+            fill_float_row(job->weight, row, job->seed);
         } else {
             fill_linear_row(job->weight, row, job->seed, codes, scales);
         }
@@ -179,9 +204,9 @@ static bool allocate(bench_weight *w) {
     w->norm = calloc((size_t)c->n, sizeof *w->norm);
     w->part_norm = calloc((size_t)c->n, sizeof *w->part_norm);
     w->codes = aligned_memory(code_bytes);
-    w->halves = aligned_memory(is_float ? 2 * cells : 0);
+    w->halves = aligned_memory(is_float ? float_bytes(w) : 0);
     w->scales = aligned_memory(scale_bytes);
-    w->memory_bytes = code_bytes + (is_float ? 2 * cells : 0) + scale_bytes;
+    w->memory_bytes = code_bytes + (is_float ? float_bytes(w) : 0) + scale_bytes;
     return w->norm && w->part_norm && (is_float ? w->halves != NULL : w->codes && w->scales);
 }
 
@@ -248,7 +273,7 @@ static bench_weight *clone(const bench_weight *from) {
     const anemo_weight *c = &from->canonical;
     const size_t cells = (size_t)c->n * (size_t)c->k;
     if (w->halves) {
-        memcpy(w->halves, from->halves, 2 * cells);
+        memcpy(w->halves, from->halves, float_bytes(w));
     } else {
         memcpy(w->codes, from->codes, cells * c->type.bits / 8);
         memcpy(w->scales, from->scales,

@@ -9,7 +9,7 @@
 typedef struct bench_weight {
     anemo_weight canonical; /* read_row reads the arrays below; reader_data is this struct */
     uint8_t *codes;         /* [n, k * bits / 8], two to a byte for 4 bits, row by row */
-    uint16_t *halves;       /* float codes of 16 bits: [n, k] */
+    uint16_t *halves;       /* float codes: [n, k] of 16 bits, or of twice that */
     float *scales;          /* [n, groups], each exact in f16 */
     /* What bounds of rounding errors need, per row, [n]: Euclidean norm of the values, and of the
      * parts |s| c + |s| 2^(bits-1) that a kernel may sum apart. */
@@ -19,7 +19,7 @@ typedef struct bench_weight {
 
 /* "q4_0", "q8_0", "bf16": the types a bench can make. false: another name. */
 bool bench_weight_type(const char *name, anemo_weight_type *out);
-#define BENCH_WEIGHT_TYPES "q4_0, q8_0 or bf16"
+#define BENCH_WEIGHT_TYPES "q4_0, q8_0, bf16, f16 or f32"
 
 /* Codes of full entropy (the worst case for power), values with standard deviation about 1/sqrt(k).
  * NULL: no memory. */
