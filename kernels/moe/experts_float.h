@@ -1,12 +1,14 @@
 /* moe_experts for float weights (f32, f16, bf16) and float activations, from the packed form
  * float_n32 (qgemm/layout_float_n32.h). Included by moe_experts_wfa32_fused_avx2.c and _avx512.c,
- * which first define LANES (8 or 16) and TILE_ROWS and the few operations on vectors of so many
- * floats that C does not have: the compiler makes of the rest what it needs.
+ * which first define LANES (8 or 16), TILE_SUMS (vectors of sums that fit) and the few operations
+ * on vectors of so many floats that C does not have: the compiler makes of the rest what it needs.
  *
- * A tile is up to TILE_ROWS gathered rows of x times a block of 32 weight rows: TILE_ROWS * 32 /
- * LANES sums in registers, each weight converted once per tile, each activation broadcast from
- * memory. A result is the sum over the columns from left to right, whatever the tile's height
- * (ROW_INVARIANT). h stays float, one row of ffn per sorted row; dispatch.h says who does what.
+ * A tile is up to 6 gathered rows of x times a block of 32 weight rows, its sums in registers, each
+ * weight converted once per tile, each activation broadcast from memory. AVX2 has 16 registers:
+ * 6 x 16 sums (12), two vectors of weights, an activation and the mask of bf16; so from 3 rows on
+ * it goes through a block twice, half of the weight rows each time. A result is the sum over the
+ * columns from left to right, whatever the tile's height (ROW_INVARIANT). h stays float, one row of
+ * ffn per sorted row; dispatch.h says who does what.
  *
  * Beside moe_experts_c, which decodes canonical rows for each call: no decoding (a bf16 is a float
  * after a shift or a mask), no horizontal sums, 2 to 4 times the lanes. Rejected: chunks of columns
@@ -23,7 +25,7 @@
 
 #include <immintrin.h>
 
-enum { COLUMNS = 32, VECTORS = COLUMNS / LANES };
+enum { TILE_ROWS = 6, COLUMNS = 32, VECTORS = COLUMNS / LANES };
 
 /* Every height is its own unrolled copy: unless the loops over rows unroll, the sums live in
  * memory.
@@ -108,66 +110,77 @@ typedef struct float_tile {
     const float *x[TILE_ROWS];
 } float_tile;
 
-/* w[v]: weight rows LANES v .. of the next column; `odd`: the second of a pair of columns. */
-TILE_INLINE void load_weights(anemo_code code, const uint8_t *at, int odd, vec w[VECTORS]) {
-    TILE_UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        if (code == ANEMO_CODE_BF16) {
-            const uvec pair = uvec_load(at + 4 * LANES * v);
-            w[v] = odd ? (vec)(pair & 0xffff0000u) : (vec)(pair << 16);
-        } else if (code == ANEMO_CODE_F16) {
-            w[v] = vec_from_f16(at + 64 * odd + 2 * LANES * v);
-        } else {
-            w[v] = vec_load(at + 128 * odd + 4 * LANES * v);
-        }
+/* Weight rows LANES v .. of the next column; `odd`: of the second of a pair of columns. */
+TILE_INLINE vec weights(anemo_code code, const uint8_t *at, int odd, int v) {
+    if (code == ANEMO_CODE_BF16) {
+        const uvec pair = uvec_load(at + 4 * LANES * v);
+        return odd ? (vec)(pair & 0xffff0000u) : (vec)(pair << 16);
     }
+    if (code == ANEMO_CODE_F16) {
+        return vec_from_f16(at + 64 * odd + 2 * LANES * v);
+    }
+    return vec_load(at + 128 * odd + 4 * LANES * v);
 }
 
-TILE_INLINE void multiply(int mr, const float_tile *t, int64_t column, const vec w[VECTORS],
-                          vec sum[TILE_ROWS][VECTORS]) {
+/* Adds a column: `n` vectors of weights from vector `first` on. */
+TILE_INLINE void multiply(anemo_code code, int mr, int first, int n, const float_tile *t,
+                          int64_t column, const uint8_t *at, int odd, vec sum[TILE_ROWS][VECTORS]) {
+    vec w[VECTORS];
+    TILE_UNROLL
+    for (int v = 0; v < n; v++) {
+        w[v] = weights(code, at, odd, first + v);
+    }
     TILE_UNROLL
     for (int i = 0; i < mr; i++) {
         const vec a = vec_broadcast(t->x[i] + column);
         TILE_UNROLL
-        for (int v = 0; v < VECTORS; v++) {
+        for (int v = 0; v < n; v++) {
             sum[i][v] = vec_fma(a, w[v], sum[i][v]);
         }
     }
 }
 
-/* out[mr][32] = x[mr, k] . W[block of 32 rows, k] */
-TILE_INLINE void tile(anemo_code code, int mr, const float_tile *t, float out[][COLUMNS]) {
+/* out[mr][..] = x[mr, k] . W^T for n vectors of the block's rows */
+TILE_INLINE void tile_part(anemo_code code, int mr, int first, int n, const float_tile *t,
+                           float out[][COLUMNS]) {
     const uint8_t *at = t->block;
-    vec sum[TILE_ROWS][VECTORS], w[VECTORS];
+    vec sum[TILE_ROWS][VECTORS];
     TILE_UNROLL
     for (int i = 0; i < mr; i++) {
         TILE_UNROLL
-        for (int v = 0; v < VECTORS; v++) {
+        for (int v = 0; v < n; v++) {
             sum[i][v] = vec_splat(0);
         }
     }
     int64_t c = 0;
     for (; c + 2 <= t->k; c += 2) {
-        load_weights(code, at, 0, w);
-        multiply(mr, t, c, w, sum);
-        load_weights(code, at, 1, w);
-        multiply(mr, t, c + 1, w, sum);
+        multiply(code, mr, first, n, t, c, at, 0, sum);
+        multiply(code, mr, first, n, t, c + 1, at, 1, sum);
         at += code == ANEMO_CODE_F32 ? 256 : 128;
     }
     if (c < t->k) {
-        load_weights(code, at, 0, w);
-        multiply(mr, t, c, w, sum);
+        multiply(code, mr, first, n, t, c, at, 0, sum);
     }
     TILE_UNROLL
     for (int i = 0; i < mr; i++) {
         TILE_UNROLL
-        for (int v = 0; v < VECTORS; v++) {
-            memcpy(out[i] + LANES * v, &sum[i][v], sizeof sum[i][v]);
+        for (int v = 0; v < n; v++) {
+            memcpy(out[i] + LANES * (first + v), &sum[i][v], sizeof sum[i][v]);
         }
     }
 }
 
-static void tile_of_code(anemo_code code, int64_t mr, const float_tile *t, float out[][COLUMNS]);
+/* out[mr][32]; where sums, weights and one activation do not fit the registers, half of the block's
+ * rows after the other. */
+TILE_INLINE void tile(anemo_code code, int mr, const float_tile *t, float out[][COLUMNS]) {
+    if (mr * VECTORS <= TILE_SUMS) {
+        tile_part(code, mr, 0, VECTORS, t, out);
+    } else {
+        tile_part(code, mr, 0, VECTORS / 2, t, out);
+        tile_part(code, mr, VECTORS / 2, VECTORS / 2, t, out);
+    }
+}
+
 #define TILE_CASE(rows)                                                                            \
     case rows:                                                                                     \
         if (code == ANEMO_CODE_BF16) {                                                             \
@@ -178,6 +191,17 @@ static void tile_of_code(anemo_code code, int64_t mr, const float_tile *t, float
             tile(ANEMO_CODE_F32, rows, t, out);                                                    \
         }                                                                                          \
         break;
+
+static void tile_of_code(anemo_code code, int64_t mr, const float_tile *t, float out[][COLUMNS]) {
+    switch (mr) {
+        TILE_CASE(1)
+        TILE_CASE(2)
+        TILE_CASE(3)
+        TILE_CASE(4)
+        TILE_CASE(5)
+        TILE_CASE(6)
+    }
+}
 
 /* ---------------------------------------------------------------- the two halves */
 
