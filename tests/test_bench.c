@@ -427,7 +427,7 @@ static void test_refusals(void **state) {
     static const struct {
         const char *name, *shape, *weights, *says;
     } bad[] = {{"qgemm_nope", "default", "q4_0", "neither an op nor a variant"},
-               {"embed", "default", "q4_0", "no bench shapes"},
+               {"embed", "default", "q4_0", "no bench shape 'default'"},
                {"qgemm", "nope", "q4_0", "no bench shape 'nope'"},
                {"qgemm", "default", "q3", "expected q4_0, q8_0 or bf16"},
                {"qgemm_test_refuses", "default", "q4_0", "it is the wrong day"}};
