@@ -125,7 +125,7 @@ static anemo_status run(const anemo_exec *exec, const void *problem, const void 
     if (exec->workspace_bytes < workspace_bytes(p, exec->n_threads))
         return ANEMO_E_MEMORY;
     embed_job job = {.p = p, .a = a, .memory = exec->workspace};
-    exec->parallel(exec, a->m, lanes_grain(4 * p->d), embed_rows, &job);
+    exec->parallel(exec, a->m, lanes_grain(p->d), embed_rows, &job);
     return ANEMO_OK;
 }
 

@@ -13,17 +13,20 @@
  *            block token by token
  *
  * Selection is quickselect with a pivot aimed at the goal: 64 tokens of the candidates, evenly
- * spaced, are put in order, and the pivot is the one at which this sample reaches the goal. Top 50
- * of 131072 is then about one pass over the row, where a heap (plain C) first builds itself from
- * all of them. Pivots are tokens, not values: ties are ordered by index, so each round gets
- * smaller. Masses are computed when they are needed, in double like the definition's (vd_exp,
- * 1e-14): a weight costs 2 cycles per lane, which is less than reading 8 bytes of it back from L3.
- * Rejected: weights in float (half the cost; the stream of draws would differ from other backends'
- * once in 10^6 tokens), and a histogram of the logits (a scalar increment per token, and rows where
- * all lie in one bin).
+ * spaced, are put in order, and the pivot is the one at which this sample reaches the goal's share
+ * of the candidates, in count or in mass. Shares, not amounts: in a peaked row the sample misses
+ * the few tokens that hold the mass, and one that waits for the amount ends at its last token,
+ * round after round (measured: 7 times as long). Top 50 of 131072 is then little more than one pass
+ * over the row, where a heap (plain C) first builds itself from all of it. Pivots are tokens, not
+ * values: ties are ordered by index, so each round gets smaller.
  *
- * One row is not split over threads: greedy over 32768 is 4 us. Limit: L2, where the output matrix
- * left the logits. */
+ * Masses are computed when they are needed, in double like the definition's (vd_exp, 1e-14): that
+ * costs less than reading them back from L3. Rejected: weights in float (half the cost; the stream
+ * of draws would leave the other backends' about once in 10^6 tokens), and a histogram of the
+ * logits (a scalar increment per token, and rows where all lie in one bin).
+ *
+ * One row is not split over threads: greedy over 32768 takes 2 us. Limit: L2, where the output
+ * matrix left the logits. */
 #ifndef ANEMO_DENSE_SAMPLE_LANES_H
 #define ANEMO_DENSE_SAMPLE_LANES_H
 
@@ -231,7 +234,8 @@ static token_set part_of(const token_set *set, token pivot, bool after, token_bu
 
 /* ---------------------------------------------------------------- selection */
 
-/* How far down the order: to the first token at which the count or the mass is reached. */
+/* How far down the order: to the first token at which the count or the mass is reached; the other
+ * of the two is infinite. */
 typedef struct goal {
     double tokens, mass;
 } goal;
@@ -240,12 +244,10 @@ static inline bool reached(const goal *g, double tokens, double mass) {
     return tokens >= 1 && (tokens >= g->tokens || mass >= g->mass);
 }
 
-/* Where an ordered sample of the candidates reaches the goal; `done` lies before all of them. */
-static token choose_pivot(const sampler *s, const token_set *set, const goal *g, goal done) {
-    token sample[PIVOT_SAMPLE];
+/* Ordered sample of the set's tokens and, in mass[], their masses. Returns how many. */
+static int64_t take_sample(const sampler *s, const token_set *set, token *sample, double *mass) {
     const int64_t n = min_i64(PIVOT_SAMPLE, set->n);
     float logit[PIVOT_SAMPLE];
-    double mass[PIVOT_SAMPLE], all = 0;
     for (int64_t i = 0; i < n; i++) {
         const token t = token_at(set, (2 * i + 1) * set->n / (2 * n));
         int64_t j = i;
@@ -253,45 +255,52 @@ static token choose_pivot(const sampler *s, const token_set *set, const goal *g,
             sample[j] = sample[j - 1];
         sample[j] = t;
     }
-    const double each = (double)set->n / (double)n;
     for (int64_t i = 0; i < n; i++)
         logit[i] = sample[i].logit;
-    for (int64_t i = 0; i < n && g->mass < INFINITY; i += HALF_LANES) {
-        double lane[HALF_LANES];
-        vd_store(lane, mass_of(s, vh_load_part(logit + i, n - i)));
-        memcpy(mass + i, lane, (size_t)min_i64(HALF_LANES, n - i) * sizeof *lane);
-    }
+    for (int64_t i = 0; i < n; i += HALF_LANES)
+        vd_store(mass + i, mass_of(s, vh_load_part(logit + i, n - i)));
+    return n;
+}
+
+/* The token of a sample at which the sample reaches this share of its count or of its mass. */
+static token choose_pivot(const sampler *s, const token_set *set, double tokens, double mass) {
+    token sample[PIVOT_SAMPLE];
+    double each[PIVOT_SAMPLE], all = 0, running = 0;
+    const int64_t n = take_sample(s, set, sample, each);
+    for (int64_t i = 0; i < n; i++)
+        all += each[i];
     int64_t at = 0;
     for (; at < n - 1; at++) {
-        all += g->mass < INFINITY ? each * mass[at] : 0;
-        if (reached(g, done.tokens + each * (double)(at + 1), done.mass + all))
+        running += each[at];
+        if ((double)(at + 1) >= tokens * (double)n || running >= mass * all)
             break;
     }
     return sample[at];
 }
 
 /* The token at which the goal is reached, going down the order of the set; its last if never. */
-static token find_cut(const sampler *s, token_set set, const goal *g, const token_buffer free[2]) {
+static token find_cut(const sampler *s, token_set set, double set_has, const goal *g,
+                      const token_buffer free[2]) {
     goal done = {0};
-    int turn = 0;
-    for (;;) {
-        const token pivot = choose_pivot(s, &set, g, done);
+    for (int turn = 0;; turn = !turn) {
+        const token pivot = choose_pivot(s, &set, (g->tokens - done.tokens) / (double)set.n,
+                                         (g->mass - done.mass) / set_has);
+        const token_set alone = {&pivot.logit, &pivot.id, 1};
         token_set part = part_of(&set, pivot, false, free[turn]);
-        double tokens = done.tokens + (double)part.n, mass = done.mass;
-        if (g->mass < INFINITY)
-            mass += set_mass(s, &part);
-        if (!reached(g, tokens, mass)) {
-            const token_set alone = {&pivot.logit, &pivot.id, 1};
-            done.tokens = tokens + 1;
-            done.mass = mass + set_mass(s, &alone);
+        double part_has = g->mass < INFINITY ? set_mass(s, &part) : 0;
+        if (!reached(g, done.tokens + (double)part.n, done.mass + part_has)) {
+            part_has += set_mass(s, &alone);
+            done.tokens += (double)part.n + 1;
+            done.mass += part_has;
             if (reached(g, done.tokens, done.mass))
                 return pivot;
             part = part_of(&set, pivot, true, free[turn]);
+            part_has = set_has - part_has;
             if (part.n == 0)
                 return pivot;
         }
         set = part;
-        turn = !turn;
+        set_has = part_has;
     }
 }
 
@@ -335,11 +344,12 @@ static int32_t sample_row(sampler *s, const anemo_sample_params *params, const f
     token_set set = {logit, NULL, vocab};
     if (params->top_k > 0 && params->top_k < vocab) {
         const goal g = {params->top_k, INFINITY};
-        set = kept(&set, find_cut(s, set, &g, s->buffer + 1), s->buffer[0]);
+        set = kept(&set, find_cut(s, set, 1, &g, s->buffer + 1), s->buffer[0]);
     }
     if (params->top_p < 1) {
-        const goal g = {INFINITY, params->top_p * set_mass(s, &set)};
-        set = kept(&set, find_cut(s, set, &g, s->buffer + 1), s->buffer[1]);
+        const double mass = set_mass(s, &set);
+        const goal g = {INFINITY, params->top_p * mass};
+        set = kept(&set, find_cut(s, set, mass, &g, s->buffer + 1), s->buffer[1]);
     }
     return draw(s, &set, anemo_philox_uniform(params->seed, params->counter));
 }
