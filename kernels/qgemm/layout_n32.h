@@ -54,6 +54,7 @@ typedef struct anemo_n32_shape {
     uint8_t table[16];   /* of 4-bit tables: values + 128 */
     size_t zero_bytes;   /* of all groups of a block */
     size_t level_bytes;  /* of the first level, at the front of a header */
+    size_t set_bytes;    /* scales and minima of a group */
     size_t header_bytes; /* of a unit */
     size_t step_bytes;   /* codes of 32 rows x 8 columns */
     size_t block_bytes;
@@ -77,7 +78,8 @@ static inline anemo_n32_shape anemo_n32_shape_of(const anemo_weight_type *type, 
     const int64_t numbers = s.has_minimum ? 64 : 32;
     s.zero_bytes = s.has_zero ? (size_t)anemo_round_up(32 * s.groups, 64) : 0;
     s.level_bytes = s.two_level ? (size_t)(2 * numbers) : 0;
-    s.header_bytes = s.level_bytes + (size_t)anemo_round_up(numbers * s.scale_bytes * s.sets, 64);
+    s.set_bytes = (size_t)(numbers * s.scale_bytes);
+    s.header_bytes = s.level_bytes + (size_t)anemo_round_up((int64_t)s.set_bytes * s.sets, 64);
     s.step_bytes = (size_t)(32 * s.bits);
     s.block_bytes = s.zero_bytes + (size_t)anemo_ceil_div(s.k_padded, s.unit) * s.header_bytes +
                     (size_t)(s.k_padded / 8) * s.step_bytes;
@@ -92,7 +94,7 @@ static inline size_t anemo_n32_group_at(const anemo_n32_shape *s, int64_t g) {
 
 /* Where the scales of group g stand in its header; its minima follow. */
 static inline size_t anemo_n32_scales_at(const anemo_n32_shape *s, int64_t g) {
-    return s->level_bytes + (size_t)(g % s->sets * s->scale_bytes * (s->has_minimum ? 64 : 32));
+    return s->level_bytes + (size_t)(g % s->sets) * s->set_bytes;
 }
 
 #endif

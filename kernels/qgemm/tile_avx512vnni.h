@@ -113,11 +113,12 @@ ANEMO_VNNI_INLINE __m512 vnni_numbers(const anemo_n32_shape *s, const uint8_t *f
     return _mm512_castsi512_ps(_mm512_max_epu32(power, _mm512_set1_epi32(0x00400000)));
 }
 
-/* Scales of group g, and what multiplies the sum of activations: 0, o or s z. */
-ANEMO_VNNI_INLINE void vnni_scales(const anemo_vnni_tile *t, const uint8_t *header, int64_t g,
-                                   bool has_offset, __m512 scale[2], __m512 offset[2]) {
+/* Scales of group g, whose set stands at `at`, and what multiplies the sum of activations: 0, o or
+ * s z. */
+ANEMO_VNNI_INLINE void vnni_scales(const anemo_vnni_tile *t, const uint8_t *header,
+                                   const uint8_t *at, int64_t g, bool has_offset, __m512 scale[2],
+                                   __m512 offset[2]) {
     const anemo_n32_shape *s = t->shape;
-    const uint8_t *at = s->sets == 1 ? header + s->level_bytes : header + anemo_n32_scales_at(s, g);
     ANEMO_VNNI_UNROLL
     for (int v = 0; v < 2; v++) {
         scale[v] = vnni_numbers(s, header, at, v);
@@ -216,15 +217,30 @@ ANEMO_VNNI_INLINE void vnni_step(int mr, const int8_t *const row[ANEMO_TILE_ROWS
     }
 }
 
-/* Steps first .. last-1 of the 32 columns at w and `column`. */
+/* Decodes a step and adds it. */
+ANEMO_VNNI_INLINE void vnni_one(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
+                                const uint8_t *w, int64_t column, int step, __m512i table,
+                                __m512i sum[ANEMO_TILE_ROWS][2]) {
+    __m512i w0[2], w1[2];
+    vnni_decode(code, w, step, table, w0, w1);
+    vnni_step(mr, row, column + 8 * step, w0, w1, sum);
+    if (code == 5) { /* GCC would decode all steps first, and spill them */
+        __asm__ volatile("" ::: "memory");
+    }
+}
+
+/* Steps first .. last-1 of the 32 columns at w and `column`. Not a loop, so that `step` is a
+ * constant before anything else happens. */
 ANEMO_VNNI_INLINE void vnni_steps(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
                                   const uint8_t *w, int64_t column, int first, int last,
                                   __m512i table, __m512i sum[ANEMO_TILE_ROWS][2]) {
-    ANEMO_VNNI_UNROLL
-    for (int step = first; step < last; step++) {
-        __m512i w0[2], w1[2];
-        vnni_decode(code, w, step, table, w0, w1);
-        vnni_step(mr, row, column + 8 * step, w0, w1, sum);
+    if (first == 0) {
+        vnni_one(code, mr, row, w, column, 0, table, sum);
+        vnni_one(code, mr, row, w, column, 1, table, sum);
+    }
+    if (last == 4) {
+        vnni_one(code, mr, row, w, column, 2, table, sum);
+        vnni_one(code, mr, row, w, column, 3, table, sum);
     }
 }
 
@@ -308,12 +324,13 @@ ANEMO_VNNI_INLINE void vnni_join(bool has_offset, int mr, const int32_t *sums,
 /* Columns [column, end) of weight group g, which belong to one activation group. */
 ANEMO_VNNI_INLINE void vnni_fine(int code, bool has_offset, int mr,
                                  const int8_t *const row[ANEMO_TILE_ROWS], const anemo_vnni_tile *t,
-                                 const uint8_t *header, const uint8_t *w, int64_t g, int64_t column,
-                                 int64_t end, __m512i table, __m512 part[ANEMO_TILE_ROWS][2]) {
+                                 const uint8_t *header, const uint8_t *scales, const uint8_t *w,
+                                 int64_t g, int64_t column, int64_t end, __m512i table,
+                                 __m512 part[ANEMO_TILE_ROWS][2]) {
     const int32_t *sums = t->sums + VNNI_SUMS * g;
     __m512i sum[ANEMO_TILE_ROWS][2];
     __m512 scale[2], offset[2];
-    vnni_scales(t, header, g, has_offset, scale, offset);
+    vnni_scales(t, header, scales, g, has_offset, scale, offset);
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
         sum[i][0] = sum[i][1] = vnni_start(code, has_offset, sums[i]);
@@ -358,17 +375,20 @@ ANEMO_VNNI_INLINE void vnni_tile(int code, int act_group, bool has_offset, int m
         row[i] = t->row[i];
         y[i][0] = y[i][1] = _mm512_setzero_ps();
     }
-    int64_t column = 0, scale_at = kp, set = s->sets;
-    const uint8_t *header = w;
-    for (int64_t g = 0; g < s->groups; g++, set++) {
+    int64_t column = 0, scale_at = kp, sets = 0;
+    const uint8_t *header = w, *scales = w;
+    for (int64_t g = 0; g < s->groups; g++) {
         const int64_t end = column + s->group < s->k_padded ? column + s->group : s->k_padded;
         __m512 scale[2], offset[2];
-        if (set == s->sets) {
+        if (sets == 0) {
             header = w;
+            scales = w + s->level_bytes;
             w += s->header_bytes;
-            set = 0;
+            sets = s->sets;
         }
-        vnni_scales(t, header, g, has_offset, scale, offset);
+        vnni_scales(t, header, scales, g, has_offset, scale, offset);
+        scales += s->set_bytes;
+        sets--;
         while (column < end) {
             const int64_t columns =
                 act_group && end - column > act_group ? act_group : end - column;
@@ -393,7 +413,7 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
                                       const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                       float out[][ANEMO_TILE_COLUMNS]) {
     const anemo_n32_shape *s = t->shape;
-    const uint8_t *w = t->block + s->zero_bytes, *header = w;
+    const uint8_t *w = t->block + s->zero_bytes, *header = w, *scales = w;
     const int64_t kp = anemo_round_up(s->k, 128);
     const int64_t span = act_group || s->group == 16 ? 32 : s->group;
     const __m512i table = vnni_table_of(code, s);
@@ -404,16 +424,21 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
         row[i] = t->row[i];
         y[i][0] = y[i][1] = part[i][0] = part[i][1] = _mm512_setzero_ps();
     }
-    int64_t g = 0, scale_at = kp;
+    int64_t g = 0, scale_at = kp, next_unit = 0;
     for (int64_t column = 0; column < s->k_padded; column += span) {
         const int64_t end = column + span < s->k_padded ? column + span : s->k_padded;
-        if (column % s->unit == 0) {
+        if (column == next_unit) {
             header = w;
+            scales = w + s->level_bytes;
             w += s->header_bytes;
+            next_unit += s->unit;
         }
-        vnni_fine(code, has_offset, mr, row, t, header, w, g++, column, end, table, part);
+        vnni_fine(code, has_offset, mr, row, t, header, scales, w, g++, column, end, table, part);
+        scales += s->set_bytes;
         if (s->group == 16 && g < s->groups) {
-            vnni_fine(code, has_offset, mr, row, t, header, w, g++, column + 16, end, table, part);
+            vnni_fine(code, has_offset, mr, row, t, header, scales, w, g++, column + 16, end, table,
+                      part);
+            scales += s->set_bytes;
         }
         if (act_group == 32) {
             ANEMO_VNNI_UNROLL
