@@ -393,6 +393,34 @@ static void test_row_invariance(void **state) {
     each_qgemm(row_invariance);
 }
 
+/* Largest and smallest codes against +-127 throughout, where 16-bit sums are fullest: a kernel that
+ * adds one product too many before it widens them saturates or wraps here, far outside the bound.
+ */
+static void extremes(const anemo_variant *v) {
+    enum { M = 8, N = 40, K = 288 };
+    int accepted = 0;
+    for (int t = 0; t < random_weight_type_count; t++) {
+        const anemo_weight_type type = random_weight_types[t];
+        qgemm_data d =
+            data_create((qgemm_case){.n_parts = 1, .m = M, .k = K, .n = {N}, .type = {type}});
+        for (int64_t i = 0; i < N * K && type.code == ANEMO_CODE_LINEAR; i++) {
+            d.w[0]->codes[i] = (uint8_t)(i / K % 2 ? 0 : (1 << type.bits) - 1);
+        }
+        for (int64_t i = 0; i < M * K; i++) {
+            const int64_t row = i / K, column = i % K; /* of one sign; then in runs of 1, 2, 4 .. */
+            d.x[i] = row < 2 ? 1 - 2 * (float)row : 1 - 2 * (float)(column >> (row - 2) & 1);
+        }
+        accepted += check_case(v, &d);
+        data_free(&d);
+    }
+    assert_true(accepted >= 1);
+}
+
+static void test_extremes(void **state) {
+    (void)state;
+    each_qgemm(extremes);
+}
+
 /* A NaN in one row of x makes that row NaN and no other. */
 static void nan_row(const anemo_variant *v) {
     enum { M = 7, N = 40, K = 96 };
@@ -470,6 +498,10 @@ static void test_present(void **state) {
     assert_non_null(anemo_variant_find("qgemm_ref"));
     assert_non_null(anemo_variant_find("qgemm_c"));
     assert_true(ANEMO_HAVE_OPENBLAS == (anemo_variant_find("qgemm_openblas") != NULL));
+    if (anemo_cpu_features() & ANEMO_CPU_AVX2) {
+        assert_true(on_this_cpu(anemo_variant_find("qgemm_w4a8_tile_avx2"), ANEMO_OP_QGEMM));
+        assert_true(on_this_cpu(anemo_variant_find("qgemm_w8a8_tile_avx2"), ANEMO_OP_QGEMM));
+    }
     if ((anemo_cpu_features() & vnni) == vnni) {
         assert_true(on_this_cpu(anemo_variant_find("qgemm_w4a8_tile_avx512vnni"), ANEMO_OP_QGEMM));
         assert_true(on_this_cpu(anemo_variant_find("qgemm_w8a8_tile_avx512vnni"), ANEMO_OP_QGEMM));
@@ -672,7 +704,7 @@ int main(void) {
         cmocka_unit_test(test_row_invariance),   cmocka_unit_test(test_nan),
         cmocka_unit_test(test_refusals),         cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_layout_w4),        cmocka_unit_test(test_quantise_variants),
-        cmocka_unit_test(test_quantise_by_hand),
+        cmocka_unit_test(test_quantise_by_hand), cmocka_unit_test(test_extremes),
     };
     return cmocka_run_group_tests(tests, make_devices, free_devices);
 }

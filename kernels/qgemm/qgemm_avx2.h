@@ -11,6 +11,8 @@
 #include "kernels/qgemm/qgemm_internal.h"
 #include "kernels/qgemm/tile_avx2.h"
 
+enum { ANEMO_AVX2_BLOCKS_BYTES = 512 * 1024 };
+
 typedef void (*anemo_avx2_rows_fn)(int64_t mr, const anemo_avx2_tile *t,
                                    float out[][ANEMO_AVX2_COLUMNS]);
 
@@ -47,18 +49,31 @@ static inline void avx2_one_tile(const anemo_avx2_job *j, anemo_qgemm_block b, i
     }
 }
 
+/* Several blocks go over x together, as many as leave half of a typical second-level cache to them:
+ * a tile's rows of x come from there for all but the first. */
+static inline int64_t avx2_together(const anemo_avx2_job *j, anemo_qgemm_block b) {
+    const int64_t fit = ANEMO_AVX2_BLOCKS_BYTES / (int64_t)j->shape[b.part].block_bytes;
+    return j->stretches > 1 || fit < 1 ? 1 : fit;
+}
+
 static inline void avx2_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const anemo_avx2_job *j = ctx;
     (void)thread;
-    for (int64_t item = begin; item < end; item++) {
-        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item / j->stretches);
-        const int64_t stretch = item % j->stretches;
+    while (begin < end) {
+        const int64_t stretch = begin % j->stretches;
         const int64_t first = stretch * j->tiles / j->stretches;
         const int64_t last = (stretch + 1) * j->tiles / j->stretches;
+        const int64_t wanted = begin + avx2_together(j, anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS,
+                                                                             begin / j->stretches));
+        const int64_t stop = wanted < end ? wanted : end;
         for (int64_t tile = first; tile < last; tile++) {
             const int64_t row = tile * j->a->m / j->tiles;
-            avx2_one_tile(j, b, row, (tile + 1) * j->a->m / j->tiles - row);
+            for (int64_t item = begin; item < stop; item++) {
+                avx2_one_tile(j, anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item / j->stretches),
+                              row, (tile + 1) * j->a->m / j->tiles - row);
+            }
         }
+        begin = stop;
     }
 }
 

@@ -1,3 +1,48 @@
+/* The tile of 8-bit dot products on AVX2, shared by w4a8 and w8a8: up to 6 rows of x and 32 rows of
+ * W (layout_n32.h), all in integers but for one step per activation group (32 or 128 columns).
+ *
+ * 4-bit codes. vpmaddubsw multiplies 4 columns of 8 rows of W (u8) with 4 broadcast activations
+ * (s8) and adds neighbours into 16 bits. A product of two is at most 2 * 15 * 127 = 3810, as codes
+ * of activations lie in -127 .. 127 (the quantiser rounds x 127 / max|x|: -128 does not occur, and
+ * would do no harm here: 8 * 2 * 15 * 128 = 30720). Eight of them, 30480, still fit. So 32 columns
+ * are summed in 16 bits before one vpmaddwd with ones widens them: 9 multiplier operations for 256
+ * products, where widening after every second one takes 12 and after every one 16.
+ *
+ * 8-bit codes. 2 * 255 * 127 does not fit 16 bits, vpmaddubsw would saturate. The codes are split
+ * into words instead, even bytes by a mask and odd ones by a shift, and vpmaddwd multiplies them
+ * with words of x, which are made once per group for all 32 rows of W. A product of two is at most
+ * 64770, a group of 128 columns 4.1 million: exact in 32 bits, with nothing to prove about signs.
+ *
+ * Where the integers end, as in tile_avx512vnni.h:
+ * - without offset: y += sx sw (sum c a - 2^(bits-1) sum a), the bracket still in integers;
+ * - minimum o: y += sx sw sum c a - o (sx sum a);  zero point z: the same with o = sw z.
+ * Tiles of every height do the same operations in the same order for a row: its result does not
+ * depend on m.
+ *
+ * Registers. There are 16: 12 hold sums of 6 rows x 16 rows of W, 2 the codes, 2 are for the
+ * product and the broadcast. So a block is done in two halves, group by group, both reading the
+ * same lines of x and neighbouring lines of W; float results stay in the first-level cache. Tall
+ * and narrow is right: with the decoding of W (3 operations per 64 codes) shared by 6 rows instead
+ * of 3 it costs 10 % instead of 20 %, while a broadcast costs a load only. One and two rows have
+ * registers for the whole width: a GEMV takes each 128-byte step of the stream at once.
+ *
+ * Measured (Zen 4, one core, from the second-level cache, share of the best chain of the same
+ * multiplications, probe_avx2.c): w4 6 rows, groups of 32: 72 %, of 128: 84 %; w8 78 % and 90 %.
+ * The limit is not the two multipliers but all four pipes together: additions also land on the
+ * multipliers' pipes, and no order of the two kinds gave more than 3.3 operations a cycle. The
+ * distance to the probe is decoding (8 %) and what happens once per group: widening, correction,
+ * conversion, scale, and reading and writing a float (20 % at 32 columns, 8 % at 128).
+ *
+ * Rejected, with what it gave:
+ * - the inner loop in intrinsics: GCC 12 regroups the additions of a chain, Clang 14 hoists the
+ *   broadcasts, and both then keep sums in memory: hence two short pieces of assembly;
+ * - w8 by |w| and sign(a, w) on vpmaddubsw (exact, since |a| <= 127): vpsignb shares the pipes of
+ *   the multipliers (one of each takes a cycle), so that 32 products need three such
+ * operations, 1.5 cycles; with words two, and 1.25 cycles with the additions;
+ * - w8 as two 4-bit codes, 16 h + l: 33 operations for 256 products against 32, and more decoding;
+ * - 3 x 32 tiles, which broadcast half as often and decode W twice as often: w4 210 against 247
+ *   GOP/s, w8 121 against 147;
+ * - software prefetch, of the stream for one row and of the block for six: within 1 % or slower. */
 #ifndef ANEMO_TILE_AVX2_H
 #define ANEMO_TILE_AVX2_H
 
@@ -83,38 +128,34 @@ ANEMO_AVX2_INLINE __m256 avx2_numbers(const anemo_n32_shape *s, const uint8_t *a
     return _mm256_loadu_ps((const float *)(const void *)(at + 32 * v));
 }
 
-/* w4: 32 columns of 8 * across rows of W, into 16-bit sums of 8 products of two. */
-ANEMO_AVX2_INLINE void avx2_w4_chunk(int mr, int across, const uint8_t *w, const anemo_avx2_tile *t,
-                                     int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
+/* w4: 32 columns of 16 rows of W, into 16-bit sums of 8 products of two. */
+ANEMO_AVX2_INLINE void avx2_w4_half(int mr, const uint8_t *w, const anemo_avx2_tile *t,
+                                    int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
     const __m256i low = _mm256_set1_epi8(15);
     ANEMO_AVX2_UNROLL
     for (int quad = 0; quad < 8; quad++) {
-        __m256i codes[4];
+        __m256i codes[2];
         ANEMO_AVX2_UNROLL
-        for (int v = 0; v < across; v++) {
+        for (int v = 0; v < 2; v++) {
             const __m256i both = avx2_load(w + 128 * (quad / 2) + 32 * v);
             codes[v] = _mm256_and_si256(quad % 2 ? _mm256_srli_epi16(both, 4) : both, low);
         }
         ANEMO_AVX2_UNROLL
         for (int i = 0; i < mr; i++) {
             const int8_t *four = t->row[i] + column + 4 * quad;
-            ANEMO_AVX2_UNROLL
-            for (int v = 0; v < across; v += 2) {
-                if (quad == 0) {
-                    ANEMO_AVX2_DOT_FIRST("vpmaddubsw", sum[i][v], sum[i][v + 1], codes[v],
-                                         codes[v + 1], four);
-                } else {
-                    ANEMO_AVX2_DOT("vpmaddubsw", "vpaddw", sum[i][v], sum[i][v + 1], codes[v],
-                                   codes[v + 1], four);
-                }
+            if (quad == 0) {
+                ANEMO_AVX2_DOT_FIRST("vpmaddubsw", sum[i][0], sum[i][1], codes[0], codes[1], four);
+            } else {
+                ANEMO_AVX2_DOT("vpmaddubsw", "vpaddw", sum[i][0], sum[i][1], codes[0], codes[1],
+                               four);
             }
         }
     }
 }
 
-/* The same for one or two rows of x, which leave registers for whole steps of 128 bytes of W. */
-ANEMO_AVX2_INLINE void avx2_w4_chunk_few(int mr, const uint8_t *w, const anemo_avx2_tile *t,
-                                         int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
+/* The same of 32 rows of W and one or two of x, which leave registers for 128 bytes at once. */
+ANEMO_AVX2_INLINE void avx2_w4_whole(int mr, const uint8_t *w, const anemo_avx2_tile *t,
+                                     int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
     const __m256i low = _mm256_set1_epi8(15);
     ANEMO_AVX2_UNROLL
     for (int step = 0; step < 4; step++) {
@@ -143,17 +184,22 @@ ANEMO_AVX2_INLINE void avx2_w4_chunk_few(int mr, const uint8_t *w, const anemo_a
     }
 }
 
+ANEMO_AVX2_INLINE void avx2_w4_chunk(int mr, int across, const uint8_t *w, const anemo_avx2_tile *t,
+                                     int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
+    if (across == 4) {
+        avx2_w4_whole(mr, w, t, column, sum);
+    } else {
+        avx2_w4_half(mr, w, t, column, sum);
+    }
+}
+
 /* Sums of one activation group, with the correction of weights without offset. */
 ANEMO_AVX2_INLINE void avx2_w4_sums(bool has_offset, int mr, int across, const uint8_t *w,
                                     const anemo_avx2_tile *t, int64_t column, int64_t columns,
                                     int64_t sums_at, __m256i sum[ANEMO_AVX2_ROWS][4]) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i part[ANEMO_AVX2_ROWS][4];
-    if (across == 4) {
-        avx2_w4_chunk_few(mr, w, t, column, part);
-    } else {
-        avx2_w4_chunk(mr, across, w, t, column, part);
-    }
+    avx2_w4_chunk(mr, across, w, t, column, part);
     ANEMO_AVX2_UNROLL
     for (int i = 0; i < mr; i++) {
         const __m256i centre = _mm256_slli_epi32(avx2_word(t->row[i] + sums_at), 3);
@@ -164,11 +210,7 @@ ANEMO_AVX2_INLINE void avx2_w4_sums(bool has_offset, int mr, int across, const u
         }
     }
     for (int64_t c = 32; c < columns; c += 32) {
-        if (across == 4) {
-            avx2_w4_chunk_few(mr, w + 16 * c, t, column + c, part);
-        } else {
-            avx2_w4_chunk(mr, across, w + 16 * c, t, column + c, part);
-        }
+        avx2_w4_chunk(mr, across, w + 16 * c, t, column + c, part);
         ANEMO_AVX2_UNROLL
         for (int i = 0; i < mr; i++) {
             ANEMO_AVX2_UNROLL
