@@ -137,7 +137,10 @@ static void fill_group(check_weight *w, check_random *random, size_t row, size_t
         w->offsets[at] = (float)check_random_below(random, INT64_C(1) << type->bits);
     } else if (type->offset == ANEMO_OFFSET_MINIMUM) { /* around the middle of the codes */
         double middle = ldexp(1, type->bits - 1) * (0.75 + 0.5 * check_random_uniform(random));
-        w->offsets[at] = (float)round_scale(s * middle, ANEMO_SCALE_F16);
+        /* f16; of two levels, where the scales are */
+        w->offsets[at] = (float)round_scale(s * middle, type->scale == ANEMO_SCALE_TWO_LEVEL
+                                                            ? ANEMO_SCALE_TWO_LEVEL
+                                                            : ANEMO_SCALE_F16);
     }
 }
 

@@ -1,5 +1,5 @@
-/* The qgemm around the VNNI tile: who computes which block, and the epilogue. Included by
- * qgemm_w4a8_tile_avx512vnni.c and qgemm_w8a8_tile_avx512vnni.c, which fix `bits`.
+/* The qgemm around the VNNI tile: who computes which block, and the epilogue. Included by the files
+ * of the variants, which fix the kind of code.
  *
  * An item of the parallel loop is one block of 32 rows of W times a stretch of rows of x: as many
  * as stay in the L2 cache, fewer when there are not enough blocks to fill the threads. All blocks
@@ -25,11 +25,80 @@ typedef struct anemo_vnni_job {
     const anemo_qgemm_args *a;
     anemo_n32_shape shape[ANEMO_QGEMM_PARTS];
     size_t row_bytes;  /* of the a8 record */
+    int32_t act_group; /* 0: one per row */
+    int64_t rows;      /* of a tile, at most */
     int64_t blocks;    /* of 32 rows of W, over all parts */
-    int64_t tiles;     /* ceil(m / 6): rows of x are spread evenly over them */
+    int64_t tiles;     /* rows of x are spread evenly over them */
     int64_t stretches; /* pieces x is cut into */
-    anemo_vnni_rows_fn tile;
+    int64_t fit;       /* tiles of a stretch, at most */
+    anemo_vnni_rows_fn tile, fine;
+    int32_t *sums; /* per thread, part and tile of a stretch: [groups][VNNI_SUMS] */
 } anemo_vnni_job;
+
+/* ---------------------------------------------------------------- sums for fine groups */
+
+static inline int64_t vnni_sums_of(const anemo_vnni_job *j, int32_t part) {
+    const anemo_n32_shape *s = &j->shape[part];
+    return vnni_is_fine(s, j->act_group) ? j->fit * s->groups * VNNI_SUMS : 0;
+}
+
+static inline int64_t vnni_sums_per_thread(const anemo_vnni_job *j) {
+    int64_t sums = 0;
+    for (int32_t part = 0; part < j->p->n_parts; part++) {
+        sums += vnni_sums_of(j, part);
+    }
+    return sums;
+}
+
+/* Where the sums of a tile of the stretch stand. */
+static inline int32_t *vnni_sums_at(const anemo_vnni_job *j, int thread, int32_t part,
+                                    int64_t tile) {
+    int32_t *at = j->sums + thread * vnni_sums_per_thread(j);
+    for (int32_t before = 0; before < part; before++) {
+        at += vnni_sums_of(j, before);
+    }
+    return at + tile * j->shape[part].groups * VNNI_SUMS;
+}
+
+/* Sums of row's codes per weight group, to sums[group * VNNI_SUMS]: 64 codes at a time, whose
+ * sixteens are the 128-bit lanes. */
+static inline void vnni_sum_row(const anemo_n32_shape *s, const int8_t *row, int32_t *sums) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    for (int64_t g = 0; g < s->groups; g++) {
+        sums[g * VNNI_SUMS] = 0;
+    }
+    for (int64_t column = 0; column < s->k; column += 64) {
+        const __m512i codes = _mm512_loadu_si512(row + column);
+        __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, codes);
+        sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_CDAB));
+        sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_BADC));
+        int32_t lane[16];
+        _mm512_storeu_si512(lane, sum);
+        for (int i = 0; i < 4 && column + 16 * i < s->k; i++) {
+            sums[(column + 16 * i) / s->group * VNNI_SUMS] += lane[4 * i];
+        }
+    }
+}
+
+/* Every thread makes its own, so that nobody waits: a few thousandths of the dot products. */
+static inline void vnni_sum_stretch(const anemo_vnni_job *j, int thread, int64_t first,
+                                    int64_t last) {
+    for (int32_t part = 0; part < j->p->n_parts; part++) {
+        if (vnni_sums_of(j, part) == 0) {
+            continue;
+        }
+        for (int64_t tile = first; tile < last; tile++) {
+            int32_t *sums = vnni_sums_at(j, thread, part, tile - first);
+            const int64_t begin = tile * j->a->m / j->tiles, end = (tile + 1) * j->a->m / j->tiles;
+            for (int64_t row = begin; row < end; row++) {
+                vnni_sum_row(&j->shape[part], (const int8_t *)j->a->x + (size_t)row * j->row_bytes,
+                             sums + (row - begin));
+            }
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- blocks */
 
 /* What one of the tiles over a block fetches: an equal share of the next block, which lies right
  * behind (behind the last one this asks for memory that nobody reads, which is harmless). A single
@@ -62,8 +131,8 @@ static inline void vnni_store(const anemo_vnni_job *j, anemo_qgemm_block b, int6
     }
 }
 
-static inline void vnni_one_tile(const anemo_vnni_job *j, anemo_qgemm_block b, int64_t tile,
-                                 int64_t first, int64_t last) {
+static inline void vnni_one_tile(const anemo_vnni_job *j, int thread, anemo_qgemm_block b,
+                                 int64_t tile, int64_t first, int64_t last) {
     const bool act_mul = j->p->epilogue == ANEMO_EPI_ACT_MUL;
     const int64_t row = tile * j->a->m / j->tiles, mr = (tile + 1) * j->a->m / j->tiles - row;
     float out[2][ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS];
@@ -75,8 +144,13 @@ static inline void vnni_one_tile(const anemo_vnni_job *j, anemo_qgemm_block b, i
         t.shape = &j->shape[part];
         t.block = (const uint8_t *)j->a->weight[part] +
                   (size_t)(b.row / ANEMO_N32_ROWS) * t.shape->block_bytes;
-        j->tile(mr, &t, vnni_ahead(t.block, t.shape, tile - first, last - first),
-                out[act_mul ? part : 0]);
+        const anemo_vnni_ahead ahead = vnni_ahead(t.block, t.shape, tile - first, last - first);
+        if (vnni_is_fine(t.shape, j->act_group)) {
+            t.sums = vnni_sums_at(j, thread, part, tile - first);
+            j->fine(mr, &t, ahead, out[act_mul ? part : 0]);
+        } else {
+            j->tile(mr, &t, ahead, out[act_mul ? part : 0]);
+        }
     }
     if (!act_mul) {
         vnni_store(j, b, row, mr, out[0]);
@@ -89,26 +163,50 @@ static inline void vnni_one_tile(const anemo_vnni_job *j, anemo_qgemm_block b, i
 
 static inline void vnni_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const anemo_vnni_job *j = ctx;
-    (void)thread;
+    int64_t summed = -1;
     for (int64_t item = begin; item < end; item++) {
         const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item % j->blocks);
         const int64_t stretch = item / j->blocks;
         const int64_t first = stretch * j->tiles / j->stretches;
         const int64_t last = (stretch + 1) * j->tiles / j->stretches;
+        if (stretch != summed) {
+            vnni_sum_stretch(j, thread, first, last);
+            summed = stretch;
+        }
         for (int64_t tile = first; tile < last; tile++) {
-            vnni_one_tile(j, b, tile, first, last);
+            vnni_one_tile(j, thread, b, tile, first, last);
         }
     }
 }
 
-/* Layout and act_group must fit: weight groups are multiples of the activation group. */
+/* ---------------------------------------------------------------- the variant */
+
+/* What is known at plan time. A tile of fine groups under activation groups has a third set of
+ * floats, and 4 rows instead of 6 keep them in registers. */
+static inline anemo_vnni_job vnni_job_of(const anemo_qgemm_problem *p, const anemo_act *act) {
+    anemo_vnni_job j = {.p = p, .row_bytes = act->row_bytes(p->k), .rows = ANEMO_TILE_ROWS};
+    j.act_group = act->group;
+    for (int32_t i = 0; i < p->n_parts; i++) {
+        j.shape[i] = anemo_n32_shape_of(&p->type[i], p->k);
+        if (j.act_group && vnni_is_fine(&j.shape[i], j.act_group)) {
+            j.rows = 4;
+        }
+    }
+    const int64_t fit = VNNI_STRETCH_BYTES / (j.rows * (int64_t)j.row_bytes);
+    const int64_t tiles = anemo_ceil_div(p->m_max, j.rows);
+    j.fit = fit < 1 ? 1 : fit < tiles ? fit : tiles;
+    return j;
+}
+
+/* Weight groups are multiples of the activation group, or halves of 32, or there is but one
+ * activation group. */
 static inline bool anemo_vnni_accepts(const anemo_qgemm_problem *p, int32_t act_group, char *why,
                                       size_t why_bytes) {
     if (!anemo_qgemm_valid(p, why, why_bytes)) {
         return false;
     }
-    for (int32_t i = 0; i < p->n_parts; i++) {
-        if (p->type[i].group % act_group != 0) {
+    for (int32_t i = 0; act_group > 0 && i < p->n_parts; i++) {
+        if (p->type[i].group % act_group != 0 && !(act_group == 32 && p->type[i].group == 16)) {
             return anemo_refuse(why, why_bytes,
                                 "weight group %d; multiples of %d or one per row are accepted",
                                 (int)p->type[i].group, act_group);
@@ -117,17 +215,26 @@ static inline bool anemo_vnni_accepts(const anemo_qgemm_problem *p, int32_t act_
     return true;
 }
 
+static inline size_t anemo_vnni_workspace(const anemo_qgemm_problem *p, const anemo_act *act,
+                                          int32_t n_threads) {
+    const anemo_vnni_job j = vnni_job_of(p, act);
+    return (size_t)n_threads * (size_t)vnni_sums_per_thread(&j) * sizeof *j.sums;
+}
+
 static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qgemm_problem *p,
                                           const anemo_qgemm_args *a, const anemo_act *act,
-                                          anemo_vnni_rows_fn tile) {
-    anemo_vnni_job j = {.p = p, .a = a, .row_bytes = act->row_bytes(p->k), .tile = tile};
-    for (int32_t i = 0; i < p->n_parts; i++) {
-        j.shape[i] = anemo_n32_shape_of(&p->type[i], p->k);
+                                          anemo_vnni_rows_fn tile, anemo_vnni_rows_fn fine) {
+    anemo_vnni_job j = vnni_job_of(p, act);
+    j.a = a;
+    j.tile = tile;
+    j.fine = fine;
+    j.sums = exec->workspace;
+    if (exec->workspace_bytes < anemo_vnni_workspace(p, act, exec->n_threads)) {
+        return ANEMO_E_MEMORY;
     }
     j.blocks = anemo_qgemm_blocks(p, ANEMO_N32_ROWS);
-    j.tiles = anemo_ceil_div(a->m, ANEMO_TILE_ROWS);
-    const int64_t fit = VNNI_STRETCH_BYTES / (ANEMO_TILE_ROWS * (int64_t)j.row_bytes);
-    const int64_t for_cache = anemo_ceil_div(j.tiles, fit < 1 ? 1 : fit);
+    j.tiles = anemo_ceil_div(a->m, j.rows);
+    const int64_t for_cache = anemo_ceil_div(j.tiles, j.fit);
     const int64_t for_threads =
         exec->n_threads == 1 ? 1 : anemo_ceil_div(4 * (int64_t)exec->n_threads, j.blocks);
     j.stretches = for_cache > for_threads ? for_cache : for_threads;
@@ -136,24 +243,28 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     return ANEMO_OK;
 }
 
-static inline size_t anemo_vnni_workspace(const void *problem, int32_t n_threads) {
-    (void)problem, (void)n_threads;
-    return 0;
-}
-
-/* Defines the variant NAME reading a8_gGROUP. */
-#define ANEMO_VNNI_VARIANT(id, width, group_, layout_, idea_)                                      \
-    extern const anemo_act anemo_act_a8_g##group_;                                                 \
-    static void rows_##group_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,        \
-                              float out[][ANEMO_TILE_COLUMNS]) {                                   \
-        vnni_tile_rows_ahead(width, group_, mr, t, ahead, out);                                    \
+/* Defines the variant `id` for codes of this kind (their bits, or VNNI_TABLE) reading activations
+ * a8_ACT, whose groups are `group_`. */
+#define ANEMO_VNNI_VARIANT(id, code_, act_, group_, layout_, idea_)                                \
+    extern const anemo_act anemo_act_a8_##act_;                                                    \
+    static void rows_##act_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,          \
+                            float out[][ANEMO_TILE_COLUMNS]) {                                     \
+        vnni_tile_rows_ahead(code_, group_, mr, t, ahead, out);                                    \
     }                                                                                              \
-    static bool accepts_##group_(const void *problem, char *why, size_t why_bytes) {               \
+    static void fine_##act_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,          \
+                            float out[][ANEMO_TILE_COLUMNS]) {                                     \
+        vnni_fine_rows_ahead(code_, group_, mr, t, ahead, out);                                    \
+    }                                                                                              \
+    static bool accepts_##act_(const void *problem, char *why, size_t why_bytes) {                 \
         return anemo_vnni_accepts(problem, group_, why, why_bytes);                                \
     }                                                                                              \
-    static anemo_status run_##group_(const anemo_exec *exec, const void *problem,                  \
-                                     const void *args) {                                           \
-        return anemo_vnni_run(exec, problem, args, &anemo_act_a8_g##group_, rows_##group_);        \
+    static size_t workspace_##act_(const void *problem, int32_t n_threads) {                       \
+        return anemo_vnni_workspace(problem, &anemo_act_a8_##act_, n_threads);                     \
+    }                                                                                              \
+    static anemo_status run_##act_(const anemo_exec *exec, const void *problem,                    \
+                                   const void *args) {                                             \
+        return anemo_vnni_run(exec, problem, args, &anemo_act_a8_##act_, rows_##act_,              \
+                              fine_##act_);                                                        \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \
@@ -163,12 +274,12 @@ static inline size_t anemo_vnni_workspace(const void *problem, int32_t n_threads
         .backend = ANEMO_CPU,                                                                      \
         .needs = {.cpu_features = ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_VNNI},                       \
         .layout = layout_,                                                                         \
-        .act = "a8_g" #group_,                                                                     \
+        .act = "a8_" #act_,                                                                        \
         .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
         .idea = idea_,                                                                             \
-        .accepts = accepts_##group_,                                                               \
-        .workspace_bytes = anemo_vnni_workspace,                                                   \
-        .run = run_##group_,                                                                       \
+        .accepts = accepts_##act_,                                                                 \
+        .workspace_bytes = workspace_##act_,                                                       \
+        .run = run_##act_,                                                                         \
     };
 
 #endif

@@ -37,12 +37,20 @@
 
 enum { ANEMO_TILE_ROWS = 6, ANEMO_TILE_COLUMNS = 32 };
 
+/* How codes lie in memory: their bits, or VNNI_TABLE. */
+enum { VNNI_TABLE = 16 };
+
 /* What a tile reads: one block of W and up to 6 a8 records. */
 typedef struct anemo_vnni_tile {
     const anemo_n32_shape *shape;
     const uint8_t *block;
     const int8_t *row[ANEMO_TILE_ROWS]; /* records; gathered rows need no copy */
+    /* Where weight groups are finer than activation groups, the records lack the sums that offsets
+     * need: sums[weight group][VNNI_SUMS], one per row of the tile. */
+    const int32_t *sums;
 } anemo_vnni_tile;
+
+enum { VNNI_SUMS = 8 };
 
 /* What a tile fetches into the L2 cache for later: `lines` cache lines from `at` on for each 32
  * columns. */
@@ -76,30 +84,124 @@ static inline float vnni_float(const int8_t *at) {
 #define ANEMO_VNNI_UNROLL _Pragma("GCC unroll 8")
 #endif
 
-ANEMO_VNNI_INLINE __m512 vnni_numbers(const anemo_n32_shape *s, const uint8_t *at, int half) {
-    if (s->scale_bytes == 2) {
-        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(at + 32 * half)));
-    }
-    return _mm512_loadu_ps(at + 64 * half);
+/* ---------------------------------------------------------------- scales */
+
+ANEMO_VNNI_INLINE __m512 vnni_halves(const uint8_t *at) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)at));
 }
 
-/* Adds 8 columns to the integers: w0 holds k..k+3 and w1 k+4..k+7 of 16 rows of W. */
-ANEMO_VNNI_INLINE void vnni_step(int bits, int mr, const uint8_t *w,
-                                 const int8_t *const row[ANEMO_TILE_ROWS], int64_t column,
-                                 __m512i sum[ANEMO_TILE_ROWS][2]) {
-    const __m512i low = _mm512_set1_epi8(15);
-    __m512i w0[2], w1[2];
+ANEMO_VNNI_INLINE __m512i vnni_bytes(const uint8_t *at) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)at));
+}
+
+/* Numbers of rows 16 v .. 16 v + 15 from 32 that stand at `at`; first: of their first level. */
+ANEMO_VNNI_INLINE __m512 vnni_numbers(const anemo_n32_shape *s, const uint8_t *first,
+                                      const uint8_t *at, int v) {
+    if (s->scale_bytes == 2) {
+        return vnni_halves(at + 32 * v);
+    }
+    if (s->scale_bytes == 4) {
+        return _mm512_loadu_ps(at + 64 * v);
+    }
+    if (s->two_level) {
+        const __m512i q =
+            _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(at + 16 * v)));
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(q), vnni_halves(first + 32 * v));
+    }
+    /* The exponent of a float32; 2^-127 alone is subnormal. */
+    const __m512i power = _mm512_slli_epi32(vnni_bytes(at + 16 * v), 23);
+    return _mm512_castsi512_ps(_mm512_max_epu32(power, _mm512_set1_epi32(0x00400000)));
+}
+
+/* Scales of group g, and what multiplies the sum of activations: 0, o or s z. */
+ANEMO_VNNI_INLINE void vnni_scales(const anemo_vnni_tile *t, const uint8_t *header, int64_t g,
+                                   bool has_offset, __m512 scale[2], __m512 offset[2]) {
+    const anemo_n32_shape *s = t->shape;
+    const uint8_t *at = s->sets == 1 ? header + s->level_bytes : header + anemo_n32_scales_at(s, g);
     ANEMO_VNNI_UNROLL
     for (int v = 0; v < 2; v++) {
-        if (bits == 4) {
-            const __m512i both = _mm512_loadu_si512(w + 64 * v);
-            w0[v] = _mm512_and_si512(both, low);
-            w1[v] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-        } else {
-            w0[v] = _mm512_loadu_si512(w + 128 * v);
-            w1[v] = _mm512_loadu_si512(w + 128 * v + 64);
+        scale[v] = vnni_numbers(s, header, at, v);
+        offset[v] = _mm512_setzero_ps();
+        if (has_offset && s->has_minimum) {
+            offset[v] = vnni_numbers(s, header + 64, at + 32 * s->scale_bytes, v);
+        } else if (has_offset) {
+            const __m512i zero = vnni_bytes(t->block + 32 * g + 16 * v);
+            offset[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(zero), scale[v]);
         }
     }
+}
+
+/* ---------------------------------------------------------------- integers */
+
+/* Bit `bit` of each byte moved to bit 4; the others hold anything. Shifts want constants. */
+ANEMO_VNNI_INLINE __m512i vnni_to_fifth(__m512i bits, int bit) {
+    switch (bit) {
+    case 0:
+        return _mm512_slli_epi16(bits, 4);
+    case 1:
+        return _mm512_slli_epi16(bits, 3);
+    case 2:
+        return _mm512_slli_epi16(bits, 2);
+    case 3:
+        return _mm512_slli_epi16(bits, 1);
+    case 4:
+        return bits;
+    case 5:
+        return _mm512_srli_epi16(bits, 1);
+    case 6:
+        return _mm512_srli_epi16(bits, 2);
+    default:
+        return _mm512_srli_epi16(bits, 3);
+    }
+}
+
+/* Codes of 8 columns: w0 holds k..k+3 and w1 k+4..k+7 of 2 x 16 rows of W, from step `step` of the
+ * 32 columns at w. */
+ANEMO_VNNI_INLINE void vnni_decode(int code, const uint8_t *w, int step, __m512i table,
+                                   __m512i w0[2], __m512i w1[2]) {
+    const __m512i low = _mm512_set1_epi8(15), fifth = _mm512_set1_epi8(16);
+    if (code == 6) {
+        const __m512i six = _mm512_set1_epi8(63);
+        const __m512i a = _mm512_loadu_si512(w + 192 * step);
+        const __m512i b = _mm512_loadu_si512(w + 192 * step + 64);
+        const __m512i c = _mm512_loadu_si512(w + 192 * step + 128);
+        w0[0] = _mm512_and_si512(a, six);
+        w0[1] = _mm512_and_si512(b, six);
+        w1[0] = _mm512_and_si512(c, six);
+        /* 0xf8: x | (y & z) */
+        __m512i high = _mm512_and_si512(_mm512_srli_epi16(a, 6), _mm512_set1_epi8(3));
+        high = _mm512_ternarylogic_epi32(high, _mm512_srli_epi16(b, 4), _mm512_set1_epi8(12), 0xf8);
+        w1[1] =
+            _mm512_ternarylogic_epi32(high, _mm512_srli_epi16(c, 2), _mm512_set1_epi8(48), 0xf8);
+        return;
+    }
+    ANEMO_VNNI_UNROLL
+    for (int v = 0; v < 2; v++) {
+        if (code == 8) {
+            w0[v] = _mm512_loadu_si512(w + 256 * step + 128 * v);
+            w1[v] = _mm512_loadu_si512(w + 256 * step + 128 * v + 64);
+            continue;
+        }
+        const uint8_t *nibbles = w + (code == 5 ? 128 : 0) + 128 * step + 64 * v;
+        const __m512i both = _mm512_loadu_si512(nibbles);
+        w0[v] = _mm512_and_si512(both, low);
+        w1[v] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+        if (code == 5) {
+            const __m512i bits = _mm512_loadu_si512(w + 64 * v);
+            w0[v] = _mm512_ternarylogic_epi32(w0[v], vnni_to_fifth(bits, 2 * step), fifth, 0xf8);
+            w1[v] =
+                _mm512_ternarylogic_epi32(w1[v], vnni_to_fifth(bits, 2 * step + 1), fifth, 0xf8);
+        } else if (code == VNNI_TABLE) {
+            w0[v] = _mm512_shuffle_epi8(table, w0[v]);
+            w1[v] = _mm512_shuffle_epi8(table, w1[v]);
+        }
+    }
+}
+
+/* Adds 8 columns from `column` to the integers. */
+ANEMO_VNNI_INLINE void vnni_step(int mr, const int8_t *const row[ANEMO_TILE_ROWS], int64_t column,
+                                 const __m512i w0[2], const __m512i w1[2],
+                                 __m512i sum[ANEMO_TILE_ROWS][2]) {
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
         const __m512i a = _mm512_set1_epi32(vnni_word(row[i] + column));
@@ -114,33 +216,58 @@ ANEMO_VNNI_INLINE void vnni_step(int bits, int mr, const uint8_t *w,
     }
 }
 
+/* Steps first .. last-1 of the 32 columns at w and `column`. */
+ANEMO_VNNI_INLINE void vnni_steps(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
+                                  const uint8_t *w, int64_t column, int first, int last,
+                                  __m512i table, __m512i sum[ANEMO_TILE_ROWS][2]) {
+    ANEMO_VNNI_UNROLL
+    for (int step = first; step < last; step++) {
+        __m512i w0[2], w1[2];
+        vnni_decode(code, w, step, table, w0, w1);
+        vnni_step(mr, row, column + 8 * step, w0, w1, sum);
+    }
+}
+
+/* Where the integers start, given the sum of the activations: what a centred code contributes too
+ * much, or 0 where an offset does that job. */
+ANEMO_VNNI_INLINE __m512i vnni_start(int code, bool has_offset, int32_t total) {
+    const __m512i sum = _mm512_set1_epi32(total), zero = _mm512_setzero_si512();
+    if (has_offset) {
+        return zero;
+    }
+    return _mm512_sub_epi32(zero, code == 4   ? _mm512_slli_epi32(sum, 3)
+                                  : code == 5 ? _mm512_slli_epi32(sum, 4)
+                                  : code == 6 ? _mm512_slli_epi32(sum, 5)
+                                              : _mm512_slli_epi32(sum, 7));
+}
+
+ANEMO_VNNI_INLINE void vnni_fetch(anemo_vnni_ahead *ahead) {
+    for (int64_t line = 0; line < ahead->lines; line++) {
+        _mm_prefetch((const char *)ahead->at + 64 * line, _MM_HINT_T1);
+    }
+    ahead->at += 64 * ahead->lines;
+}
+
+/* ---------------------------------------------------------------- groups */
+
 /* One activation group: `quads` times 32 columns from `column`, then into the floats. scale_at and
  * sum_at: where the group's scale and sum stand in a record. */
-ANEMO_VNNI_INLINE void vnni_group(int bits, int quads, bool has_offset, int mr,
+ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, int mr,
                                   const int8_t *const row[ANEMO_TILE_ROWS], const uint8_t *w,
-                                  int64_t column, int64_t scale_at, int64_t sum_at,
-                                  const __m512 scale[2], const __m512 offset[2],
-                                  anemo_vnni_ahead *ahead, __m512 y[ANEMO_TILE_ROWS][2]) {
+                                  int64_t quad_bytes, int64_t column, int64_t scale_at,
+                                  int64_t sum_at, __m512i table, const __m512 scale[2],
+                                  const __m512 offset[2], anemo_vnni_ahead *ahead,
+                                  __m512 y[ANEMO_TILE_ROWS][2]) {
     __m512i sum[ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
-        const __m512i total = _mm512_set1_epi32(vnni_word(row[i] + sum_at));
-        sum[i][0] = has_offset ? _mm512_setzero_si512()
-                               : _mm512_sub_epi32(_mm512_setzero_si512(),
-                                                  _mm512_slli_epi32(total, (unsigned)bits - 1));
-        sum[i][1] = sum[i][0];
+        sum[i][0] = sum[i][1] = vnni_start(code, has_offset, vnni_word(row[i] + sum_at));
     }
     for (int quad = 0; quad < quads; quad++) {
-        ANEMO_VNNI_UNROLL
-        for (int step = 0; step < 4; step++) {
-            vnni_step(bits, mr, w + step * 32 * bits, row, column + 8 * step, sum);
-        }
-        w += 4 * 32 * bits;
+        vnni_steps(code, mr, row, w, column, 0, 4, table, sum);
+        w += quad_bytes;
         column += 32;
-        for (int line = 0; line < ahead->lines; line++) {
-            _mm_prefetch((const char *)ahead->at + 64 * line, _MM_HINT_T1);
-        }
-        ahead->at += 64 * ahead->lines;
+        vnni_fetch(ahead);
     }
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
@@ -161,13 +288,69 @@ ANEMO_VNNI_INLINE void vnni_group(int bits, int quads, bool has_offset, int mr,
     }
 }
 
-/* out[mr][32] = x[mr, k] . W[block of 32 rows, k]; bits, act_group and mr are constants. */
-ANEMO_VNNI_INLINE void vnni_tile(int bits, int act_group, bool has_offset, int mr,
+/* The integers of weight group g join `part`, without the scale of the activations. */
+ANEMO_VNNI_INLINE void vnni_join(bool has_offset, int mr, const int32_t *sums,
+                                 const __m512i sum[ANEMO_TILE_ROWS][2], const __m512 scale[2],
+                                 const __m512 offset[2], __m512 part[ANEMO_TILE_ROWS][2]) {
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        ANEMO_VNNI_UNROLL
+        for (int v = 0; v < 2; v++) {
+            part[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][v]), scale[v], part[i][v]);
+            if (has_offset) {
+                const __m512 total = _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[i]));
+                part[i][v] = _mm512_fnmadd_ps(total, offset[v], part[i][v]);
+            }
+        }
+    }
+}
+
+/* Columns [column, end) of weight group g, which belong to one activation group. */
+ANEMO_VNNI_INLINE void vnni_fine(int code, bool has_offset, int mr,
+                                 const int8_t *const row[ANEMO_TILE_ROWS], const anemo_vnni_tile *t,
+                                 const uint8_t *header, const uint8_t *w, int64_t g, int64_t column,
+                                 int64_t end, __m512i table, __m512 part[ANEMO_TILE_ROWS][2]) {
+    const int32_t *sums = t->sums + VNNI_SUMS * g;
+    __m512i sum[ANEMO_TILE_ROWS][2];
+    __m512 scale[2], offset[2];
+    vnni_scales(t, header, g, has_offset, scale, offset);
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        sum[i][0] = sum[i][1] = vnni_start(code, has_offset, sums[i]);
+    }
+    if (t->shape->group == 16) {
+        if (column % 32 == 0) {
+            vnni_steps(code, mr, row, w, column, 0, 2, table, sum);
+        } else {
+            vnni_steps(code, mr, row, w, column - 16, 2, 4, table, sum);
+        }
+    } else {
+        for (; column < end; column += 32) {
+            vnni_steps(code, mr, row, w, column, 0, 4, table, sum);
+            w += 4 * t->shape->step_bytes;
+        }
+    }
+    vnni_join(has_offset, mr, sums, sum, scale, offset, part);
+}
+
+/* ---------------------------------------------------------------- tiles */
+
+ANEMO_VNNI_INLINE __m512i vnni_table_of(int code, const anemo_n32_shape *s) {
+    return code == VNNI_TABLE
+               ? _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)s->table))
+               : _mm512_setzero_si512();
+}
+
+/* out[mr][32] = x[mr, k] . W[block of 32 rows, k] where a weight group is one or more activation
+ * groups; code, act_group (0: one per row) and mr are constants. */
+ANEMO_VNNI_INLINE void vnni_tile(int code, int act_group, bool has_offset, int mr,
                                  const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                  float out[][ANEMO_TILE_COLUMNS]) {
     const anemo_n32_shape *s = t->shape;
     const uint8_t *w = t->block + s->zero_bytes;
-    const int64_t kp = anemo_round_up(s->k, 128), sums = 4 * (kp / act_group);
+    const int64_t kp = anemo_round_up(s->k, 128), sums = act_group ? 4 * (kp / act_group) : 4;
+    const int64_t quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
+    const __m512i table = vnni_table_of(code, s);
     const int8_t *row[ANEMO_TILE_ROWS];
     __m512 y[ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
@@ -175,31 +358,27 @@ ANEMO_VNNI_INLINE void vnni_tile(int bits, int act_group, bool has_offset, int m
         row[i] = t->row[i];
         y[i][0] = y[i][1] = _mm512_setzero_ps();
     }
-    int64_t column = 0, scale_at = kp;
-    for (int64_t g = 0; g < s->groups; g++) {
+    int64_t column = 0, scale_at = kp, set = s->sets;
+    const uint8_t *header = w;
+    for (int64_t g = 0; g < s->groups; g++, set++) {
         const int64_t end = column + s->group < s->k_padded ? column + s->group : s->k_padded;
-        __m512 scale[2], offset[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-        ANEMO_VNNI_UNROLL
-        for (int v = 0; v < 2; v++) {
-            scale[v] = vnni_numbers(s, w, v);
-            if (has_offset && s->has_minimum) {
-                offset[v] = vnni_numbers(s, w + 32 * s->scale_bytes, v);
-            } else if (has_offset) {
-                const __m128i zero =
-                    _mm_loadu_si128((const __m128i *)(const void *)(t->block + 32 * g + 16 * v));
-                offset[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(zero)), scale[v]);
-            }
+        __m512 scale[2], offset[2];
+        if (set == s->sets) {
+            header = w;
+            w += s->header_bytes;
+            set = 0;
         }
-        w += s->header_bytes;
-        for (; column < end; column += act_group) {
-            const int64_t columns = end - column < act_group ? end - column : act_group;
+        vnni_scales(t, header, g, has_offset, scale, offset);
+        while (column < end) {
+            const int64_t columns =
+                act_group && end - column > act_group ? act_group : end - column;
             const int quads = act_group == 32 ? 1 : (int)(columns / 32);
-            vnni_group(bits, quads, has_offset, mr, row, w, column, scale_at, scale_at + sums,
-                       scale, offset, &ahead, y);
-            w += quads * 4 * 32 * bits;
+            vnni_group(code, quads, has_offset, mr, row, w, quad_bytes, column, scale_at,
+                       scale_at + sums, table, scale, offset, &ahead, y);
+            w += quads * quad_bytes;
+            column += 32 * quads;
             scale_at += 4;
         }
-        column = end;
     }
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
@@ -208,16 +387,77 @@ ANEMO_VNNI_INLINE void vnni_tile(int bits, int act_group, bool has_offset, int m
     }
 }
 
-/* The same for an mr known at run time, and for both kinds of weight. */
-ANEMO_VNNI_INLINE void vnni_tile_rows_ahead(int bits, int act_group, int64_t mr,
+/* The same where weight groups are finer: groups of 16 under act_group 32, or any under act_group
+ * 0. The floats of an activation group gather in `part` and are then scaled. */
+ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, int mr,
+                                      const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+                                      float out[][ANEMO_TILE_COLUMNS]) {
+    const anemo_n32_shape *s = t->shape;
+    const uint8_t *w = t->block + s->zero_bytes, *header = w;
+    const int64_t kp = anemo_round_up(s->k, 128);
+    const int64_t span = act_group || s->group == 16 ? 32 : s->group;
+    const __m512i table = vnni_table_of(code, s);
+    const int8_t *row[ANEMO_TILE_ROWS];
+    __m512 y[ANEMO_TILE_ROWS][2], part[ANEMO_TILE_ROWS][2];
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        row[i] = t->row[i];
+        y[i][0] = y[i][1] = part[i][0] = part[i][1] = _mm512_setzero_ps();
+    }
+    int64_t g = 0, scale_at = kp;
+    for (int64_t column = 0; column < s->k_padded; column += span) {
+        const int64_t end = column + span < s->k_padded ? column + span : s->k_padded;
+        if (column % s->unit == 0) {
+            header = w;
+            w += s->header_bytes;
+        }
+        vnni_fine(code, has_offset, mr, row, t, header, w, g++, column, end, table, part);
+        if (s->group == 16 && g < s->groups) {
+            vnni_fine(code, has_offset, mr, row, t, header, w, g++, column + 16, end, table, part);
+        }
+        if (act_group == 32) {
+            ANEMO_VNNI_UNROLL
+            for (int i = 0; i < mr; i++) {
+                const __m512 sx = _mm512_set1_ps(vnni_float(row[i] + scale_at));
+                y[i][0] = _mm512_fmadd_ps(part[i][0], sx, y[i][0]);
+                y[i][1] = _mm512_fmadd_ps(part[i][1], sx, y[i][1]);
+                part[i][0] = part[i][1] = _mm512_setzero_ps();
+            }
+            scale_at += 4;
+        }
+        for (int64_t at = column; at < end; at += 32) {
+            w += 4 * s->step_bytes;
+            vnni_fetch(&ahead);
+        }
+    }
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        if (act_group == 0) {
+            const __m512 sx = _mm512_set1_ps(vnni_float(row[i] + kp));
+            y[i][0] = _mm512_mul_ps(part[i][0], sx);
+            y[i][1] = _mm512_mul_ps(part[i][1], sx);
+        }
+        _mm512_storeu_ps(out[i], y[i][0]);
+        _mm512_storeu_ps(out[i] + 16, y[i][1]);
+    }
+}
+
+/* Are the weight groups finer than the activation groups? */
+static inline bool vnni_is_fine(const anemo_n32_shape *s, int act_group) {
+    return s->groups > 1 && (act_group == 0 || s->group < act_group);
+}
+
+/* The same for an mr known at run time, and for all kinds of weight. */
+ANEMO_VNNI_INLINE void vnni_tile_rows_ahead(int code, int act_group, int64_t mr,
                                             const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                             float out[][ANEMO_TILE_COLUMNS]) {
+    const bool has_offset = t->shape->has_minimum || t->shape->has_zero;
 #define ANEMO_VNNI_CASE(rows)                                                                      \
     case rows:                                                                                     \
-        if (t->shape->has_minimum || t->shape->has_zero) {                                         \
-            vnni_tile(bits, act_group, true, rows, t, ahead, out);                                 \
+        if (has_offset) {                                                                          \
+            vnni_tile(code, act_group, true, rows, t, ahead, out);                                 \
         } else {                                                                                   \
-            vnni_tile(bits, act_group, false, rows, t, ahead, out);                                \
+            vnni_tile(code, act_group, false, rows, t, ahead, out);                                \
         }                                                                                          \
         break;
     switch (mr) {
@@ -231,6 +471,30 @@ ANEMO_VNNI_INLINE void vnni_tile_rows_ahead(int bits, int act_group, int64_t mr,
 #undef ANEMO_VNNI_CASE
 }
 
+ANEMO_VNNI_INLINE void vnni_fine_rows_ahead(int code, int act_group, int64_t mr,
+                                            const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+                                            float out[][ANEMO_TILE_COLUMNS]) {
+    const bool has_offset = t->shape->has_minimum || t->shape->has_zero;
+#define ANEMO_VNNI_CASE(rows)                                                                      \
+    case rows:                                                                                     \
+        if (has_offset) {                                                                          \
+            vnni_tile_fine(code, act_group, true, rows, t, ahead, out);                            \
+        } else {                                                                                   \
+            vnni_tile_fine(code, act_group, false, rows, t, ahead, out);                           \
+        }                                                                                          \
+        break;
+    switch (mr) {
+        ANEMO_VNNI_CASE(1)
+        ANEMO_VNNI_CASE(2)
+        ANEMO_VNNI_CASE(3)
+        ANEMO_VNNI_CASE(4)
+        ANEMO_VNNI_CASE(5)
+        ANEMO_VNNI_CASE(6)
+    }
+#undef ANEMO_VNNI_CASE
+}
+
+/* Without fetching ahead, for weights whose groups are not finer than act_group. */
 ANEMO_VNNI_INLINE void vnni_tile_rows(int bits, int act_group, int64_t mr, const anemo_vnni_tile *t,
                                       float out[][ANEMO_TILE_COLUMNS]) {
     vnni_tile_rows_ahead(bits, act_group, mr, t, (anemo_vnni_ahead){NULL, 0}, out);
