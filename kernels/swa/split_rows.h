@@ -7,13 +7,17 @@
 #include "kernels/dense/common.h"
 #include "kernels/swa/kv_page.h"
 
-enum { KEY_BLOCK = 64 };
+enum {
+    KEY_BLOCK = 64,
+    NEAR_KEYS = 4 /* values asked for into the L1 cache so many keys ahead */
+};
 
 /* Keys [lo, hi) of the block that begins at position `begin`, a multiple of KEY_BLOCK. */
 typedef struct key_block {
     int64_t begin;
     int lo, hi;
-    const char *key[KEY_BLOCK]; /* set in [lo, hi); the elements (q8: behind the scale) */
+    const char *key[KEY_BLOCK]; /* the elements (q8: behind the scale); outside [lo, hi) the
+                                   nearest of the others, so that pieces of a row may be whole */
     float key_scale[KEY_BLOCK], value_scale[KEY_BLOCK]; /* q8 only */
 } key_block;
 
@@ -25,18 +29,15 @@ typedef struct vectors {
     size_t bytes;        /* of a vector */
 } vectors;
 
-/* Asks for a vector that will be read one block later. Into the L2 cache: the L1 cache is full with
- * the block at hand. */
-SWA_INLINE void prefetch_vector(const char *vector, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64)
-        _mm_prefetch(vector + at, _MM_HINT_T1);
+SWA_INLINE int element_bytes(int type) {
+    return type == ANEMO_KV_F32 ? 4 : type == ANEMO_KV_Q8 ? 1 : 2;
 }
 
 /* ---------------------------------------------------------------- scores */
 
-/* s[h * KEY_BLOCK + j] = query h . key j for j in [from, to), heads <= 4; q[h * dq + i], zero behind
- * d. Each of the VL lanes is a chain of fused multiply-adds over the elements lane, lane + VL, ...;
- * v_store_scores joins the chains as a tree. `next`: the block to prefetch, or NULL. */
+/* s[h * KEY_BLOCK + j] = query h . key j for j in [from, to), heads <= 4; q[h * dq + i], zero
+ * behind d. Each of the VL lanes is a chain of fused multiply-adds over the elements lane, lane +
+ * VL, ...; v_store_scores joins the chains as a tree. `next`: the block to prefetch, or NULL. */
 SWA_INLINE void score_heads(int type, int heads, const vectors *x, const key_block *b,
                             const key_block *next, int from, int to, const float *q, int64_t dq,
                             float *s) {
@@ -45,10 +46,7 @@ SWA_INLINE void score_heads(int type, int heads, const vectors *x, const key_blo
         vf sum[4][ROW_KEYS];
         SWA_UNROLL
         for (int i = 0; i < ROW_KEYS; i++) {
-            const int slot = j + i < from ? from : j + i < to ? j + i : to - 1;
-            key[i] = b->key[slot];
-            if (next && slot >= next->lo && slot < next->hi)
-                prefetch_vector(next->key[slot], x->bytes);
+            key[i] = b->key[j + i];
             SWA_UNROLL
             for (int h = 0; h < 4; h++)
                 sum[h][i] = v_zero();
@@ -59,6 +57,10 @@ SWA_INLINE void score_heads(int type, int heads, const vectors *x, const key_blo
             SWA_UNROLL
             for (int i = 0; i < ROW_KEYS; i++)
                 k[i] = v_elements(type, key[i], c);
+            if (next) /* each line once: all the keys' at c, or those whose turn it is */
+                for (int i = 0; i < ROW_KEYS; i++)
+                    if ((c / VL + i) % (64 / (VL * element_bytes(type))) == 0)
+                        _mm_prefetch(next->key[j + i] + c * element_bytes(type), _MM_HINT_T1);
             SWA_UNROLL
             for (int h = 0; h < heads; h++) {
                 const vf a = v_load(q + h * dq + c);
@@ -114,6 +116,11 @@ static float soften(float *s, int lo, int hi, const key_block *b, bool scaled, f
 
 /* ---------------------------------------------------------------- mix */
 
+SWA_INLINE void prefetch_near(const char *vector, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64)
+        _mm_prefetch(vector + at, _MM_HINT_T0);
+}
+
 /* out[h * dp + c ..] = that * shrink[h] + sum over j in [from, to) of s[h][j] value[j][c ..], the
  * sums of `heads` x `cols` vectors in registers, each in the order of j. */
 SWA_INLINE void mix_columns(int type, int heads, int cols, const vectors *x, const key_block *b,
@@ -130,8 +137,13 @@ SWA_INLINE void mix_columns(int type, int heads, int cols, const vectors *x, con
     for (int j = from; j < to; j++) {
         const char *value = b->key[j] + x->value_offset;
         vf v[ROW_COLS];
-        if (next && j >= next->lo && j < next->hi)
-            prefetch_vector(next->key[j] + x->value_offset, x->bytes);
+        if (next)
+            for (int at = 0; at < cols * VL * element_bytes(type); at += 64)
+                _mm_prefetch(next->key[j] + x->value_offset + c * element_bytes(type) + at,
+                             _MM_HINT_T1);
+        if (c == 0)
+            prefetch_near(b->key[j + NEAR_KEYS < KEY_BLOCK ? j + NEAR_KEYS : j] + x->value_offset,
+                          x->bytes);
         SWA_UNROLL
         for (int i = 0; i < cols; i++)
             v[i] = part ? v_elements_part(type, value, c, x->d - c)
@@ -156,14 +168,10 @@ SWA_INLINE void mix_heads(int type, int heads, const vectors *x, const key_block
                           const key_block *next, int from, int to, const float *s,
                           const float *shrink, float *out, int64_t dp) {
     int64_t c = 0;
-    for (; c + ROW_COLS * VL <= x->d; c += ROW_COLS * VL) {
+    for (; c + ROW_COLS * VL <= x->d; c += ROW_COLS * VL)
         mix_columns(type, heads, ROW_COLS, x, b, next, from, to, s, shrink, out, dp, c);
-        next = NULL;
-    }
-    for (; c < x->d; c += VL) {
+    for (; c < x->d; c += VL)
         mix_columns(type, heads, 1, x, b, next, from, to, s, shrink, out, dp, c);
-        next = NULL;
-    }
 }
 
 /* ---------------------------------------------------------------- every type, 4, 2 or 1 heads */
@@ -222,7 +230,8 @@ static void attend_row(const vectors *x, const key_block *b, const key_block *ne
                                        s + h * KEY_BLOCK);
     }
     for (int64_t h = 0; h < group; h++)
-        shrink[h] = soften(s + h * KEY_BLOCK, from, to, b, x->type == ANEMO_KV_Q8, max + h, sum + h);
+        shrink[h] =
+            soften(s + h * KEY_BLOCK, from, to, b, x->type == ANEMO_KV_Q8, max + h, sum + h);
     for (int64_t h = 0, n; h < group; h += n) {
         const int log2 = heads_log2(group - h);
         n = (int64_t)1 << log2;

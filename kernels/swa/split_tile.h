@@ -5,10 +5,10 @@
  *   keys    [chain][vector][2 VL keys]                      a strip of keys, in the same order
  *   values  [panel of 2 VL columns][KEY_BLOCK][2 VL]
  *
- * Bits are those of split_rows.h: a score is VL chains over the elements lane, lane + VL, ..., joined
- * as the tree that v_store_scores makes. Chains come in bit-reversed order, so that the tree is a
- * binary counter: after chain t, as many partial sums join it as t has trailing ones. Included after
- * split_rows.h. */
+ * Bits are those of split_rows.h: a score is VL chains over the elements lane, lane + VL, ...,
+ * joined as the tree that v_store_scores makes. Chains come in bit-reversed order, so that the tree
+ * is a binary counter: after chain t, as many partial sums join it as t has trailing ones. Included
+ * after split_rows.h. */
 #ifndef ANEMO_SWA_SPLIT_TILE_H
 #define ANEMO_SWA_SPLIT_TILE_H
 
@@ -172,9 +172,10 @@ static void mix_queries(int64_t n, const float *s, const float *values, int from
     for (int64_t i = 0; i < n; i += step) {
         const float *w = s + i * KEY_BLOCK;
         const int64_t left = n - i;
-        step = left >= TILE_ROWS ? TILE_ROWS : left >= 2 * THIRD ? 2 * THIRD
-               : left >= THIRD   ? THIRD
-                                 : 1;
+        step = left >= TILE_ROWS   ? TILE_ROWS
+               : left >= 2 * THIRD ? 2 * THIRD
+               : left >= THIRD     ? THIRD
+                                   : 1;
         if (step == TILE_ROWS)
             mix_tile(TILE_ROWS, w, values, from, to, shrink + i, out + i * dp, dp);
         else if (step == 2 * THIRD)

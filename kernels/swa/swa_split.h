@@ -10,8 +10,9 @@ enum {
     SPAN = 512,          /* positions whose partial result is one term of a row's sum */
     QUERIES = 96,        /* of a tile, where the group of heads allows it */
     TILED_FROM = 16,     /* queries, from which keys are packed */
-    SPLIT_BELOW = 16,    /* units per thread, under which spans become tasks of their own */
-    SLOT_BYTES = 1 << 20 /* per thread, for their partial results */
+    SPLIT_BELOW = 4,     /* units per thread, under which they are split into tasks of spans */
+    SPLIT_TASKS = 8,     /* tasks per thread then, or a few more */
+    SLOT_BYTES = 1 << 20 /* per thread, for the spans' partial results */
 };
 
 /* Online softmax of some queries: max and sum of weights, [queries], and out[queries][dp]. */
@@ -39,8 +40,9 @@ typedef struct split_job {
     vectors x;
     int64_t n_tiles, n_spans; /* of all sequences; of the tile with most */
     int64_t slot_queries;     /* of the largest tile */
+    int64_t task_spans;       /* of a task, where units are split */
     float *memory;            /* [thread][plan.floats] */
-    float *slots;             /* [unit][n_spans] states, where spans are tasks of their own */
+    float *slots;             /* [unit][n_spans] states, where units are split */
 } split_job;
 
 /* Rows of one sequence and one KV head. Query i is head i % group of row i / group. */
@@ -110,6 +112,10 @@ static void find_block(const split_job *job, const tile *t, int64_t begin, int64
         for (; j < stop; j++, vector += pages->vector_bytes)
             b->key[j] = vector;
     }
+    for (int j = 0; j < b->lo; j++)
+        b->key[j] = b->key[b->lo];
+    for (int j = b->hi; j < KEY_BLOCK; j++)
+        b->key[j] = b->key[b->hi - 1];
 }
 
 static void load_scales(const vectors *x, key_block *b) {
@@ -123,8 +129,7 @@ static void load_scales(const vectors *x, key_block *b) {
 static void visible_slots(const split_job *job, const tile *t, const key_block *b, int64_t r,
                           int *from, int *to) {
     const int64_t position = t->position + r;
-    const int64_t first =
-        kv_first_visible(&job->pages.view, t->sequence, position, job->p->window);
+    const int64_t first = kv_first_visible(&job->pages.view, t->sequence, position, job->p->window);
     *from = (int)min_i64(max_i64(first - b->begin, b->lo), KEY_BLOCK);
     *to = (int)max_i64(min_i64(position + 1 - b->begin, b->hi), 0);
 }
@@ -139,9 +144,9 @@ static void rows_on_block(const split_job *job, const tile *t, const key_block *
         int from, to;
         visible_slots(job, t, b, r, &from, &to);
         if (from < to)
-            attend_row(&job->x, b, r == 0 ? next : NULL, from, to, at->group, m + at->q + i * at->dq,
-                       at->dq, m + at->s, m + at->shrink, s.max + i, s.sum + i, s.out + i * at->dp,
-                       at->dp);
+            attend_row(&job->x, b, r == 0 ? next : NULL, from, to, at->group,
+                       m + at->q + i * at->dq, at->dq, m + at->s, m + at->shrink, s.max + i,
+                       s.sum + i, s.out + i * at->dp, at->dp);
     }
 }
 
@@ -196,9 +201,10 @@ static void tile_on_block(const split_job *job, const tile *t, const key_block *
 
 /* ---------------------------------------------------------------- spans */
 
-/* state of the tile's queries over the keys [begin, end), which lie in one span. */
-static void attend_span(const split_job *job, const tile *t, int64_t begin, int64_t end, float *m,
-                        state s) {
+/* state of the tile's queries over the keys [begin, end), which lie in one span. The same thread
+ * goes on with keys up to `later`, which are worth a prefetch. */
+static void attend_span(const split_job *job, const tile *t, int64_t begin, int64_t end,
+                        int64_t later, float *m, state s) {
     const bool tiled = t->n_queries >= TILED_FROM, scaled = job->x.type == ANEMO_KV_Q8;
     key_block blocks[2] = {0};
     clear(s, t->n_queries, job->plan.dp);
@@ -207,9 +213,9 @@ static void attend_span(const split_job *job, const tile *t, int64_t begin, int6
     for (int i = 0; at < end; i ^= 1) {
         key_block *b = &blocks[i], *next = NULL;
         at += KEY_BLOCK;
-        if (at < end) {
+        if (at < later) { /* the last one belongs to the next span, and is looked at again there */
             next = &blocks[i ^ 1];
-            find_block(job, t, at, begin, end, next);
+            find_block(job, t, at, begin, at < end ? end : later, next);
         }
         if (scaled)
             load_scales(&job->x, b);
@@ -230,8 +236,7 @@ static void fold(state total, state span, int64_t queries, int64_t dp) {
         total.max[i] = max;
         total.sum[i] = total.sum[i] * v_first(a) + span.sum[i] * v_first(b);
         for (int64_t c = i * dp; c < (i + 1) * dp; c += VL)
-            v_store(total.out + c,
-                    v_fma(v_load(span.out + c), b, v_mul(v_load(total.out + c), a)));
+            v_store(total.out + c, v_fma(v_load(span.out + c), b, v_mul(v_load(total.out + c), a)));
     }
 }
 
@@ -325,7 +330,7 @@ static void attend_units(void *ctx, int64_t begin, int64_t end, int thread) {
         for (int64_t i = 0; i < spans_of(&t); i++) {
             int64_t from, to;
             span_range(&t, i, &from, &to);
-            attend_span(job, &t, from, to, m, span);
+            attend_span(job, &t, from, to, t.end, m, span);
             fold(total, span, t.n_queries, job->plan.dp);
         }
         finish(job, &t, total);
@@ -337,19 +342,24 @@ static state slot_of(const split_job *job, int64_t unit, int64_t span) {
     return state_at(job->slots + (unit * job->n_spans + span) * floats, job->slot_queries);
 }
 
-/* Tasks [begin, end): span by span of each unit, into its slot. */
-static void attend_spans(void *ctx, int64_t begin, int64_t end, int thread) {
+/* Tasks [begin, end), each some spans of a unit, into their slots. */
+static void attend_tasks(void *ctx, int64_t begin, int64_t end, int thread) {
     const split_job *job = ctx;
+    const int64_t tasks = anemo_ceil_div(job->n_spans, job->task_spans); /* of a unit */
     float *m = job->memory + thread * job->plan.floats;
     for (int64_t task = begin; task < end; task++) {
-        const int64_t unit = task / job->n_spans, span = task % job->n_spans;
+        const int64_t unit = task / tasks, first = task % tasks * job->task_spans;
         const tile t = unit_tile(job, unit);
-        if (span >= spans_of(&t))
+        const int64_t stop = min_i64(first + job->task_spans, spans_of(&t));
+        if (first >= stop)
             continue;
-        int64_t from, to;
-        span_range(&t, span, &from, &to);
+        int64_t from, to, later;
+        span_range(&t, stop - 1, &from, &later);
         load_queries(job, &t, m);
-        attend_span(job, &t, from, to, m, slot_of(job, unit, span));
+        for (int64_t span = first; span < stop; span++) {
+            span_range(&t, span, &from, &to);
+            attend_span(job, &t, from, to, later, m, slot_of(job, unit, span));
+        }
     }
 }
 
@@ -413,7 +423,9 @@ static anemo_status run(const anemo_exec *exec, const void *problem, const void 
     count_tiles(&job);
     const int64_t units = job.n_tiles * p->kv.n_kv_heads;
     if (wants_split(&job, exec->n_threads)) {
-        exec->parallel(exec, units * job.n_spans, 1, attend_spans, &job);
+        job.task_spans = max_i64(1, units * job.n_spans / (SPLIT_TASKS * exec->n_threads));
+        exec->parallel(exec, units * anemo_ceil_div(job.n_spans, job.task_spans), 1, attend_tasks,
+                       &job);
         exec->parallel(exec, units, 1, merge_units, &job);
     } else {
         exec->parallel(exec, units, 1, attend_units, &job);

@@ -104,8 +104,7 @@ SWA_INLINE vf v_elements(int type, const char *x, int64_t i) {
         return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(x + 2 * i)));
     case ANEMO_KV_BF16:
         return _mm512_castsi512_ps(_mm512_slli_epi32(
-            _mm512_cvtepu16_epi32(
-                _mm256_loadu_si256((const __m256i *)(const void *)(x + 2 * i))),
+            _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(x + 2 * i))),
             16));
     default:
         return _mm512_cvtepi32_ps(
@@ -122,8 +121,8 @@ SWA_INLINE vf v_elements_part(int type, const char *x, int64_t i, int64_t n) {
     case ANEMO_KV_F16:
         return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, x + 2 * i));
     case ANEMO_KV_BF16:
-        return _mm512_castsi512_ps(_mm512_slli_epi32(
-            _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, x + 2 * i)), 16));
+        return _mm512_castsi512_ps(
+            _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, x + 2 * i)), 16));
     default:
         return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(m, x + i)));
     }
@@ -149,10 +148,10 @@ SWA_INLINE __m256 v_fold_pairs(__m256 a, __m256 b) {
 SWA_INLINE void v_store_scores(vf sum[4][ROW_KEYS], int heads, float *s, int64_t stride) {
     SWA_UNROLL
     for (int h = 0; h < heads; h += 2) {
-        const __m256 a = v_fold_pairs(v_fold(sum[h][0], sum[h + 1][0]),
-                                      v_fold(sum[h][1], sum[h + 1][1]));
-        const __m256 b = v_fold_pairs(v_fold(sum[h][2], sum[h + 1][2]),
-                                      v_fold(sum[h][3], sum[h + 1][3]));
+        const __m256 a =
+            v_fold_pairs(v_fold(sum[h][0], sum[h + 1][0]), v_fold(sum[h][1], sum[h + 1][1]));
+        const __m256 b =
+            v_fold_pairs(v_fold(sum[h][2], sum[h + 1][2]), v_fold(sum[h][3], sum[h + 1][3]));
         const __m256 all =
             _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
         _mm_storeu_ps(s + h * stride, _mm256_castps256_ps128(all));
