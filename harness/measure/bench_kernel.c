@@ -166,9 +166,14 @@ static void choose_lines(session *s, case_run *run) {
 
 /* ---------------------------------------------------------------- correct before fast */
 
+/* A kernel that is content with AVX2 is held against what AVX2 can do with codes of its width. */
 anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
     if (v->act && strncmp(v->act, "a8", 2) == 0) {
-        return ANEMO_CEILING_INT8;
+        if ((v->needs.cpu_features & ~ANEMO_CPU_AVX2) || !v->needs.cpu_features) {
+            return ANEMO_CEILING_INT8;
+        }
+        return v->layout && strncmp(v->layout, "w4", 2) == 0 ? ANEMO_CEILING_INT8_AVX2_U4
+                                                             : ANEMO_CEILING_INT8_AVX2_U8;
     }
     if ((v->act && strcmp(v->act, "bf16") == 0) || v->needs.cpu_features & ANEMO_CPU_AVX512_BF16) {
         return ANEMO_CEILING_BF16;

@@ -37,7 +37,8 @@
 #define SMALLEST_BUFFER  (1 * MIB)
 #define PIECE_GRANULE    ((size_t)ANEMO_PROBE_BLOCK_BYTES * 4) /* four streams of whole blocks */
 
-static const char *const ceiling_names[] = {"read", "fp32", "bf16", "int8"};
+static const char *const ceiling_names[] = {"read", "fp32",         "bf16",
+                                            "int8", "int8_avx2_u4", "int8_avx2_u8"};
 
 const char *anemo_ceiling_name(anemo_ceiling ceiling) {
     return ceiling_names[ceiling];

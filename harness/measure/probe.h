@@ -19,9 +19,14 @@ typedef enum anemo_ceiling {
     ANEMO_CEILING_BF16, /* bf16 products, fp32 sums */
     ANEMO_CEILING_INT8, /* 8-bit products, 32-bit sums (16-bit sums of two where there is no better)
                          */
+    /* What AVX2 alone can do, for kernels that use no more: */
+    ANEMO_CEILING_INT8_AVX2_U4, /* 4-bit times 8-bit codes, 16-bit sums where they cannot overflow
+                                 */
+    ANEMO_CEILING_INT8_AVX2_U8, /* 8-bit times 8-bit codes, every product exact */
     ANEMO_CEILING_COUNT
 } anemo_ceiling;
-const char *anemo_ceiling_name(anemo_ceiling ceiling); /* "read", "fp32", "bf16", "int8" */
+/* "read", "fp32", "bf16", "int8", "int8_avx2_u4", "int8_avx2_u8" */
+const char *anemo_ceiling_name(anemo_ceiling ceiling);
 
 typedef struct anemo_probe_value {
     double per_second; /* 0 when no form runs here: then the ceiling is absent, not zero */
