@@ -1,7 +1,12 @@
 # Sourced by the commands of ci/: names the packages each needs on Debian and Ubuntu, and installs what is missing.
-# Never CUDA, torch or a browser.   anemo_packages demo|test [--no-install]
+# Never CUDA, torch or a browser.   anemo_packages demo|test|arm [--no-install]
+# arm: what a cross build for AArch64 needs beside `test`; Debian only, whose archive has all architectures in one place.
 
-anemo_package_list() { # $1 = demo | test
+anemo_package_list() { # $1 = demo | test | arm
+    if [ "$1" = arm ]; then
+        echo "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libgomp1:arm64 libjansson-dev:arm64 libcmocka-dev:arm64"
+        return 0
+    fi
     echo "gcc libc6-dev cmake make ninja-build pkg-config git libjansson-dev libopenblas-openmp-dev libhwloc-dev libpapi-dev"
     [ "$1" = test ] && echo "libcmocka-dev python3"
     # The one version whose output the sources follow; other releases carry others and skip the format check.
@@ -32,6 +37,14 @@ anemo_packages() { # installs what is missing; with --no-install only says so
     local sudo=""
     [ "$(id -u)" = 0 ] || sudo=sudo
     local log=${TMPDIR:-/tmp}/anemo-apt.log
+    if [ "$1" = arm ] && ! dpkg --print-foreign-architectures | grep -qx arm64; then
+        if ! grep -qx 'ID=debian' /etc/os-release; then
+            echo "packages: this archive has no arm64 packages beside its own; add the architecture by hand" >&2
+            return 6
+        fi
+        echo "packages: adding the architecture arm64 (undo: dpkg --remove-architecture arm64)"
+        $sudo dpkg --add-architecture arm64
+    fi
     $sudo apt-get -qq update >"$log" 2>&1
     LC_ALL=C apt-get install --assume-no --no-install-recommends $missing 2>/dev/null |
         sed -n 's/^Need to get \(.*\) of archives.*/packages: \1 to download/p; s/^After this operation, \(.*\) of additional.*/packages: \1 on disk/p'

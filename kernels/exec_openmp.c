@@ -12,7 +12,7 @@ static void parallel(const anemo_exec *exec, int64_t n, int64_t grain, anemo_tas
     const int32_t n_threads = exec->n_threads;
     anemo_loop loop = {.task = task, .ctx = ctx, .n = n, .grain = grain};
     anemo_bind_thread(binding, 0); /* before the fork: new workers inherit the caller's mask */
-    if (n_threads == 1 || n <= 1) {
+    if (n_threads == 1 || n <= 1 || n <= grain) { /* one piece: not worth a fork */
         anemo_loop_run(&loop, 0, 1, 1);
         return;
     }

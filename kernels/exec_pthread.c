@@ -67,7 +67,7 @@ static void parallel(const anemo_exec *exec, int64_t n, int64_t grain, anemo_tas
     team *t = exec->team;
     anemo_loop loop = {.task = task, .ctx = ctx, .n = n, .grain = grain};
     anemo_bind_thread(&t->binding, 0);
-    if (exec->n_threads == 1 || n <= 1) {
+    if (exec->n_threads == 1 || n <= 1 || n <= grain) { /* one piece: nobody to wake */
         anemo_loop_run(&loop, 0, 1, 1);
         return;
     }

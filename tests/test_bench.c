@@ -518,6 +518,102 @@ static void test_swa_check(void **state) {
     anemo_device_free(device);
 }
 
+/* A small case of each op of case_dense.c: every variant here passes its check, and the reference
+ * with one number off by a little does not. */
+static const struct {
+    const bench_op *op;
+    bench_shape shape;
+} dense_cases[] = {
+    {&bench_op_add_rmsnorm, {ANEMO_OP_ADD_RMSNORM, "test/norm", "1", "", false, {100, 1}}},
+    {&bench_op_add_rmsnorm, {ANEMO_OP_ADD_RMSNORM, "test/plain", "1", "", false, {100, 0}}},
+    {&bench_op_rope_append, {ANEMO_OP_ROPE_APPEND, "test/rope", "1", "", false, {4, 2, 32, 0, 99}}},
+    {&bench_op_rope_append, {ANEMO_OP_ROPE_APPEND, "test/gguf", "1", "", false, {4, 2, 32, 1, 99}}},
+    {&bench_op_quantize_act, {ANEMO_OP_QUANTIZE_ACT, "test/act", "1", "", false, {200}}},
+    {&bench_op_embed, {ANEMO_OP_EMBED, "test/embed", "1", "", false, {64, 96}}},
+    {&bench_op_sample, {ANEMO_OP_SAMPLE, "test/top-p", "1", "", false, {500, 70, 40, 90}}},
+    {&bench_op_moe_route, {ANEMO_OP_MOE_ROUTE, "test/route", "1", "", false, {8, 2, 0, 1}}},
+    {&bench_op_moe_combine, {ANEMO_OP_MOE_COMBINE, "test/combine", "1", "", false, {96, 2}}}};
+enum { DENSE_CASES = sizeof dense_cases / sizeof *dense_cases };
+
+static const anemo_variant *unspoilt;
+static bool spoil_pages; /* of rope_append, not its rows */
+
+static anemo_status spoilt(const anemo_exec *exec, const void *problem, const void *args) {
+    const anemo_status status = unspoilt->run(exec, problem, args);
+    switch (unspoilt->op) {
+    case ANEMO_OP_ADD_RMSNORM:
+        ((const anemo_add_rmsnorm_args *)args)->y[7] *= 1.0001f;
+        break;
+    case ANEMO_OP_ROPE_APPEND:
+        if (spoil_pages) { /* the key of position 99, slot 35 of its page */
+            ((uint16_t *)((const anemo_rope_args *)args)->kv.pool)[35 * 32 + 3] ^= 8;
+        } else {
+            ((const anemo_rope_args *)args)->k[3] += 0.0001f;
+        }
+        break;
+    case ANEMO_OP_QUANTIZE_ACT:
+        ((uint8_t *)((const anemo_quantize_act_args *)args)->out)[199] ^= 1;
+        break;
+    case ANEMO_OP_EMBED:
+        ((const anemo_embed_args *)args)->y[95] += 0.01f;
+        break;
+    case ANEMO_OP_SAMPLE:
+        ((const anemo_sample_args *)args)->ids[2] ^= 1;
+        break;
+    case ANEMO_OP_MOE_ROUTE:
+        ((const anemo_moe_route_args *)args)->plan.weight[1] *= 1.0001f;
+        break;
+    default:
+        ((const anemo_moe_combine_args *)args)->y[95] += 0.0001f;
+    }
+    return status;
+}
+
+static double error_of(const bench_op *op, bench_case *c, const anemo_variant *variant) {
+    bench_arm *arm;
+    bench_verdict verdict;
+    anemo_error err = {""};
+    if (op->arm_create(c, variant, &arm, &err) || op->check(arm, &verdict, &err)) {
+        fail_msg("%s: %s", variant->name, err.text);
+    }
+    op->arm_destroy(arm);
+    return verdict.error;
+}
+
+static void check_dense_case(anemo_device *device, const bench_op *op, const bench_shape *shape,
+                             int64_t m) {
+    bench_setup setup = {.device = device, .weights = "q4_0", .seed = 3};
+    bench_case *c;
+    anemo_error err = {""};
+    assert_true(bench_weight_type("q4_0", &setup.type));
+    assert_int_equal(op->create(shape, m, &setup, &c, &err), ANEMO_OK);
+    assert_true(bench_case_bytes(c) > 0 && c->resident);
+    for (int32_t i = 0; i < anemo_variant_count(); i++) {
+        const anemo_variant *v = anemo_variant_at(i);
+        if (v->op != shape->op || !anemo_variant_supports(v, 0, c->problem, NULL, 0)) {
+            continue;
+        }
+        assert_true(error_of(op, c, v) <= 1);
+        anemo_variant bad = *v;
+        unspoilt = v;
+        bad.run = spoilt;
+        for (int pages = 0; pages <= (shape->op == ANEMO_OP_ROPE_APPEND); pages++) {
+            spoil_pages = pages != 0;
+            assert_true(error_of(op, c, &bad) > 1);
+        }
+    }
+    op->destroy(c);
+}
+
+static void test_dense_checks(void **state) {
+    (void)state;
+    anemo_device *device = open_device();
+    for (int i = 0; i < DENSE_CASES; i++) {
+        check_dense_case(device, dense_cases[i].op, &dense_cases[i].shape, 3);
+    }
+    anemo_device_free(device);
+}
+
 static bool at_once(void) {
     return true;
 }
@@ -527,7 +623,7 @@ static void test_refusals(void **state) {
     static const struct {
         const char *name, *shape, *weights, *says;
     } bad[] = {{"qgemm_nope", "default", "q4_0", "neither an op nor a variant"},
-               {"embed", "default", "q4_0", "no bench shapes"},
+               {"embed", "default", "q4_0", "no bench shape 'default'"},
                {"qgemm", "nope", "q4_0", "no bench shape 'nope'"},
                {"qgemm", "default", "q3", "expected q4_0"},
                {"qgemm_test_refuses", "default", "q4_0", "it is the wrong day"}};
@@ -843,7 +939,7 @@ int main(void) {
         cmocka_unit_test(test_model_roofs),   cmocka_unit_test(test_bench_model),
         cmocka_unit_test(test_composition),   cmocka_unit_test(test_routing_texts),
         cmocka_unit_test(test_routing_trace), cmocka_unit_test(test_routing_skew),
-        cmocka_unit_test(test_routing_run),
+        cmocka_unit_test(test_routing_run),   cmocka_unit_test(test_dense_checks),
     };
     return cmocka_run_group_tests(tests, register_wrong, NULL);
 }

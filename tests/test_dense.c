@@ -252,6 +252,35 @@ static void test_sample_argmax(void **state) {
     }
 }
 
+/* Longer than any block that a variant may take at a time: the largest, its equal further on, and a
+ * NaN at the places where vectors and blocks begin and end. */
+static void test_sample_argmax_places(void **state) {
+    (void)state;
+    enum { VOCAB = 4133 };
+    static const int32_t places[] = {0,    1,    7,    8,    15,   16,   31,   63,   64,
+                                     1023, 1024, 1025, 2047, 2048, 4095, 4096, 4111, VOCAB - 1};
+    enum { PLACES = sizeof places / sizeof *places };
+    const op_variants variants = op_variants_of(ANEMO_OP_SAMPLE);
+    const anemo_sample_params greedy = {.temperature = 0, .top_p = 1};
+    float *logits = op_poisoned(VOCAB * sizeof *logits);
+    for (int32_t i = 0; i < VOCAB; i++)
+        logits[i] = -1 - (float)(i % 5);
+    for (int32_t i = 0; i < variants.n; i++)
+        for (int32_t j = 0; j < PLACES; j++) {
+            const anemo_variant *v = variants.at[i];
+            const float was = logits[places[j]], later = logits[places[PLACES - 1 - j / 2]];
+            logits[places[j]] = NAN;
+            assert_int_equal(sample_one(v, VOCAB, logits, greedy), -1);
+            logits[places[j]] = logits[places[PLACES - 1 - j / 2]] = 0.5f;
+            const int32_t other = places[PLACES - 1 - j / 2];
+            assert_int_equal(sample_one(v, VOCAB, logits, greedy),
+                             places[j] < other ? places[j] : other);
+            logits[other] = later;
+            logits[places[j]] = was;
+        }
+    free(logits);
+}
+
 /* The tokens that 4000 draws hit, as bits; vocab <= 8. */
 static uint32_t support(const anemo_variant *v, int64_t vocab, const float *logits,
                         anemo_sample_params params) {
@@ -467,6 +496,7 @@ int main(void) {
         cmocka_unit_test(test_add_rmsnorm_zero_and_refusals),
         cmocka_unit_test(test_embed),
         cmocka_unit_test(test_sample_argmax),
+        cmocka_unit_test(test_sample_argmax_places),
         cmocka_unit_test(test_sample_top_k_and_top_p),
         cmocka_unit_test(test_sample_distribution),
         cmocka_unit_test(test_sample_agreement),

@@ -569,11 +569,14 @@ static void expect_nan_of_token(const experts_case *c, const float *rows, int32_
 static void test_experts_packed(void **state) {
     (void)state;
     check_random random = check_random_seed(19, 20, 21);
-    for (int32_t bits = 4; bits <= 8; bits += 4) {
+    const anemo_weight_type types[] = {
+        check_weight_type_linear(4, 128, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE),
+        check_weight_type_linear(8, 128, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE),
+        check_weight_type_float(ANEMO_CODE_BF16)};
+    for (int type = 0; type < 3; type++) {
         anemo_moe_experts_problem p = small_experts();
-        p.gate = p.up = p.down =
-            check_weight_type_linear(bits, 128, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE);
-        p.d = 200, p.ffn = 300, p.has_bias = 7, p.activation = bits / 8, p.n_experts = 4;
+        p.gate = p.up = p.down = types[type];
+        p.d = 200, p.ffn = 300, p.has_bias = 7, p.activation = type % 2, p.n_experts = 4;
         experts_case c = experts_case_create(&random, p, 130, ROUTING_ONE_EXPERT);
         const size_t n = 130 * 2 * 200;
         float *one = op_poisoned(n * sizeof *one), *rows = op_poisoned(n * sizeof *rows);
@@ -664,6 +667,17 @@ static void test_experts_silu_tails(void **state) {
                 float y;
                 assert_int_equal(run_experts(&c, variants.at[i], 1, &y), ANEMO_OK);
                 op_assert_near(variants.at[i]->name, &y, c.want, 1, 1e-6 * fabs(c.want[0]) + 1e-30);
+            }
+            for (int32_t i = 0; i < anemo_variant_count(); i++) {
+                const anemo_variant *v = anemo_variant_at(i);
+                float y;
+                if (v->op != ANEMO_OP_MOE_EXPERTS || v->backend != ANEMO_CPU || !v->layout ||
+                    !anemo_variant_supports(v, 0, &c.p, NULL, 0))
+                    continue;
+                experts_case packed = packed_for(&c, v);
+                assert_int_equal(run_experts(&packed, v, 1, &y), ANEMO_OK);
+                op_assert_near(v->name, &y, c.want, 1, 1e-6 * fabs(c.want[0]) + 1e-30);
+                packed_free(&packed);
             }
             experts_case_free(&c);
         }

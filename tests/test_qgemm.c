@@ -302,7 +302,7 @@ static void test_types(void **state) {
 /* A type that v accepts as part p, or false. */
 static bool some_type(const anemo_variant *v, int p, anemo_weight_type *type) {
     int seen = 0;
-    for (int t = 0; t < 2 * random_weight_type_count; t++) {
+    for (int t = 0; t < ANEMO_QGEMM_PARTS * random_weight_type_count; t++) {
         anemo_qgemm_problem q = {.size = sizeof q, .n_parts = 1, .m_max = 1, .k = 96, .n = {8}};
         q.type[0] = random_weight_types[t % random_weight_type_count];
         if (anemo_variant_supports(v, 0, &q, NULL, 0) && seen++ == p) {

@@ -187,6 +187,73 @@ static void test_rope_far_angles_show(void **state) {
     rope_case_free(&c);
 }
 
+/* One row at this position: q (1, 0) in every pair comes out as (cosine, sine). */
+static void check_sines(const anemo_variant *v, int64_t position, float *inv_freq, int32_t n_pairs,
+                        int32_t pairing) {
+    const anemo_rope_problem p = {.size = sizeof p,
+                                  .rows_max = 1,
+                                  .sequences_max = 1,
+                                  .kv = {1, 1, 2 * n_pairs, 16, ANEMO_KV_F32},
+                                  .rotary_dims = 2 * n_pairs,
+                                  .pairing = pairing,
+                                  .magnitude = 1};
+    const bool half = pairing == ANEMO_ROPE_HALF;
+    int32_t page = 0;
+    rope_case c = {.p = p, .rows = 1, .s = {.shape = p.kv, .n_pages = 1, .pages = &page}};
+    kv_step_add(&c.s, position, 1, position / 16 * 16);
+    float *memory = op_poisoned((size_t)(6 * n_pairs) * sizeof *memory);
+    c.q = memory, c.k = memory + 2 * n_pairs, c.v = memory + 4 * n_pairs;
+    c.s.pool = op_poisoned(kv_step_page_bytes(&p.kv));
+    c.inv_freq = inv_freq;
+    for (int32_t i = 0; i < 2 * n_pairs; i++)
+        c.q[i] = half ? i < n_pairs : i % 2 == 0;
+    memcpy(c.k, c.q, (size_t)(2 * n_pairs) * sizeof *memory);
+    memcpy(c.v, c.q, (size_t)(2 * n_pairs) * sizeof *memory);
+    assert_int_equal(append(v, 1, &c), ANEMO_OK);
+    for (int32_t i = 0; i < n_pairs; i++) {
+        const long double angle = (double)position * inv_freq[i]; /* the product is a double */
+        const long double want[2] = {cosl(angle), sinl(angle)};
+        for (int32_t j = 0; j < 2; j++) {
+            const long double got = c.q[half ? i + j * n_pairs : 2 * i + j];
+            if (!(fabsl(got - want[j]) <= fabsl(want[j]) * 0x1p-24L + 1e-11L))
+                fail_msg("%s: %s of %lld * %.9g is off by %Lg", v->name, j ? "sine" : "cosine",
+                         (long long)position, inv_freq[i], got - want[j]);
+        }
+    }
+    free(memory), free(c.s.pool);
+}
+
+/* Half a last place and 1e-11, as far out as ten times the longest context, and further: quarter
+ * turns (of which pi/2 in double is one), and angles beyond what two parts of pi can reduce. */
+static void test_rope_sines(void **state) {
+    (void)state;
+    enum { PAIRS = 37 };
+    const op_variants variants = op_variants_of(ANEMO_OP_ROPE_APPEND);
+    const int64_t positions[] = {0,
+                                 1,
+                                 2,
+                                 63,
+                                 4095,
+                                 131072,
+                                 1310720,
+                                 1310719,
+                                 833719,
+                                 INT64_C(1) << 30,
+                                 1 << 29,
+                                 INT64_C(1) << 31,
+                                 (INT64_C(1) << 40) + 12345};
+    float inv_freq[PAIRS];
+    for (int32_t i = 0; i < PAIRS; i++)
+        inv_freq[i] = (float)pow(1e6, -(double)i / PAIRS);
+    inv_freq[PAIRS - 1] = (float)1.5707963267948966;
+    inv_freq[PAIRS - 2] = 3.9999998f;
+    inv_freq[PAIRS - 3] = 1e-30f;
+    for (int32_t i = 0; i < variants.n; i++)
+        for (size_t j = 0; j < sizeof positions / sizeof *positions; j++)
+            for (int32_t pairing = 0; pairing < 2; pairing++)
+                check_sines(variants.at[i], positions[j], inv_freq, PAIRS, pairing);
+}
+
 static void test_rope_refuses(void **state) {
     (void)state;
     const op_variants variants = op_variants_of(ANEMO_OP_ROPE_APPEND);
@@ -281,9 +348,49 @@ static void test_bf16_and_q8_rounding(void **state) {
     }
 }
 
+/* Every variant writes the pages of kv_page.h to the last bit: v with payloads of NaN, infinities,
+ * subnormals, values between two halves and beyond the largest, at every place of a vector. */
+static void test_pages_to_the_bit(void **state) {
+    (void)state;
+    enum { DIM = 41 };
+    const op_variants variants = op_variants_of(ANEMO_OP_ROPE_APPEND);
+    const uint32_t special[] = {0x7fc00000, 0x7f800001, 0xffbfffff, 0x7fffffff, 0xff800000,
+                                0x7f800000, 0x00000001, 0x807fffff, 0x477fefff, 0x477ff000,
+                                0xc77fffff, 0x33000000, 0x33000001, 0x387fe000, 0x3f808000,
+                                0x3f818000, 0x7f7fffff, 0x80000000, 0x3f801000, 0x3f803000};
+    enum { SPECIALS = sizeof special / sizeof *special };
+    float q[DIM] = {0}, k[DIM] = {0}, v[DIM];
+    for (int32_t type = ANEMO_KV_F32; type <= ANEMO_KV_Q8; type++)
+        for (int32_t shift = 0; shift < 2 * SPECIALS; shift++) {
+            const anemo_kv_shape shape = {1, 1, DIM, 1, type};
+            const anemo_rope_problem p = {
+                .size = sizeof p, .rows_max = 1, .sequences_max = 1, .kv = shape, .magnitude = 1};
+            for (int32_t i = 0; i < DIM; i++) { /* q8: numbers only, in the second half of shifts */
+                const bool plain = shift >= SPECIALS;
+                const uint32_t bits = special[(i + shift) % SPECIALS];
+                memcpy(&v[i], &bits, sizeof bits);
+                v[i] = plain ? (float)(i * 7 % 51) - 25.5f : v[i];
+            }
+            int32_t page = 0;
+            unsigned char pool[8 * DIM + 16], want[4 * DIM + 8];
+            const kv_pages pages = kv_pages_of(&shape, &(anemo_kv_view){0});
+            kv_store(&pages, (char *)want, v);
+            for (int32_t i = 0; i < variants.n; i++) {
+                rope_case c = {.p = p, .rows = 1, .q = q, .k = k, .v = v};
+                c.s = (kv_step){.shape = shape, .n_pages = 1, .pages = &page, .pool = pool};
+                kv_step_add(&c.s, 0, 1, 0);
+                memset(pool, 0xff, sizeof pool);
+                assert_int_equal(append(variants.at[i], 1, &c), ANEMO_OK);
+                assert_memory_equal(pool + pages.vector_bytes, want, pages.vector_bytes);
+                assert_int_equal(pool[2 * pages.vector_bytes], 0xff);
+            }
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rope_append),          cmocka_unit_test(test_rope_far_angles_show),
+        cmocka_unit_test(test_rope_sines),           cmocka_unit_test(test_pages_to_the_bit),
         cmocka_unit_test(test_rope_refuses),         cmocka_unit_test(test_f16_rounding),
         cmocka_unit_test(test_bf16_and_q8_rounding),
     };

@@ -203,18 +203,19 @@ static void table_ratio(anemo_table *table, const anemo_estimate *e) {
 static void table_result(anemo_table *table, const bench_case *c, const anemo_bench_line *line,
                          bool baseline) {
     const bench_result *r = &line->result;
-    anemo_table_both(table, r->time_s.value, "%.1f", r->time_s.value * 1e6);
-    anemo_table_both(table, r->time_s.lo, "%.1f", r->time_s.lo * 1e6);
-    anemo_table_both(table, r->time_s.hi, "%.1f", r->time_s.hi * 1e6);
+    anemo_table_both(table, r->time_s.value, "%.2f", r->time_s.value * 1e6);
+    anemo_table_both(table, r->time_s.lo, "%.2f", r->time_s.lo * 1e6);
+    anemo_table_both(table, r->time_s.hi, "%.2f", r->time_s.hi * 1e6);
     anemo_table_number(table, (double)r->time_s.n, "%.0f");
     anemo_table_both(table, line->bytes_per_s, "%.1f", line->bytes_per_s * 1e-9);
     anemo_table_both(table, line->ops_per_s, "%.1f", line->ops_per_s * 1e-9);
     if (isfinite(r->roof.value)) {
         anemo_table_both(table, r->roof.value, "%.0f %%", r->roof.value * 100);
+        anemo_table_text(table, "%s", anemo_ceiling_name(r->binding));
     } else {
         anemo_table_absent(table);
+        anemo_table_absent(table);
     }
-    anemo_table_text(table, "%s", anemo_ceiling_name(r->binding));
     anemo_table_number(table, (double)r->above_ceiling, "%.0f");
     anemo_table_number(
         table, line->packed_bytes > 0 ? line->packed_bytes / c->work.weight_bytes : NAN, "%.3f");
@@ -250,8 +251,7 @@ static void table_line(anemo_table *table, const bench_case *c, const anemo_benc
 static void case_title(const anemo_bench_table *t, char *title, size_t title_bytes) {
     const anemo_work *w = &t->c->work;
     int at = snprintf(title, title_bytes, "%s: %s%s%.3g MB, %.3g GOP", t->c->name, t->c->remark,
-                      t->c->remark[0] ? "; " : "", (w->weight_bytes + w->kv_bytes) * 1e-6,
-                      w->ops * 1e-9);
+                      t->c->remark[0] ? "; " : "", bench_case_bytes(t->c) * 1e-6, w->ops * 1e-9);
     for (int32_t i = 0; i < t->n_lines; i++) {
         if (t->lines[i].fate != ANEMO_BENCH_MEASURED) {
             continue;

@@ -33,7 +33,15 @@ typedef struct bench_case {
     int64_t m, context; /* of anemo_op_work */
     const void *problem;
     anemo_work work; /* of one call, in canonical bytes */
+    bool resident;   /* all it touches are activations, warm in the caches: has no roof by bytes */
 } bench_case;
+
+/* Bytes that a call's bandwidth is computed from: what comes from memory; of a resident case, all.
+ */
+static inline double bench_case_bytes(const bench_case *c) {
+    const anemo_work *w = &c->work;
+    return w->weight_bytes + w->kv_bytes + (c->resident ? w->act_bytes : 0);
+}
 
 /* quantize_act, run within every call before the variant, on the activations it reads. */
 typedef struct bench_first {
@@ -76,6 +84,9 @@ typedef struct bench_op {
 } bench_op;
 
 extern const bench_op bench_op_qgemm, bench_op_moe, bench_op_swa;
+/* case_dense.c */
+extern const bench_op bench_op_add_rmsnorm, bench_op_rope_append, bench_op_quantize_act,
+    bench_op_embed, bench_op_sample, bench_op_moe_route, bench_op_moe_combine;
 
 /* ---------------------------------------------------------------- shared by the cases */
 

@@ -58,7 +58,7 @@ typedef struct anemo_bench_line {
     char why[256];       /* of a fate other than MEASURED; or what the check found */
     double error;        /* of the check, as a fraction of its bound */
     bench_result result; /* MEASURED only, as is all below */
-    double bytes_per_s;  /* canonical bytes of weights and KV */
+    double bytes_per_s;  /* of bench_case_bytes */
     double ops_per_s;
     double packed_bytes;    /* per call; 0: the op packs nothing */
     anemo_estimate ratio;   /* time over the best line's, paired; 1 for the best itself */

@@ -1,5 +1,7 @@
 #include "harness/measure/bench_weight.h"
 
+#include "harness/check/number.h"
+
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -62,10 +64,14 @@ static bool type_of_parts(const char *at, anemo_weight_type *out) {
 }
 
 bool bench_weight_type(const char *name, anemo_weight_type *out) {
-    if (strcmp(name, "bf16") == 0 || strcmp(name, "f16") == 0) {
-        *out = (anemo_weight_type){.code = name[0] == 'b' ? ANEMO_CODE_BF16 : ANEMO_CODE_F16,
-                                   .bits = 16};
-        return true;
+    *out = (anemo_weight_type){0};
+    static const char *const floats[] = {"f32", "f16", "bf16"}; /* in the order of anemo_code */
+    for (int code = ANEMO_CODE_F32; code <= ANEMO_CODE_BF16; code++) {
+        if (strcmp(name, floats[code]) == 0) {
+            out->code = (uint8_t)code;
+            out->bits = code == ANEMO_CODE_F32 ? 32 : 16;
+            return true;
+        }
     }
     const char *parts = name;
     for (size_t i = 0; i < sizeof file_types / sizeof *file_types; i++) {
@@ -112,21 +118,33 @@ static int64_t row_bytes(const anemo_weight_type *type, int64_t k) {
     return type->bits > 4 ? k : (k + 1) / 2;
 }
 
-static float from_bf16(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
+/* Element i of a float weight; one of 32 bits takes two halves. */
+static float float_at(const bench_weight *w, int64_t i) {
     float value;
+    if (w->canonical.type.code == ANEMO_CODE_F32) {
+        memcpy(&value, w->halves + 2 * i, sizeof value);
+        return value;
+    }
+    /* f16 is a float of a smaller exponent: shifted into place it lacks a factor, exactly. */
+    const bool is_f16 = w->canonical.type.code == ANEMO_CODE_F16;
+    const uint32_t half = w->halves[i];
+    const uint32_t bits = is_f16 ? (half & 0x8000) << 16 | (half & 0x7fff) << 13 : half << 16;
     memcpy(&value, &bits, sizeof value);
-    return value;
+    return is_f16 ? value * 0x1p112f : value;
 }
 
-/* Halves of the bench are normal numbers or zero: the exponent moves, nothing else. */
-static float from_f16(uint16_t half) {
-    const uint32_t magnitude = half & 0x7fffu;
-    const uint32_t bits =
-        (uint32_t)(half & 0x8000u) << 16 | (magnitude ? (magnitude << 13) + 0x38000000u : 0);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+static void put_float(bench_weight *w, int64_t i, float value) {
+    if (w->canonical.type.code == ANEMO_CODE_F32) {
+        memcpy(w->halves + 2 * i, &value, sizeof value);
+    } else if (w->canonical.type.code == ANEMO_CODE_F16) {
+        w->halves[i] = check_to_f16(value);
+    } else {
+        w->halves[i] = check_to_bf16(value);
+    }
+}
+
+static size_t float_bytes(const bench_weight *w) {
+    return (size_t)w->canonical.n * (size_t)w->canonical.k * w->canonical.type.bits / 8;
 }
 
 static void read_row(const anemo_weight *canonical, int64_t row, float *values, uint8_t *codes,
@@ -134,10 +152,8 @@ static void read_row(const anemo_weight *canonical, int64_t row, float *values, 
     const bench_weight *w = canonical->reader_data;
     const int64_t k = canonical->k;
     if (w->halves) {
-        const bool f16 = canonical->type.code == ANEMO_CODE_F16;
         for (int64_t i = 0; i < k; i++) {
-            const uint16_t half = w->halves[row * k + i];
-            values[i] = f16 ? from_f16(half) : from_bf16(half);
+            values[i] = float_at(w, row * k + i);
         }
         return;
     }
@@ -158,27 +174,17 @@ static void read_row(const anemo_weight *canonical, int64_t row, float *values, 
 
 /* ---------------------------------------------------------------- making */
 
-/* One row of 16-bit floats, uniform in +-sqrt(3 / k): standard deviation 1/sqrt(k). f16 keeps 10
- * bits of the mantissa and has no number below 2^-14 here. */
+/* One row of floats, uniform in +-sqrt(3 / k): standard deviation 1/sqrt(k). */
 static void fill_float_row(bench_weight *w, int64_t row, uint64_t seed) {
     const int64_t k = w->canonical.k;
-    const bool f16 = w->canonical.type.code == ANEMO_CODE_F16;
     const double reach = sqrt(3.0 / (double)k);
     double squares = 0;
     for (int64_t i = 0; i < k; i++) {
         const float value =
             (float)(reach * (2 * bench_uniform(seed + (uint64_t)(row * k + i)) - 1));
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        uint16_t half = (uint16_t)(bits >> 16);
-        if (f16) {
-            const uint32_t magnitude = bits & 0x7fffffffu;
-            half = (uint16_t)((bits >> 16 & 0x8000u) |
-                              (magnitude < 0x38800000u ? 0 : (magnitude - 0x38000000u) >> 13));
-        }
-        w->halves[row * k + i] = half;
-        const double v = f16 ? from_f16(half) : from_bf16(half);
-        squares += v * v;
+        put_float(w, row * k + i, value);
+        const double kept = float_at(w, row * k + i);
+        squares += kept * kept;
     }
     w->norm[row] = w->part_norm[row] = sqrt(squares);
 }
@@ -285,7 +291,6 @@ static void *aligned_memory(size_t bytes) {
 /* The arrays, unfilled; false: no memory. */
 static bool allocate(bench_weight *w) {
     const anemo_weight *c = &w->canonical;
-    const size_t cells = (size_t)c->n * (size_t)c->k;
     const bool is_float = c->type.code < ANEMO_CODE_LINEAR;
     const size_t code_bytes = is_float ? 0 : (size_t)(c->n * row_bytes(&c->type, c->k));
     const size_t scale_bytes =
@@ -293,11 +298,12 @@ static bool allocate(bench_weight *w) {
     w->norm = calloc((size_t)c->n, sizeof *w->norm);
     w->part_norm = calloc((size_t)c->n, sizeof *w->part_norm);
     w->codes = aligned_memory(code_bytes);
-    w->halves = aligned_memory(is_float ? 2 * cells : 0);
+    w->halves = aligned_memory(is_float ? float_bytes(w) : 0);
     w->scales = aligned_memory(scale_bytes);
     const bool has_offset = c->type.offset != ANEMO_OFFSET_NONE;
     w->offsets = aligned_memory(has_offset ? scale_bytes : 0);
-    w->memory_bytes = code_bytes + (is_float ? 2 * cells : 0) + scale_bytes * (has_offset ? 2 : 1);
+    w->memory_bytes =
+        code_bytes + (is_float ? float_bytes(w) : 0) + scale_bytes * (has_offset ? 2 : 1);
     return w->norm && w->part_norm && (!has_offset || w->offsets) &&
            (is_float ? w->halves != NULL : w->codes && w->scales);
 }
@@ -366,7 +372,7 @@ static bench_weight *clone(const bench_weight *from) {
     const anemo_weight *c = &from->canonical;
     const size_t cells = (size_t)c->n * (size_t)c->k;
     if (w->halves) {
-        memcpy(w->halves, from->halves, 2 * cells);
+        memcpy(w->halves, from->halves, float_bytes(w));
     } else {
         const size_t scale_bytes =
             (size_t)c->n * (size_t)anemo_weight_groups(&c->type, c->k) * sizeof(float);

@@ -9,7 +9,7 @@
 typedef struct bench_weight {
     anemo_weight canonical; /* read_row reads the arrays below; reader_data is this struct */
     uint8_t *codes;         /* [n, k], row by row; 4 bits: two to a byte, [n, k / 2] */
-    uint16_t *halves;       /* float codes of 16 bits: [n, k] */
+    uint16_t *halves;       /* float codes: [n, k] of 16 bits, or of twice that */
     float *scales;          /* [n, groups], each exact in the type's form of scales */
     float *offsets;         /* [n, groups] or NULL */
     /* What bounds of rounding errors need, per row, [n]: Euclidean norm of the values, and of the
@@ -23,8 +23,9 @@ typedef struct bench_weight {
  * false: another name. */
 bool bench_weight_type(const char *name, anemo_weight_type *out);
 #define BENCH_WEIGHT_TYPES                                                                         \
-    "q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0, iq4_nl, mxfp4, bf16, f16, or parts such as "  \
-    "q4:g128, q8:row:f32, q6:g16, q4:g128:zp, q4:g32:min"
+    "q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0, iq4_nl, mxfp4, bf16, f16, f32, or parts "     \
+    "such "                                                                                        \
+    "as q4:g128, q8:row:f32, q6:g16, q4:g128:zp, q4:g32:min"
 
 /* Codes of full entropy (the worst case for power), values with standard deviation about 1/sqrt(k).
  * NULL: no memory. */

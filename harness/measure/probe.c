@@ -276,6 +276,10 @@ static const anemo_probe_form *const tables[] = {
 #if ANEMO_X86
     anemo_probe_forms_avx512,     anemo_probe_forms_avx512vnni,
     anemo_probe_forms_avx512bf16, anemo_probe_forms_avx2,
+#elif ANEMO_AARCH64
+    anemo_probe_forms_neoni8mm,
+    anemo_probe_forms_neondot,
+    anemo_probe_forms_neon,
 #endif
     anemo_probe_forms_c,
 };

@@ -27,6 +27,10 @@ extern const anemo_probe_form anemo_probe_forms_avx2[];
 extern const anemo_probe_form anemo_probe_forms_avx512[];
 extern const anemo_probe_form anemo_probe_forms_avx512vnni[];
 extern const anemo_probe_form anemo_probe_forms_avx512bf16[];
+#elif ANEMO_AARCH64
+extern const anemo_probe_form anemo_probe_forms_neon[];
+extern const anemo_probe_form anemo_probe_forms_neondot[];
+extern const anemo_probe_form anemo_probe_forms_neoni8mm[];
 #endif
 
 /* Additions of which each waits for the one before: one a cycle on any processor of interest. */

@@ -19,6 +19,9 @@ static const bench_shape shapes[] = {
     {ANEMO_OP_SWA, name,     rows,                                                                 \
      what,         is_short, {heads, kv_heads, head_dim, window, context, decode}},
 #include "harness/measure/shapes.inc"
+#define ANEMO_SHAPE_DENSE(op, name, rows, what, ...)                                               \
+    {ANEMO_OP_##op, name, rows, what, false, {__VA_ARGS__}},
+#include "harness/measure/shapes_dense.inc"
 };
 
 int32_t anemo_shape_count(void) {

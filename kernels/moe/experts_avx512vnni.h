@@ -124,8 +124,9 @@ static inline void experts_code_group(const experts_job *j, int64_t row, int64_t
 }
 
 /* hidden[row_begin .. row_end), groups [group_begin, group_end) */
-static inline void experts_gate_up(const experts_job *j, int32_t e, int64_t row_begin,
-                                   int64_t row_end, int64_t group_begin, int64_t group_end) {
+static inline void experts_gate_up(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
+                                   int64_t group_begin, int64_t group_end) {
+    const experts_job *j = ctx;
     float h[EXPERTS_CHUNK * EXPERTS_GROUP_MAX];
     const int64_t blocks = j->group / ANEMO_N32_ROWS;
     const int64_t all_blocks = anemo_ceil_div(j->p->ffn, ANEMO_N32_ROWS);
@@ -147,8 +148,9 @@ static inline void experts_gate_up(const experts_job *j, int32_t e, int64_t row_
 }
 
 /* rows[row_begin .. row_end), blocks [block_begin, block_end) of 32 columns */
-static inline void experts_down(const experts_job *j, int32_t e, int64_t row_begin, int64_t row_end,
+static inline void experts_down(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
                                 int64_t block_begin, int64_t block_end) {
+    const experts_job *j = ctx;
     const float *bias = j->p->has_bias & 4 ? j->a->down_bias : NULL;
     const int64_t d = j->p->d, n = row_end - row_begin, tiles = anemo_ceil_div(n, ANEMO_TILE_ROWS);
     float out[ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS];

@@ -55,7 +55,7 @@ static void route_token(const anemo_moe_route_problem *p, const anemo_moe_route_
     bool taken[256] = {false};
     double score[256], value[256], all = 0, chosen = 0, most = -INFINITY;
     for (int32_t e = 0; e < p->n_experts; e++)
-        most = fmax(most, logits[e]);
+        most = logits[e] > most ? logits[e] : most; /* fmax crashes GCC 12 for AArch64 */
     for (int32_t e = 0; e < p->n_experts; e++)
         all += score[e] =
             p->score ? 1 / (1 + exp(-(double)logits[e])) : exp((double)logits[e] - most);

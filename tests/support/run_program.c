@@ -36,9 +36,12 @@ static char *read_stream(FILE *file, size_t *bytes) {
 
 static void become(const program_setting *setting, const char *const *arguments, FILE *out,
                    FILE *err) {
-    char *argv[MAX_ARGUMENTS] = {ANEMO_BINARY};
-    for (int i = 0; arguments[i] && i + 2 < MAX_ARGUMENTS; i++)
-        argv[i + 1] = must(strdup(arguments[i]));
+    char *argv[MAX_ARGUMENTS] = {ANEMO_RUN_PREFIX ANEMO_BINARY};
+    int n = 0;
+    while (argv[n])
+        n++;
+    for (int i = 0; arguments[i] && n + 1 < MAX_ARGUMENTS; i++)
+        argv[n++] = must(strdup(arguments[i]));
     dup2(fileno(out), STDOUT_FILENO);
     dup2(fileno(err), STDERR_FILENO);
     if (setting && setting->folder && chdir(setting->folder) != 0)
@@ -53,7 +56,7 @@ static void become(const program_setting *setting, const char *const *arguments,
         else
             unsetenv(*e);
     }
-    execv(ANEMO_BINARY, argv);
+    execvp(argv[0], argv);
     _exit(127);
 }
 

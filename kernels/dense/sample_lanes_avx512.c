@@ -1,0 +1,4 @@
+/* sample, 16 lanes at a time: sample_lanes.h. */
+#include "kernels/dense/sample_lanes.h"
+
+SAMPLE_LANES(sample_lanes_avx512, "16 lanes; quickselect to the cut, masses computed when needed")

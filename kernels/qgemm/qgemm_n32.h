@@ -1,0 +1,263 @@
+/* The qgemm around register tiles of 32 weight rows with float or bf16 activations: who computes
+ * what, in which order, and the epilogue. The variants bring the tile.
+ *
+ * An item of the parallel loop is one block of 32 rows of W times a stretch of rows of x. The block
+ * is walked in chunks of columns, and for each chunk all rows of the stretch pass through the tile,
+ * so that a chunk is read from memory once and then stays in L2 whatever k is; the sums wait in
+ * the workspace between chunks. A variant may decode a chunk into a panel first; for few rows,
+ * where decoding would cost as much as multiplying, the tile reads the packed weights itself, with
+ * the same operations in the same order. Chunks begin at multiples of a constant and every tile
+ * height sums a row alike, so a row's result depends on nothing else.
+ *
+ * Rejected: the whole block without chunks (32 rows of f32 at k = 14336 are 1.8 MB, L2 is 1 MB). */
+#ifndef ANEMO_QGEMM_N32_H
+#define ANEMO_QGEMM_N32_H
+
+#include "anemo_config.h"
+#include "kernels/qgemm/epilogue.h"
+#include "kernels/qgemm/qgemm_internal.h"
+
+enum { ANEMO_N32_COLUMNS = 32, ANEMO_N32_STRETCH = 512 };
+
+/* Every tile height is its own unrolled copy: unless the loops over rows unroll, the accumulators
+ * live in memory. Under the sanitizers one general copy is enough, and compiles ten times faster.
+ */
+#if ANEMO_SANITIZE
+#define ANEMO_N32_INLINE static __attribute__((noinline, unused))
+#define ANEMO_N32_UNROLL
+#elif defined __clang__
+#define ANEMO_N32_INLINE static inline __attribute__((always_inline))
+#define ANEMO_N32_UNROLL _Pragma("unroll")
+#else
+#define ANEMO_N32_INLINE static inline __attribute__((always_inline))
+#define ANEMO_N32_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Keeps a vector that was loaded in its register: GCC would rather load it again for each use. */
+#define ANEMO_N32_KEEP(v) __asm__("" : "+v"(v))
+
+/* sum[rows][32] += x[rows, columns] W[32, columns]^T for columns [column, column + columns). */
+typedef struct anemo_n32_tile {
+    const anemo_weight_type *type;
+    int64_t k;
+    const uint8_t *block; /* 32 packed rows of W, from column 0 */
+    const uint8_t *panel; /* the chunk decoded, or NULL: the tile reads the block */
+    int64_t column, columns;
+    int64_t ahead; /* bytes to the next chunk, to be prefetched; 0: nothing to */
+    const uint8_t *x; /* first row of the tile, from column 0 */
+    size_t x_row_bytes;
+    const float
+        *x_sums; /* of its rows, [k / 32 rounded up] each; NULL where no weight needs them */
+    float (*sum)[ANEMO_N32_COLUMNS];
+} anemo_n32_tile;
+
+/* Asks for the same bytes of the next chunk: while several tiles multiply one chunk, nobody else
+ * reads memory. */
+ANEMO_N32_INLINE void anemo_n32_ahead(const anemo_n32_tile *t, const uint8_t *at, size_t bytes) {
+    if (t->ahead != 0) {
+        for (size_t b = 0; b < bytes; b += 64) {
+            __builtin_prefetch(at + t->ahead + b, 0, 2);
+        }
+    }
+}
+
+/* What a variant brings. */
+typedef struct anemo_n32_form {
+    int64_t tile_rows;   /* rows of x in a tile at most */
+    int64_t chunk;       /* columns */
+    int64_t stream_rows; /* up to so many rows are multiplied without decoding, */
+    int64_t stream_tile_rows; /* in tiles of so many */
+    size_t panel_bytes;  /* of a decoded chunk; 0: never decoded */
+    bool wants_x_sums;   /* of 32 columns each, for weights with an offset */
+    size_t (*block_bytes)(const anemo_weight_type *type, int64_t k);
+    void (*decode)(const anemo_n32_tile *t, uint8_t *panel);
+    void (*tile)(int64_t rows, const anemo_n32_tile *t);
+    void (*x_sums)(const uint8_t *row, int64_t k, float *sums);
+    bool (*accepts)(const anemo_qgemm_problem *p, char *why, size_t why_bytes); /* or NULL */
+} anemo_n32_form;
+
+typedef struct anemo_n32_job {
+    const anemo_n32_form *form;
+    const anemo_qgemm_problem *p;
+    const anemo_qgemm_args *a;
+    size_t x_row_bytes;
+    int64_t stretches; /* pieces x is cut into */
+    float *x_sums;     /* [m, ceil(k / 32)] or NULL */
+    uint8_t *workspace;
+    size_t thread_bytes;
+} anemo_n32_job;
+
+static inline bool n32_act_mul(const anemo_qgemm_problem *p) {
+    return p->epilogue == ANEMO_EPI_ACT_MUL;
+}
+
+static inline bool n32_has_offset(const anemo_qgemm_problem *p) {
+    bool any = false;
+    for (int32_t i = 0; i < p->n_parts; i++) {
+        any |= p->type[i].offset != ANEMO_OFFSET_NONE;
+    }
+    return any;
+}
+
+static inline int64_t n32_stretch_rows(const anemo_qgemm_problem *p) {
+    return p->m_max < ANEMO_N32_STRETCH ? p->m_max : ANEMO_N32_STRETCH;
+}
+
+static inline size_t n32_sums_bytes(const anemo_qgemm_problem *p) {
+    return (size_t)(n32_act_mul(p) ? 2 : 1) * (size_t)n32_stretch_rows(p) * 32 * sizeof(float);
+}
+
+static inline size_t n32_x_sums_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
+    const bool needed = form->wants_x_sums && n32_has_offset(p);
+    return needed ? (size_t)anemo_round_up(4 * p->m_max * anemo_ceil_div(p->k, 32), 64) : 0;
+}
+
+/* Per thread sums[1 or 2][stretch][32] and a panel; once the sums of x. */
+static inline size_t n32_workspace_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
+                                         int32_t n_threads) {
+    return (size_t)n_threads * (n32_sums_bytes(p) + form->panel_bytes) + n32_x_sums_bytes(form, p);
+}
+
+/* All chunks of one block, for rows [row, row + rows) of x. */
+static inline void n32_product(const anemo_n32_job *j, int32_t part, int64_t block, int64_t row,
+                               int64_t rows, float (*sum)[32], uint8_t *panel) {
+    const anemo_n32_form *form = j->form;
+    const int64_t k = j->p->k;
+    const bool stream = rows <= form->stream_rows;
+    const int64_t tiles =
+        anemo_ceil_div(rows, stream ? form->stream_tile_rows : form->tile_rows);
+    anemo_n32_tile t = {.type = &j->p->type[part], .k = k, .x_row_bytes = j->x_row_bytes};
+    t.ahead = tiles > 1 ? (int64_t)form->block_bytes(t.type, k) * form->chunk / k : 0;
+    t.block = (const uint8_t *)j->a->weight[part] + (size_t)block * form->block_bytes(t.type, k);
+    memset(sum, 0, (size_t)rows * sizeof *sum);
+    for (t.column = 0; t.column < k; t.column += form->chunk) {
+        t.columns = k - t.column < form->chunk ? k - t.column : form->chunk;
+        t.panel = NULL;
+        if (!stream && form->decode) {
+            form->decode(&t, panel);
+            t.panel = panel;
+        }
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            const int64_t begin = tile * rows / tiles, end = (tile + 1) * rows / tiles;
+            t.x = (const uint8_t *)j->a->x + (size_t)(row + begin) * j->x_row_bytes;
+            t.x_sums = j->x_sums ? j->x_sums + (row + begin) * anemo_ceil_div(k, 32) : NULL;
+            t.sum = sum + begin;
+            form->tile(end - begin, &t);
+        }
+    }
+}
+
+static inline void n32_one_item(const anemo_n32_job *j, anemo_qgemm_block b, int64_t row,
+                                int64_t rows, uint8_t *workspace) {
+    float(*sum)[32] = (float(*)[32])(void *)workspace;
+    float(*up)[32] = sum + n32_stretch_rows(j->p);
+    uint8_t *panel = workspace + n32_sums_bytes(j->p);
+    n32_product(j, b.part, b.row / 32, row, rows, sum, panel);
+    if (n32_act_mul(j->p)) {
+        n32_product(j, 1, b.row / 32, row, rows, up, panel);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        if (n32_act_mul(j->p)) {
+            anemo_epilogue_act_mul(j->p, j->a, row + i, b.row, b.rows, sum[i], up[i]);
+        } else {
+            anemo_epilogue_row(j->p, j->a, b.part, row + i, b.row, b.rows, sum[i]);
+        }
+    }
+}
+
+static inline void n32_items(void *ctx, int64_t begin, int64_t end, int thread) {
+    const anemo_n32_job *j = ctx;
+    uint8_t *workspace = j->workspace + (size_t)thread * j->thread_bytes;
+    for (int64_t item = begin; item < end; item++) {
+        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, 32, item / j->stretches);
+        const int64_t stretch = item % j->stretches;
+        const int64_t row = stretch * j->a->m / j->stretches;
+        n32_one_item(j, b, row, (stretch + 1) * j->a->m / j->stretches - row, workspace);
+    }
+}
+
+static inline void n32_x_sum_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    const anemo_n32_job *j = ctx;
+    const int64_t k = j->p->k;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        j->form->x_sums((const uint8_t *)j->a->x + (size_t)i * j->x_row_bytes, k,
+                        j->x_sums + i * anemo_ceil_div(k, 32));
+    }
+}
+
+static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form *form,
+                                   const anemo_act *act, const anemo_qgemm_problem *p,
+                                   const anemo_qgemm_args *a) {
+    anemo_n32_job j = {.form = form, .p = p, .a = a, .x_row_bytes = act->row_bytes(p->k)};
+    if (exec->workspace_bytes < n32_workspace_bytes(form, p, exec->n_threads)) {
+        return ANEMO_E_MEMORY;
+    }
+    j.workspace = exec->workspace;
+    j.thread_bytes = n32_sums_bytes(p) + form->panel_bytes;
+    if (n32_x_sums_bytes(form, p) > 0) {
+        j.x_sums = (float *)(void *)(j.workspace + (size_t)exec->n_threads * j.thread_bytes);
+        exec->parallel(exec, a->m, 0, n32_x_sum_rows, &j);
+    }
+    /* x is cut where a stretch is full, and where there are too few blocks to fill the threads. */
+    const int64_t blocks = anemo_qgemm_blocks(p, 32), tiles = anemo_ceil_div(a->m, form->tile_rows);
+    const int64_t full = anemo_ceil_div(a->m, ANEMO_N32_STRETCH);
+    const int64_t filling = anemo_ceil_div(4 * (int64_t)exec->n_threads, blocks);
+    const int64_t wanted = exec->n_threads == 1 ? 1 : filling < tiles ? filling : tiles;
+    j.stretches = wanted > full ? wanted : full;
+    exec->parallel(exec, blocks * j.stretches, 0, n32_items, &j);
+    return ANEMO_OK;
+}
+
+/* Calls tile_(code, rows, t) with constants for the code of a float weight and up to 6 rows. */
+#define ANEMO_N32_FLOAT_TILE(n, t, tile_)                                                          \
+    case n:                                                                                        \
+        if ((t)->type->code == ANEMO_CODE_F32) {                                                   \
+            tile_(ANEMO_CODE_F32, n, t);                                                           \
+        } else if ((t)->type->code == ANEMO_CODE_F16) {                                            \
+            tile_(ANEMO_CODE_F16, n, t);                                                           \
+        } else {                                                                                   \
+            tile_(ANEMO_CODE_BF16, n, t);                                                          \
+        }                                                                                          \
+        break;
+#define ANEMO_N32_FLOAT_TILES(rows, t, tile_)                                                      \
+    switch (rows) {                                                                                \
+        ANEMO_N32_FLOAT_TILE(1, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(2, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(3, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(4, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(5, t, tile_)                                                          \
+        ANEMO_N32_FLOAT_TILE(6, t, tile_)                                                          \
+    }
+
+/* Defines the variant `id` of the anemo_n32_form `form_`. */
+#define ANEMO_N32_VARIANT(id, form_, act_, cpu_needs, layout_, m_from_, idea_)                     \
+    extern const anemo_act anemo_act_##act_;                                                       \
+    static bool accepts(const void *problem, char *why, size_t why_bytes) {                        \
+        return anemo_qgemm_valid(problem, why, why_bytes) &&                                       \
+               ((form_).accepts == NULL || (form_).accepts(problem, why, why_bytes));              \
+    }                                                                                              \
+    static size_t workspace_bytes(const void *problem, int32_t n_threads) {                        \
+        return n32_workspace_bytes(&(form_), problem, n_threads);                                  \
+    }                                                                                              \
+    static anemo_status run(const anemo_exec *exec, const void *problem, const void *args) {       \
+        return n32_run(exec, &(form_), &anemo_act_##act_, problem, args);                          \
+    }                                                                                              \
+    extern const anemo_variant anemo_##id;                                                         \
+    const anemo_variant anemo_##id = {                                                             \
+        .size = sizeof(anemo_variant),                                                             \
+        .name = #id,                                                                               \
+        .op = ANEMO_OP_QGEMM,                                                                      \
+        .backend = ANEMO_CPU,                                                                      \
+        .needs = {.cpu_features = cpu_needs},                                                      \
+        .layout = layout_,                                                                         \
+        .act = #act_,                                                                              \
+        .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
+        .m_from = m_from_,                                                                         \
+        .idea = idea_,                                                                             \
+        .accepts = accepts,                                                                        \
+        .workspace_bytes = workspace_bytes,                                                        \
+        .run = run,                                                                                \
+    };
+
+#endif

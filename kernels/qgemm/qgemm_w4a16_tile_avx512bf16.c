@@ -1,0 +1,5 @@
+/* 4-bit weights times bf16 activations, 6 x 32 tiles of vdpbf16ps (tile_avx512bf16.h). */
+#include "kernels/qgemm/tile_avx512bf16.h"
+
+ANEMO_BF16_VARIANT(qgemm_w4a16_tile_avx512bf16, 4, "w4_n32k8",
+                   "exact codes in bf16 dot products, 6x32 tile, scaled per group")
