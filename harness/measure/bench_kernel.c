@@ -399,12 +399,12 @@ void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_var
 }
 
 /* Canonical bytes and operations per second, from the time. */
-void bench_record_rates(anemo_record *record, const anemo_work *work, const anemo_estimate *t) {
-    const double bytes = work->weight_bytes + work->kv_bytes;
+void bench_record_rates(anemo_record *record, const bench_case *c, const anemo_estimate *t) {
+    const double bytes = bench_case_bytes(c), ops = c->work.ops;
     anemo_record_metric(record, "bandwidth", "byte/s", false, bytes / t->value, bytes / t->hi,
                         bytes / t->lo, t->n);
-    anemo_record_metric(record, "arithmetic", "op/s", false, work->ops / t->value,
-                        work->ops / t->hi, work->ops / t->lo, t->n);
+    anemo_record_metric(record, "arithmetic", "op/s", false, ops / t->value, ops / t->hi,
+                        ops / t->lo, t->n);
 }
 
 static anemo_status record_line(session *s, const case_run *run, const anemo_bench_line *line,
@@ -419,11 +419,10 @@ static anemo_status record_line(session *s, const case_run *run, const anemo_ben
         anemo_record_text(record, NULL, "why", line->why);
     } else {
         const bench_result *r = &line->result;
-        const double bytes = bench_case_bytes(run->c);
         const anemo_sampling how = sampling_of(s);
         anemo_record_text(record, NULL, "status", "passed");
         bench_record_result(record, &run->samples, arm, &how, r);
-        bench_record_rates(record, &run->c->work, &r->time_s);
+        bench_record_rates(record, run->c, &r->time_s);
         anemo_record_metric(record, "ratio_to_best", "1", true, line->ratio.value, line->ratio.lo,
                             line->ratio.hi, line->ratio.n);
         if (isfinite(line->speedup.value)) {

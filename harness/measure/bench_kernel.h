@@ -99,6 +99,6 @@ anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *b
 /* The fields of "case" and "solution"; error NaN and packed_bytes 0: none. */
 void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_variant *variant,
                       anemo_caches caches, double error, double packed_bytes);
-void bench_record_rates(anemo_record *record, const anemo_work *work, const anemo_estimate *time_s);
+void bench_record_rates(anemo_record *record, const bench_case *c, const anemo_estimate *time_s);
 
 #endif

@@ -387,7 +387,7 @@ static anemo_status record_arm(session *s, const group_run *run, int32_t i) {
         anemo_record_text(record, "solution", "quantise", first->variant->name);
     }
     bench_record_result(record, &run->samples, arm->at, &run->how, &arm->result);
-    bench_record_rates(record, &arm->c->work, &arm->result.time_s);
+    bench_record_rates(record, arm->c, &arm->result.time_s);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);
     return status;
