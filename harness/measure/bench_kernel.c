@@ -400,11 +400,11 @@ void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_var
 
 /* Canonical bytes and operations per second, from the time. */
 void bench_record_rates(anemo_record *record, const bench_case *c, const anemo_estimate *t) {
-    const double bytes = bench_case_bytes(c);
+    const double bytes = bench_case_bytes(c), ops = c->work.ops;
     anemo_record_metric(record, "bandwidth", "byte/s", false, bytes / t->value, bytes / t->hi,
                         bytes / t->lo, t->n);
-    anemo_record_metric(record, "arithmetic", "op/s", false, c->work.ops / t->value,
-                        c->work.ops / t->hi, c->work.ops / t->lo, t->n);
+    anemo_record_metric(record, "arithmetic", "op/s", false, ops / t->value, ops / t->hi,
+                        ops / t->lo, t->n);
 }
 
 static anemo_status record_line(session *s, const case_run *run, const anemo_bench_line *line,

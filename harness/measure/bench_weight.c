@@ -370,7 +370,6 @@ static bench_weight *clone(const bench_weight *from) {
         return NULL;
     }
     const anemo_weight *c = &from->canonical;
-    const size_t cells = (size_t)c->n * (size_t)c->k;
     if (w->halves) {
         memcpy(w->halves, from->halves, float_bytes(w));
     } else {
