@@ -12,9 +12,9 @@ static const bench_shape shapes[] = {
 #define ANEMO_SHAPE_MOE(name, is_short, rows, d, ffn, experts, top_k, routing, what)               \
     {ANEMO_OP_MOE_EXPERTS, name, rows, what, is_short, {d, ffn, experts, top_k, routing}},
 #define ANEMO_SHAPE_SWA(name, is_short, rows, heads, kv_heads, head_dim, window, context, decode,  \
-                        what)                                                                      \
+                        kv, what)                                                                  \
     {ANEMO_OP_SWA, name,     rows,                                                                 \
-     what,         is_short, {heads, kv_heads, head_dim, window, context, decode}},
+     what,         is_short, {heads, kv_heads, head_dim, window, context, decode, kv}},
 #include "harness/measure/shapes.inc"
 };
 
