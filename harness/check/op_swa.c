@@ -110,6 +110,17 @@ static void put_special(void) {
         add_sequence(c, 301, 1, true);
         add_sequence(c, 260, 33, true);
     }
+    for (int w = 0; w < 4; w++) { /* past lengths at which a kernel may cut the keys into spans */
+        swa_case *c = put(w % 2 ? 3 : 4, w % 2 ? 3 : 1, w < 2 ? 16 : 33, 48, (anemo_kv_type)w);
+        c->window = w < 2 ? 0 : 1023 + w;
+        c->sinks = w == 1;
+        add_sequence(c, 1100, 3, true);
+        add_sequence(c, 1030, 12, true);
+        add_sequence(c, 513, 1, true);
+    }
+    swa_case *c = put(4, 1, 32, 64, ANEMO_KV_BF16); /* more rows than a tile takes */
+    c->window = 40;
+    add_sequence(c, 150, 131, false);
 }
 
 static int32_t count(void) {

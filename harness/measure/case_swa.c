@@ -170,7 +170,10 @@ static anemo_status make_inputs(swa_case *c, anemo_error *err) {
     return fill_pool(c, err);
 }
 
-/* numbers: heads, kv_heads, head_dim, window, context, decode */
+static const char *const kv_names[] = {
+    [ANEMO_KV_F32] = "f32", [ANEMO_KV_F16] = "f16", [ANEMO_KV_BF16] = "bf16", [ANEMO_KV_Q8] = "q8"};
+
+/* numbers: heads, kv_heads, head_dim, window, context, decode, KV type */
 static void set_shape(swa_case *c) {
     const int64_t *number = c->base.shape->number, m = c->base.m;
     const bool decode = number[5] != 0;
@@ -194,9 +197,9 @@ static void set_shape(swa_case *c) {
                                      .n_kv_heads = (int32_t)c->kv_heads,
                                      .head_dim = (int32_t)c->head_dim,
                                      .page_tokens = PAGE_TOKENS,
-                                     .type = ANEMO_KV_F16};
-    c->page_bytes =
-        anemo_kv_page_bytes(ANEMO_KV_F16, (int32_t)c->kv_heads, (int32_t)c->head_dim, PAGE_TOKENS);
+                                     .type = (int32_t)number[6]};
+    c->page_bytes = anemo_kv_page_bytes((anemo_kv_type)number[6], (int32_t)c->kv_heads,
+                                        (int32_t)c->head_dim, PAGE_TOKENS);
 }
 
 static anemo_status create(const bench_shape *shape, int64_t m, const bench_setup *setup,
@@ -215,7 +218,8 @@ static anemo_status create(const bench_shape *shape, int64_t m, const bench_setu
         destroy(&c->base);
         return status;
     }
-    snprintf(c->base.name, sizeof c->base.name, "swa/%s/m=%lld/kv=f16", shape->name, (long long)m);
+    snprintf(c->base.name, sizeof c->base.name, "swa/%s/m=%lld/kv=%s", shape->name, (long long)m,
+             kv_names[c->problem.kv.type]);
     c->base.work = anemo_op_work(ANEMO_OP_SWA, &c->problem, m, c->base.context);
     *out = &c->base;
     return ANEMO_OK;
@@ -231,7 +235,7 @@ static void record(const bench_case *base, anemo_record *r) {
     anemo_record_integer(r, "case", "context", base->context - c->rows_each);
     anemo_record_integer(r, "case", "sequences", c->sequences);
     anemo_record_integer(r, "case", "rows_per_sequence", c->rows_each);
-    anemo_record_text(r, "case", "kv_type", "f16");
+    anemo_record_text(r, "case", "kv_type", kv_names[c->problem.kv.type]);
 }
 
 /* ---------------------------------------------------------------- arms */

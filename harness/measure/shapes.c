@@ -15,9 +15,9 @@ static const bench_shape shapes[] = {
 #define ANEMO_SHAPE_MOE_CLAMPED(name, rows, d, ffn, experts, top_k, what)                          \
     {ANEMO_OP_MOE_EXPERTS, name, rows, what, false, {d, ffn, experts, top_k, UNIFORM, 1}},
 #define ANEMO_SHAPE_SWA(name, is_short, rows, heads, kv_heads, head_dim, window, context, decode,  \
-                        what)                                                                      \
+                        kv, what)                                                                  \
     {ANEMO_OP_SWA, name,     rows,                                                                 \
-     what,         is_short, {heads, kv_heads, head_dim, window, context, decode}},
+     what,         is_short, {heads, kv_heads, head_dim, window, context, decode, kv}},
 #include "harness/measure/shapes.inc"
 #define ANEMO_SHAPE_DENSE(op, name, rows, what, ...)                                               \
     {ANEMO_OP_##op, name, rows, what, false, {__VA_ARGS__}},

@@ -1,4 +1,56 @@
-/* (essay to come) */
+/* swa in float with vectors: spans of keys, and two kernels with the same bits. One text for AVX2
+ * and AVX-512 (vec_avx2.h, vec_avx512.h), included once by each variant.
+ *
+ * A unit of work is a tile of up to QUERIES queries (rows x the heads of one KV head) of a
+ * sequence. It walks the keys that any of its rows sees, from the first row's first to the last
+ * row's own, in blocks of KEY_BLOCK keys at absolute positions that are multiples of it, with an
+ * online softmax per query (Milakov and Gimelshein 2018; FlashAttention, Dao et al. 2022). What a
+ * row sees is arithmetic (kv_first_visible), never a mask; only in blocks at an edge are lanes of a
+ * score vector set to -infinity. Scores carry scale * log2(e), so weights are powers of two.
+ *
+ * - Few queries (split_rows.h): lanes lie along head_dim, elements come straight from the page and
+ *   are converted once for up to four heads. This is decode: one pass over K and V.
+ * - Many queries (split_tile.h): K is transposed and V is laid out in panels as floats, once per
+ *   block for all queries, and both products are register tiles of 12 x 32 (AVX2: 6 x 16).
+ *
+ * Both add up a score as VL chains, element i in chain i mod VL, joined as a tree: the sum that
+ * lanes along head_dim give for nothing but the tree, and that a tile gets from a binary counter of
+ * partial tiles in the L1 cache (15 additions per score beside 128 fused multiply-adds, on other
+ * ports: the tile runs at 80 % of the peak with them). Both add weights times values in the order
+ * of the keys. So whether a row comes in a prompt, a chunk or alone, its bits are the same.
+ *
+ * Flash-decoding's split (Dao et al. 2023) is by position: each SPAN of 512 positions gives a
+ * partial (max, sum, out), and a row folds its spans in ascending order. That happens always, also
+ * where one thread walks them all, so that spreading them over threads (few units, many threads:
+ * their partials then wait in the workspace for a second loop) is a matter of scheduling and
+ * changes no bit. ROW_INVARIANT. A span costs a fold, 0.4 % of it.
+ *
+ * Memory: the hardware's prefetcher gains nothing from blocks of 16 KB, K here and V there, while
+ * the FMA units are busy. So one line is asked for beside every few multiply-adds, one block (64
+ * keys) ahead, into L2, also over the border of a span. Measured on 2 cores of Zen 4, decode at W =
+ * 4096, 32/8 heads, d 128, f16, in one run beside each other (fp32 peak 236 GOP/s, read 38 GB/s):
+ *
+ *   no prefetch 47 % of roof; one line in two 51 %; a vector's lines in a burst 68 %, with the
+ * values 4 keys ahead also into L1 72 %; a line at a time 80 %, and so with the values 83 %: as it
+ * is. All of it into L1 instead of L2, or non-temporal: 48 %, the block at hand is pushed out. A
+ * task per span, so that the prefetch over its border is for another core: 72 %. So units stay
+ * whole while there are SPLIT_BELOW per thread.
+ *
+ * Limit: 4 heads a KV head make 4 operations per byte of f16, which is where two such cores have
+ * their ridge, too. Per 16 keys and KV head, in cycles: scores 643 and mix 594 (512 are
+ * multiply-adds), softmax 67; memory at 18.5 GB/s a core 1300. Where memory is twice as fast (it
+ * was, an hour later), the kernel is bound by arithmetic and reaches 60 % of its peak.
+ *
+ * Rejected:
+ * - Transposing K for decode, too (one order of summation, no tree): about 320 shuffles per 16 keys
+ *   instead of 180 operations to join chains, in a phase of their own that overlaps with nothing.
+ * - A second variant for prefill with m_from: a row's bits would depend on the batch it came in.
+ * - Products of q8's scale with every code: scale joins the score, and the weight, once per key.
+ * - BF16 dot products (vdpbf16ps): q and the weights rounded to 8 bits are off by 2^-9, far outside
+ *   the tolerance of a float variant. A query split into two bf16 parts (16 bits) costs as many
+ *   instructions as fused multiply-adds in float do, into three (24 bits, exact) half as many
+ * again.
+ */
 #ifndef ANEMO_SWA_SWA_SPLIT_H
 #define ANEMO_SWA_SWA_SPLIT_H
 

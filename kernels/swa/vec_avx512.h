@@ -3,23 +3,7 @@
 #ifndef ANEMO_SWA_VEC_AVX512_H
 #define ANEMO_SWA_VEC_AVX512_H
 
-#include "anemo_config.h"
-#include "kernels/kernel.h"
-
-#include <math.h>
-
-#include <immintrin.h>
-
-#if ANEMO_SANITIZE
-#define SWA_INLINE static __attribute__((noinline, unused))
-#define SWA_UNROLL
-#elif defined __clang__
-#define SWA_INLINE static inline __attribute__((always_inline))
-#define SWA_UNROLL _Pragma("unroll")
-#else
-#define SWA_INLINE static inline __attribute__((always_inline))
-#define SWA_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kernels/swa/vec.h"
 
 typedef __m512 vf;
 
@@ -70,19 +54,13 @@ SWA_INLINE float v_sum(vf v) {
     return _mm512_reduce_add_ps(v);
 }
 
-/* 2^x for x <= 0 to about an ulp, 2^0 = 1 exactly; NaN stays NaN; below 2^-149 it is 0. On
- * [-1/2, 1/2] a polynomial through the Chebyshev points of (2^f - 1) / f, relative error 5e-9. */
+/* 2^x for x <= 0 to about an ulp, 2^0 = 1 exactly; NaN stays NaN; below 2^-149 it is 0. */
 SWA_INLINE vf v_exp2(vf x) {
     x = _mm512_max_ps(_mm512_set1_ps(-160.0f), x);
     const vf n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const vf f = _mm512_sub_ps(x, n);
-    vf y = _mm512_set1_ps(0x1.4413896dp-13f);
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0x1.5f089016p-10f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0x1.3b2a5304p-7f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0x1.c6af6cdbp-5f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0x1.ebfbe00ep-3f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0x1.62e4302fp-1f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
+    vf y;
+    SWA_EXP2_FRACTION(y, f, _mm512_fmadd_ps, _mm512_set1_ps);
     return _mm512_scalef_ps(y, n);
 }
 
@@ -144,7 +122,8 @@ SWA_INLINE __m256 v_fold_pairs(__m256 a, __m256 b) {
                          _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
 }
 
-/* s[h * stride + key] = the sum of all chains of sum[h][key], for heads of 4 */
+/* s[h * stride + key] = the sum of all chains of sum[h][key]; heads is 1, 2 or 4, and what is not
+ * computed is 0 */
 SWA_INLINE void v_store_scores(vf sum[4][ROW_KEYS], int heads, float *s, int64_t stride) {
     SWA_UNROLL
     for (int h = 0; h < heads; h += 2) {

@@ -1,0 +1,18 @@
+/* swa in float on AVX2: eight lanes (vec_avx2.h) of the one text in swa_split.h. */
+#include "kernels/swa/vec_avx2.h"
+
+#include "kernels/swa/swa_split.h"
+
+extern const anemo_variant anemo_swa_f32_split_avx2;
+const anemo_variant anemo_swa_f32_split_avx2 = {
+    .size = sizeof(anemo_variant),
+    .name = "swa_f32_split_avx2",
+    .op = ANEMO_OP_SWA,
+    .backend = ANEMO_CPU,
+    .needs = {.cpu_features = ANEMO_CPU_AVX2},
+    .traits = ANEMO_TRAIT_ROW_INVARIANT,
+    .idea = "spans of keys over the cores; few rows from the pages, many in register tiles",
+    .accepts = anemo_swa_accepts,
+    .workspace_bytes = workspace_bytes,
+    .run = run,
+};
