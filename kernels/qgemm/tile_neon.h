@@ -9,9 +9,10 @@
  *   y[row of x][32]    float, in the caller's buffer (L1)
  *
  * Within an activation group the 8 vectors of a block's rows are cut into strips, so that the sums
- * stay in registers: 1 or 2 rows of x take all 8 vectors at once, 3 or 4 take 4, 5 to 8 take 2.
- * That is 8 to 16 independent sums, what latency 4 at two to four instructions a cycle needs, and
- * many rows share each unpacked code: with 8 rows 2 instructions unpack for 16 dot products.
+ * stay in registers: 1 row of x takes all 8 vectors at once (sdot), 2 to 4 take 4, 5 to 8 take 2.
+ * That is 8 to 16 independent sums, what a latency of 4 at two to four instructions a cycle needs,
+ * and many rows share each unpacked code: with 8 rows 4 instructions unpack for 32 dot products.
+ * Wider strips spill: compilers load all of a step before they multiply.
  *
  * Joining the floats: y += sum (sw sx), y -= (sx total) o, as in tile_avx512vnni.h, with the same
  * operations in the same order whatever the strip and the instruction. So a row's result depends on
@@ -46,7 +47,7 @@ typedef struct anemo_neon_tile {
 #define ANEMO_NEON_UNROLL
 #elif defined __clang__
 #define ANEMO_NEON_INLINE static inline __attribute__((always_inline))
-#define ANEMO_NEON_UNROLL _Pragma("unroll")
+#define ANEMO_NEON_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define ANEMO_NEON_INLINE static inline __attribute__((always_inline))
 #define ANEMO_NEON_UNROLL _Pragma("GCC unroll 8")

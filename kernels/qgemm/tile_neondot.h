@@ -9,8 +9,8 @@
  * the others 128 times the sum of the activations comes back on top. At most 128 columns of 128 *
  * 127 join one int32: exact.
  *
- * Rejected: usdot, which takes the codes as they are and saves the flip, but comes with i8mm only,
- * where usmmla does twice the work (tile_neoni8mm.h). */
+ * Rejected: usdot, which needs no flip. It comes with i8mm only, and there the matrix product does
+ * twice the work (tile_neoni8mm.h). */
 #ifndef ANEMO_TILE_NEONDOT_H
 #define ANEMO_TILE_NEONDOT_H
 
@@ -82,7 +82,7 @@ ANEMO_NEON_INLINE void neondot_strip(int bits, int mr, int nv, const anemo_neon_
 ANEMO_NEON_INLINE void neon_group(int bits, int mr, const anemo_neon_tile *t, anemo_neon_group *g,
                                   float out[][ANEMO_NEON_COLUMNS]) {
     const bool has_offset = t->shape->has_minimum || t->shape->has_zero;
-    const int nv = mr <= 2 ? 8 : mr <= 4 ? 4 : 2;
+    const int nv = mr == 1 ? 8 : mr <= 4 ? 4 : 2;
     neon_begin_group(mr, t, (bits == 8 ? 128 : 0) - (has_offset ? 0 : 1 << (bits - 1)), g);
     for (int v = 0; v < ANEMO_NEON_VECTORS; v += nv) {
         neondot_strip(bits, mr, nv, t, g, v, out);

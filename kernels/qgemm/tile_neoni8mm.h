@@ -1,6 +1,6 @@
 /* What multiplies in the tile of tile_neon.h where the processor has the 8-bit matrix product
  * (FEAT_I8MM: Neoverse V1 and N2, Graviton 3, Apple M2): usmmla, 2 rows of W x 8 columns times 8
- * columns x 2 rows of x, unsigned by signed, 32 products to sdot's 16.
+ * columns x 2 rows of x, unsigned by signed, 32 products where the dot product does 16.
  *
  * It wants 8 bytes of a row side by side, where the layout has 4. No layout of its own is needed:
  * the order of columns within a dot product is free if both sides agree. One zip of 32-bit lanes
@@ -13,7 +13,7 @@
  * for both rows, stored once per activation group (at most 1 KiB on the stack) and used by all 32
  * rows of W. Zipping after unpacking would keep the natural order and take 8 instead of 6
  * instructions for four operands. A sum holds [w0 a0, w0 a1, w1 a0, w1 a1]; at the end of a group
- * one more unzip makes four rows of W per vector of it, and the floats go on as with sdot. Codes
+ * one more unzip makes four rows of W per vector of it, and the floats go on as there. Codes
  * are the unsigned operand: no flip, the centre is subtracted through the sum of the activations.
  *
  * With one row of x half of usmmla's work is for nothing, so a plan takes it from two rows on, and
@@ -116,7 +116,7 @@ ANEMO_NEON_INLINE void neoni8mm_strip(int bits, int mr, int nv, const anemo_neon
 ANEMO_NEON_INLINE void neon_group(int bits, int mr, const anemo_neon_tile *t, anemo_neon_group *g,
                                   float out[][ANEMO_NEON_COLUMNS]) {
     const bool has_offset = t->shape->has_minimum || t->shape->has_zero;
-    const int nv = mr <= 2 ? 8 : mr <= 4 ? 4 : 2;
+    const int nv = mr <= 4 ? 4 : 2;
     anemo_neon_pack pack;
     neon_begin_group(mr, t, has_offset ? 0 : -(1 << (bits - 1)), g);
     neoni8mm_pack(mr, t, g, pack);

@@ -4,8 +4,8 @@
  *
  *   fused multiply-add    swa_c must multiply and add apart (no contraction): half the operations
  *   4 queries at a time   4 queries x 4 keys of scores are 16 sums, 8 loads feed 16 operations;
- *                         4 queries x 16 columns of values likewise, weights by lane: 20 loads for
- *                         64. swa_c takes 2 queries for keys and one for values: 6 for 8, 9 for 8
+ *                         4 queries x 16 columns of values likewise. swa_c takes 2 queries for keys
+ *                         and one for values: 6 loads for 8, 9 for 8
  *   queries of any row    where a whole block is seen by all rows of the tile, which is all but its
  *                         two ends, the four come from several rows if a KV head has fewer than
  *                         four query heads: prefill without grouped queries shares loads, too
@@ -37,7 +37,7 @@ enum { KEY_BLOCK = 32, TILE_ROWS = 16, TILE_QUERIES = 64, TOGETHER = 4 };
 
 /* The loops over a constant number of queries must unroll, or sums move to memory. */
 #if defined __clang__
-#define UNROLL _Pragma("unroll")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 4")
 #endif
@@ -242,51 +242,28 @@ static float soften(float *weight, int64_t n, float *max, float *sum) {
 
 /* ---------------------------------------------------------------- values */
 
-/* s[q][16] += weight[q] value[16] */
-INLINE void mix_key(int nq, float32x4_t s[TOGETHER][4], const float *value,
-                    const float weight[TOGETHER]) {
-    const float32x4_t v0 = vld1q_f32(value), v1 = vld1q_f32(value + 4);
-    const float32x4_t v2 = vld1q_f32(value + 8), v3 = vld1q_f32(value + 12);
-    UNROLL
-    for (int q = 0; q < nq; q++) {
-        s[q][0] = vfmaq_n_f32(s[q][0], v0, weight[q]);
-        s[q][1] = vfmaq_n_f32(s[q][1], v1, weight[q]);
-        s[q][2] = vfmaq_n_f32(s[q][2], v2, weight[q]);
-        s[q][3] = vfmaq_n_f32(s[q][3], v3, weight[q]);
-    }
-}
-
 /* out[q][16] = out * shrink + sum over j of weight[q][j] value[j][16] for nq queries, the sums in
- * registers; one load brings a query's weights of four keys. */
+ * registers. */
 INLINE void mix_16(int nq, float *out, int64_t d, const float *shrink, const float *weight,
                    const float *value, int64_t n) {
     float32x4_t s[TOGETHER][4];
-    float one[TOGETHER];
     UNROLL
     for (int q = 0; q < nq; q++) {
         UNROLL
         for (int c = 0; c < 4; c++)
             s[q][c] = vmulq_n_f32(vld1q_f32(out + q * d + 4 * c), shrink[q]);
     }
-    int64_t j = 0;
-    for (; j + 4 <= n; j += 4, value += 4 * d) {
-        float32x4_t four[TOGETHER];
+    for (int64_t j = 0; j < n; j++, value += d) {
+        const float32x4_t v0 = vld1q_f32(value), v1 = vld1q_f32(value + 4);
+        const float32x4_t v2 = vld1q_f32(value + 8), v3 = vld1q_f32(value + 12);
         UNROLL
-        for (int q = 0; q < nq; q++)
-            four[q] = vld1q_f32(weight + q * KEY_BLOCK + j);
-        UNROLL
-        for (int lane = 0; lane < 4; lane++) {
-            UNROLL
-            for (int q = 0; q < nq; q++)
-                one[q] = four[q][lane];
-            mix_key(nq, s, value + lane * d, one);
+        for (int q = 0; q < nq; q++) {
+            const float w = weight[q * KEY_BLOCK + j];
+            s[q][0] = vfmaq_n_f32(s[q][0], v0, w);
+            s[q][1] = vfmaq_n_f32(s[q][1], v1, w);
+            s[q][2] = vfmaq_n_f32(s[q][2], v2, w);
+            s[q][3] = vfmaq_n_f32(s[q][3], v3, w);
         }
-    }
-    for (; j < n; j++, value += d) {
-        UNROLL
-        for (int q = 0; q < nq; q++)
-            one[q] = weight[q * KEY_BLOCK + j];
-        mix_key(nq, s, value, one);
     }
     UNROLL
     for (int q = 0; q < nq; q++) {
