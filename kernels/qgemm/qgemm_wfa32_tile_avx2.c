@@ -18,9 +18,8 @@ enum { TILE_ROWS = 6, FULL_ROWS = 3, CHUNK = 1024 };
 ANEMO_N32_INLINE __m256 load_rows(anemo_code code, const uint8_t *at, int odd, int v) {
     if (code == ANEMO_CODE_BF16) {
         const __m256i both = _mm256_loadu_si256((const void *)(at + 32 * v));
-        return _mm256_castsi256_ps(
-            odd ? _mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000))
-                : _mm256_slli_epi32(both, 16));
+        return _mm256_castsi256_ps(odd ? _mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000))
+                                       : _mm256_slli_epi32(both, 16));
     }
     if (code == ANEMO_CODE_F16) {
         return _mm256_cvtph_ps(_mm_loadu_si128((const void *)(at + 64 * odd + 16 * v)));
@@ -51,8 +50,7 @@ ANEMO_N32_INLINE void part_tile(anemo_code code, int rows, int vectors, int firs
                                 const anemo_n32_tile *t) {
     const int64_t pair_bytes = code == ANEMO_CODE_F32 ? 256 : 128;
     const int vector_bytes = code == ANEMO_CODE_F16 ? 16 : 32;
-    const uint8_t *at =
-        t->block + anemo_float_n32_bytes(t->type, t->column) + first * vector_bytes;
+    const uint8_t *at = t->block + anemo_float_n32_bytes(t->type, t->column) + first * vector_bytes;
     const float *x[TILE_ROWS];
     __m256 sum[TILE_ROWS][4];
     ANEMO_N32_UNROLL

@@ -1,5 +1,17 @@
-/* Float weights (f32, f16, bf16) times float activations, 6 x 32 tiles of AVX-512 FMA over
- * float_n32. */
+/* Float weights (f32, f16, bf16) times float activations, 6 x 32 tiles of AVX-512 FMA.
+ *
+ * float_n32 gives a vector of 16 weight rows per load: f32 as it is, f16 through its conversion, a
+ * bf16 pair by a shift (column k) and a mask (column k + 1). Each is multiplied with a broadcast
+ * activation; nothing is rounded but the sums. Even and odd columns sum apart, which doubles the
+ * chains of dependent additions: 24 of 32 registers at 6 rows, and 4 chains at one. The same tile
+ * serves one row, where it reads the weights at memory speed, and many, where two loads and six
+ * broadcasts feed twelve FMA.
+ *
+ * Measured on Zen 4 (4096 x 4096, of the roof): one row 87 to 96 %; 512 rows f32 90 %, bf16 85 %,
+ * f16 78 % (its conversion takes two operations, one of them on the shuffle unit).
+ *
+ * Rejected: one sum per lane (2 to 4 % slower at 16 rows); decoding f16 and bf16 to a panel of f32
+ * (what it saves per tile it pays in twice the bytes from L2). */
 #include "kernels/qgemm/layout_float_n32.h"
 #include "kernels/qgemm/qgemm_n32.h"
 

@@ -1,27 +1,32 @@
-/* The 6 x 32 tile of bf16 dot products, for 4-bit and 8-bit weights: shared by w4a16 and w8a16.
+/* Tiles of bf16 dot products for 4-bit and 8-bit weights, shared by w4a16 and w8a16.
  *
- * One lane of vdpbf16ps adds two bf16 products to a float, without rounding in between. Integers up
- * to 256 are exact in bf16, so the tile multiplies the *codes* (already centred when there is no
- * offset), and scales the sum of a group once, in float:
+ * One lane of vdpbf16ps adds two bf16 products to a float. Integers up to 256 are exact in bf16, so
+ * the tile multiplies the *codes* (centred when there is no offset) and scales the sum of a group
+ * once, in float:
  *
- *     y += s g,  g = sum (c - middle) a        no offset
- *     y += s g - o (sum a),  g = sum c a       minimum o; zero point z: o = s z
+ *     y += s g,              g = sum (c - middle) a      no offset
+ *     y += s g - o (sum a),  g = sum c a                 minimum o; zero point z: o = s z
  *
- * The weight is thereby never rounded, only x is, by its format; the price is 12 float operations
- * per group and tile (6 % at groups of 32, 1.5 % at 128). Up to 6 rows hold 12 sums of a group and
- * 12 of the row in registers.
+ * The weight is never rounded, only x is, by its format. A tile of 6 rows of x and 32 of W holds 12
+ * sums of a group in registers; those of the row wait in L1, where each end of a group (at most 128
+ * columns) fetches them. The sums of x that an offset needs are taken over 32 columns, once a call.
  *
- * Codes become bf16 in one of two places. For up to 4 rows the tile does it in registers, while it
- * streams the weights: a byte shuffle pairs neighbouring columns, and vpermw looks up 16 values at
- * the low five bits of a word, so that neither mask nor conversion is needed (8-bit codes: into the
- * mantissa of 2^23, minus 2^23, upper half). For more rows a chunk of 1024 columns is decoded to a
- * panel of 64 KiB once and all rows of x run over it. The products and their order are the same.
+ * 4-bit codes become bf16 in registers, for any number of rows: a byte shuffle pairs neighbouring
+ * columns, and vpermw looks up sixteen values at the low five bits of a word, the upper half of the
+ * table repeating the lower, so that no mask is needed. 16 operations serve 256 weights, beside 48
+ * dot products of 6 rows. 8-bit codes take 44 (into the mantissa of a power of two, minus that
+ * power, upper halves joined), so above 8 rows a chunk of 1024 columns is decoded to a panel in L2
+ * once. Products and their order are the same in both, and so are the results.
  *
- * A group counts as ended at a multiple of 1024 columns, too: with one scale per row the panel ends
- * there. The sums of x that an offset needs are taken over 32 columns, once per call.
+ * Measured on Zen 4 (4096 x 4096, groups of 32): 80 to 83 % of the bf16 peak at 512 rows. The rest
+ * is the end of each group, 12 products, loads and stores per 192 dot products. At one row the
+ * shuffles, one vector per cycle, cost as much as the memory (W4: 57 to 71 % of the bandwidth).
  *
- * Rejected: scaling in the panel, s (c - middle) rounded to bf16: no work per group, but an error
- * of 2^-9 per weight, and scaling in registers costs the stream for few rows half its speed. */
+ * Rejected: s (c - middle) rounded to bf16 in the panel (no work per group, but an error of 2^-9
+ * per weight); a panel for 4-bit codes, too (52 % instead of 80 % at 16 rows, and 79 % at 512: its
+ * stores cost more than decoding again); sums of even and odd columns apart, or two groups at once,
+ * against the latency of the instruction at few rows (no gain, the first at 2 rows only, and 2 to 4
+ * % slower at 512); software prefetch for one tile (half the speed at one row). */
 #ifndef ANEMO_TILE_AVX512BF16_H
 #define ANEMO_TILE_AVX512BF16_H
 
@@ -30,11 +35,12 @@
 
 #include <immintrin.h>
 
-#ifndef SR
-#define SR 12
-#define CH 1024
-#endif
-enum { ANEMO_BF16_ROWS = 6, ANEMO_BF16_STREAM_ROWS = 4, ANEMO_BF16_CHUNK = CH };
+enum {
+    ANEMO_BF16_ROWS = 8, /* of the largest tile */
+    ANEMO_BF16_TILE_ROWS = 6,
+    ANEMO_BF16_STREAM_ROWS = 8, /* of 8-bit weights: as many as are worth decoding twice */
+    ANEMO_BF16_CHUNK = 1024
+};
 
 /* Two bf16 of x, broadcast straight from memory. */
 typedef int32_t anemo_bf16_pair __attribute__((may_alias, aligned(4)));
@@ -152,15 +158,10 @@ ANEMO_N32_INLINE anemo_bf16_span bf16_next_span(const anemo_n32_shape *s, anemo_
     return span;
 }
 
-/* Even and odd pairs of columns sum apart: one sum alone would wait for itself at few rows. */
-typedef struct anemo_bf16_sums {
-    __m512 of[ANEMO_BF16_ROWS][2][2]; /* row of x, half of the block, even or odd */
-} anemo_bf16_sums;
-
 /* t->sum += scale g (- offset sum of x) */
 ANEMO_N32_INLINE void bf16_join(bool has_offset, int rows, const anemo_n32_shape *s,
                                 const anemo_n32_tile *t, const anemo_bf16_span *span,
-                                const anemo_bf16_sums *g) {
+                                const __m512 g[ANEMO_BF16_ROWS][2]) {
     __m512 scale[2], offset[2];
     ANEMO_N32_UNROLL
     for (int v = 0; v < 2; v++) {
@@ -185,8 +186,7 @@ ANEMO_N32_INLINE void bf16_join(bool has_offset, int rows, const anemo_n32_shape
         ANEMO_N32_UNROLL
         for (int v = 0; v < 2; v++) {
             float *at = t->sum[i] + 16 * v;
-            __m512 y = _mm512_fmadd_ps(_mm512_add_ps(g->of[i][v][0], g->of[i][v][1]), scale[v],
-                                       _mm512_loadu_ps(at));
+            __m512 y = _mm512_fmadd_ps(g[i][v], scale[v], _mm512_loadu_ps(at));
             if (has_offset) {
                 y = _mm512_fnmadd_ps(_mm512_set1_ps(total), offset[v], y);
             }
@@ -205,7 +205,8 @@ typedef struct anemo_bf16_kind {
 
 /* g += x W^T over 8 columns. `x` is the first row at these columns; at: codes, or the panel. */
 ANEMO_N32_INLINE void bf16_step(anemo_bf16_kind kind, __m512i table, const uint8_t *at,
-                                const uint8_t *x, size_t x_row_bytes, anemo_bf16_sums *g) {
+                                const uint8_t *x, size_t x_row_bytes,
+                                __m512 g[ANEMO_BF16_ROWS][2]) {
     const int middle = kind.has_offset ? 0 : 1 << (kind.bits - 1);
     __m512i w[4][2];
     if (!kind.panel) {
@@ -223,8 +224,8 @@ ANEMO_N32_INLINE void bf16_step(anemo_bf16_kind kind, __m512i table, const uint8
         for (int i = 0; i < kind.rows; i++) {
             const uint8_t *pair = x + (size_t)i * x_row_bytes + 4 * q;
             const __m512i a = _mm512_set1_epi32(*(const anemo_bf16_pair *)(const void *)pair);
-            g->of[i][0][q & 1] = bf16_dot(g->of[i][0][q & 1], w[q][0], a);
-            g->of[i][1][q & 1] = bf16_dot(g->of[i][1][q & 1], w[q][1], a);
+            g[i][0] = bf16_dot(g[i][0], w[q][0], a);
+            g[i][1] = bf16_dot(g[i][1], w[q][1], a);
         }
     }
 }
@@ -237,17 +238,17 @@ ANEMO_N32_INLINE void bf16_tile(anemo_bf16_kind kind, const anemo_n32_tile *t) {
     for (; span.column < end; span = bf16_next_span(&s, span, end)) {
         const uint8_t *at = kind.panel ? t->panel + 64 * (span.column - t->column) : span.codes;
         const uint8_t *x = t->x + 2 * span.column;
-        anemo_bf16_sums g;
+        __m512 g[ANEMO_BF16_ROWS][2];
         ANEMO_N32_UNROLL
         for (int i = 0; i < kind.rows; i++) {
-            g.of[i][0][0] = g.of[i][0][1] = g.of[i][1][0] = g.of[i][1][1] = _mm512_setzero_ps();
+            g[i][0] = g[i][1] = _mm512_setzero_ps();
         }
         for (int64_t c = 0; c < span.columns; c += 8) {
             anemo_n32_ahead(t, span.codes + 4 * c * kind.bits, 32 * (size_t)kind.bits);
-            bf16_step(kind, table, at, x + 2 * c, t->x_row_bytes, &g);
+            bf16_step(kind, table, at, x + 2 * c, t->x_row_bytes, g);
             at += kind.panel ? 512 : 32 * kind.bits;
         }
-        bf16_join(kind.has_offset, kind.rows, &s, t, &span, &g);
+        bf16_join(kind.has_offset, kind.rows, &s, t, &span, g);
     }
 }
 
@@ -256,9 +257,9 @@ ANEMO_N32_INLINE void bf16_tile_rows(int bits, int64_t rows, const anemo_n32_til
 #define ANEMO_BF16_CASE(n, panel)                                                                  \
     case n:                                                                                        \
         if (has_offset) {                                                                          \
-            bf16_tile((anemo_bf16_kind){bits, true, panel, n}, t);                                                    \
+            bf16_tile((anemo_bf16_kind){bits, true, panel, n}, t);                                 \
         } else {                                                                                   \
-            bf16_tile((anemo_bf16_kind){bits, false, panel, n}, t);                                                   \
+            bf16_tile((anemo_bf16_kind){bits, false, panel, n}, t);                                \
         }                                                                                          \
         break;
     if (t->panel == NULL) {
@@ -267,16 +268,20 @@ ANEMO_N32_INLINE void bf16_tile_rows(int bits, int64_t rows, const anemo_n32_til
             ANEMO_BF16_CASE(2, false)
             ANEMO_BF16_CASE(3, false)
             ANEMO_BF16_CASE(4, false)
+            ANEMO_BF16_CASE(5, false)
+            ANEMO_BF16_CASE(6, false)
+            ANEMO_BF16_CASE(7, false)
+            ANEMO_BF16_CASE(8, false)
         }
-        return;
-    }
-    switch (rows) {
-        ANEMO_BF16_CASE(1, true)
-        ANEMO_BF16_CASE(2, true)
-        ANEMO_BF16_CASE(3, true)
-        ANEMO_BF16_CASE(4, true)
-        ANEMO_BF16_CASE(5, true)
-        ANEMO_BF16_CASE(6, true)
+    } else {
+        switch (rows) {
+            ANEMO_BF16_CASE(1, true)
+            ANEMO_BF16_CASE(2, true)
+            ANEMO_BF16_CASE(3, true)
+            ANEMO_BF16_CASE(4, true)
+            ANEMO_BF16_CASE(5, true)
+            ANEMO_BF16_CASE(6, true)
+        }
     }
 #undef ANEMO_BF16_CASE
 }
@@ -327,11 +332,11 @@ static inline size_t bf16_block_bytes(const anemo_weight_type *type, int64_t k) 
         bf16_decode(width, t, panel);                                                              \
     }                                                                                              \
     static const anemo_n32_form form = {                                                           \
-        .tile_rows = ANEMO_BF16_ROWS,                                                              \
+        .tile_rows = ANEMO_BF16_TILE_ROWS,                                                         \
         .chunk = ANEMO_BF16_CHUNK,                                                                 \
-        .stream_rows = SR,                                                     \
-        .stream_tile_rows = ANEMO_BF16_STREAM_ROWS, \
-        .panel_bytes = 64 * ANEMO_BF16_CHUNK,                                                      \
+        .stream_rows = width == 4 ? INT64_MAX : ANEMO_BF16_STREAM_ROWS,                            \
+        .stream_tile_rows = width == 4 ? ANEMO_BF16_TILE_ROWS : ANEMO_BF16_STREAM_ROWS,            \
+        .panel_bytes = width == 4 ? 0 : 64 * ANEMO_BF16_CHUNK,                                     \
         .wants_x_sums = true,                                                                      \
         .block_bytes = bf16_block_bytes,                                                           \
         .decode = decode,                                                                          \
