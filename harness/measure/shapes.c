@@ -97,8 +97,7 @@ static const struct {
 
 static const char *const form_texts[] = {
     "n= and k=", "d=, ffn= and, if wanted, experts= (8), top_k= (2)",
-    "heads=, kv_heads= and, if wanted, head_dim= (128), "
-    "window= (0: none), context= (0: m), decode=1"};
+    "heads=, kv_heads= and, if wanted, head_dim= (128), window=, context= (0: m), decode=1"};
 
 /* "KEY=NUMBER" at *text, up to a comma or the end, which *text then stands behind. */
 static bool next_number(const char **text, char *key, size_t key_bytes, int64_t *value) {

@@ -1,8 +1,8 @@
 /* kv_store of kv_page.h over the lanes of lanes.h: the same bytes, NaN included.
  *
  * f16: vcvtps2ph keeps a NaN's payload, kv_page.h does not, so NaNs are first replaced. bf16: in
- * integers, not by vcvtneps2bf16, which flushes subnormals (and needs AVX512_BF16). q8: magnitudes are
- * compared as integers, where infinity and NaN are the largest. */
+ * integers, not by vcvtneps2bf16, which flushes subnormals (and needs AVX512_BF16). q8: magnitudes
+ * are compared as integers, where infinity and NaN are the largest. */
 #ifndef ANEMO_SWA_KV_STORE_LANES_H
 #define ANEMO_SWA_KV_STORE_LANES_H
 
