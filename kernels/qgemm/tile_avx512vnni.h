@@ -1,9 +1,9 @@
-/* The 6 x 32 tile of u8 x s8 dot products on AVX-512 VNNI, shared by w4a8 and w8a8.
+/* The 6 x 32 tile of u8 x s8 dot products on AVX-512 VNNI, shared by all kinds of codes.
  *
  * Weights are the unsigned operand of vpdpbusd (layout_n32.h), activations the signed one: four
  * bytes of one row of x, broadcast. A tile of up to 6 rows of x and 32 rows of W holds 12 int32 and
  * 12 float accumulators in registers. Integers accumulate over one activation group (32 or 128
- * columns) and then join the float sums:
+ * columns, or the row) and then join the float sums:
  *
  * - without offset: y += sx sw (sum c a - 2^(bits-1) sum a); the correction is where the integers
  *   start;
@@ -11,7 +11,10 @@
  * - zero point z: the same with o = sw z.
  *
  * All tile heights do the same operations in the same order for a row, so a row's result does not
- * depend on m. The sums a8 records carry make every offset exact.
+ * depend on m. The sums a8 records carry make every offset exact. A table is looked up plus 128 and
+ * corrected like 8-bit codes. Where weight groups are finer than activation groups, integers join
+ * per weight group with sw alone, and the activation scale multiplies once per activation group:
+ * one float operation less, but the sums have to be made (qgemm_avx512vnni.h).
  *
  * The limit: vpdpbusd, multiplication and fma share two of the four vector pipes of Zen 4. Per
  * group of 32 columns and pair (row, 16 columns) these are 8 dot products and 2 float operations,
@@ -22,11 +25,12 @@
  * and a8_g32 (finer, more accurate) costs nothing when memory is the limit.
  *
  * Rejected: decoding a block of W to bytes first (and/shift run beside the dot products: w4 and w8
- * are equally fast in L1); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit);
- * blocking over k, so that W stays in L1 (no gain over L2); fetching from L2 to L1 by hand (none);
- * software prefetch for one tile (the stream is sequential; the hardware alone reads it faster on
- * Zen 4); signed nibbles (vpdpbusd wants one unsigned operand, and sign extension costs more than
- * the correction). The same idea with the roles of A and W swapped is XNNPACK's qd8-f32-qc4w. */
+ * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit);
+ * blocking over k for L1 (with W in L1 the tile was no faster than from L2); fetching from L2 to L1
+ * by hand (no gain); software prefetch for a single tile (paired runs at 37 GB/s: nothing at m = 2,
+ * 4 % at m = 4 for one distance, losses for others); signed nibbles (vpdpbusd wants one unsigned
+ * operand, and sign extension costs more than the correction). The same idea with the roles of A
+ * and W swapped is XNNPACK's qd8-f32-qc4w. */
 #ifndef ANEMO_TILE_AVX512VNNI_H
 #define ANEMO_TILE_AVX512VNNI_H
 
