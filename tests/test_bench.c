@@ -330,6 +330,9 @@ static void observe(void *ctx, const anemo_bench_table *table) {
             assert_true(line->result.time_s.value > 0);
             assert_true(line->result.roof.value > 0 && isfinite(line->result.roof.value));
             assert_true(line->result.ceiling[ANEMO_CEILING_READ] > 0);
+            if (strcmp(line->variant->name, "qgemm_w4a8_tile_avx2") == 0) { /* not VNNI's */
+                assert_true(line->result.ceiling[ANEMO_CEILING_INT8_AVX2_U4] > 0);
+            }
         }
     }
 }
