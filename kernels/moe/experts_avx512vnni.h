@@ -8,10 +8,12 @@
  *           sequence. Same format as x; coded here, exactly as quantize_act would
  *
  * The first half works on whole groups of 32 or 128 hidden units, so that whoever computes a group
- * also codes it: no float row of h ever reaches memory, and there is no third pass. A weight block
- * meets all rows before the next one: it is read from memory once, and from L2 once per six rows.
- * Groups of 128 are four blocks; their floats wait in 48 KiB on the stack, so rows go in pieces of
- * CHUNK. */
+ * also codes it: no float row of h ever reaches memory, and there is no third pass. The floats of a
+ * group (of 128: four blocks) wait on the stack.
+ *
+ * As in qgemm_avx512vnni.h, rows go in stretches that stay in the L2 cache beside the weights, all
+ * blocks of the task pass by a stretch, and the tiles over a block share the work of fetching the
+ * next one to L2. Later stretches find the task's weights in the last cache. */
 #ifndef ANEMO_MOE_EXPERTS_AVX512VNNI_H
 #define ANEMO_MOE_EXPERTS_AVX512VNNI_H
 
@@ -20,10 +22,11 @@
 #include "kernels/moe/moe.h"
 #include "kernels/qgemm/tile_avx512vnni.h"
 
-enum { EXPERTS_CHUNK = 16 * ANEMO_TILE_ROWS, EXPERTS_GROUP_MAX = 128 };
+/* Most tiles of a stretch, most columns of a group, and bytes of records that stay in L2. */
+enum { EXPERTS_FIT = 16, EXPERTS_GROUP_MAX = 128, EXPERTS_STRETCH_BYTES = 384 * 1024 };
 
 /* vnni_tile_rows of fixed width and group */
-typedef void (*experts_tile_fn)(int64_t mr, const anemo_vnni_tile *t,
+typedef void (*experts_tile_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                 float out[][ANEMO_TILE_COLUMNS]);
 
 typedef struct experts_job {
@@ -65,9 +68,47 @@ static inline const uint8_t *experts_block(const void *packed, const anemo_n32_s
     return (const uint8_t *)packed + (size_t)block * s->block_bytes;
 }
 
-/* Rows [row, row + n) in tiles of nearly equal height: tile i begins here. */
-static inline int64_t experts_tile_at(int64_t row, int64_t n, int64_t i) {
-    return row + i * n / anemo_ceil_div(n, ANEMO_TILE_ROWS);
+/* The rows of a task, spread evenly over tiles, and the tiles over stretches. */
+typedef struct experts_span {
+    int64_t row, rows, tiles, stretches;
+    int64_t first, last; /* tiles of the stretch under way */
+} experts_span;
+
+static inline experts_span experts_span_of(int64_t row_begin, int64_t row_end, size_t row_bytes) {
+    experts_span s = {.row = row_begin, .rows = row_end - row_begin};
+    const int64_t in_cache = EXPERTS_STRETCH_BYTES / (ANEMO_TILE_ROWS * (int64_t)row_bytes);
+    s.tiles = anemo_ceil_div(s.rows, ANEMO_TILE_ROWS);
+    s.stretches = anemo_ceil_div(s.tiles, max_i64(1, min_i64(in_cache, EXPERTS_FIT)));
+    return s;
+}
+
+static inline void experts_stretch(experts_span *s, int64_t stretch) {
+    s->first = stretch * s->tiles / s->stretches;
+    s->last = (stretch + 1) * s->tiles / s->stretches;
+}
+
+/* First row of a tile. */
+static inline int64_t experts_tile_at(const experts_span *s, int64_t tile) {
+    return s->row + tile * s->rows / s->tiles;
+}
+
+/* What a tile over a block fetches: its share of block `next`. A tile alone fetches nothing: it
+ * reads at memory speed. */
+static inline anemo_vnni_ahead experts_ahead(const experts_span *s, int64_t tile,
+                                             const void *packed, const anemo_n32_shape *shape,
+                                             int64_t next) {
+    const int64_t quads = shape->k_padded / 32, n = s->last - s->first;
+    if (n < 2 || next < 0) {
+        return (anemo_vnni_ahead){packed, 0};
+    }
+    const int64_t lines = anemo_ceil_div((int64_t)shape->block_bytes / 64, quads * n);
+    return (anemo_vnni_ahead){
+        experts_block(packed, shape, next) + 64 * lines * quads * (tile - s->first), lines};
+}
+
+/* The block after `block` in [begin, end): the first again for the next stretch, -1 after all. */
+static inline int64_t experts_next(int64_t block, int64_t begin, int64_t end, bool last_stretch) {
+    return block + 1 < end ? block + 1 : last_stretch ? -1 : begin;
 }
 
 /* The 16 or fewer biases of expert e at `column` of n, or zeros. */
@@ -76,10 +117,12 @@ static inline __m512 experts_bias(const float *bias, int64_t e, int64_t n, int64
                 : _mm512_setzero_ps();
 }
 
-/* out[i][0..32) = h of block `block` for rows [row, row + mr), out rows `stride` floats apart. */
-static inline void experts_gate_up_tile(const experts_job *j, int32_t e, int64_t row, int64_t mr,
-                                        int64_t block, float *out, int64_t stride) {
+/* out[i][0..32) = h of block `block` for the rows of a tile, out rows `stride` floats apart. */
+static inline void experts_gate_up_tile(const experts_job *j, int32_t e, const experts_span *s,
+                                        int64_t tile, int64_t block, int64_t next, float *out,
+                                        int64_t stride) {
     const anemo_moe_experts_args *a = j->a;
+    const int64_t row = experts_tile_at(s, tile), mr = experts_tile_at(s, tile + 1) - row;
     const float *gate_bias = j->p->has_bias & 1 ? a->gate_bias : NULL;
     const float *up_bias = j->p->has_bias & 2 ? a->up_bias : NULL;
     float g[ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS], u[ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS];
@@ -87,10 +130,10 @@ static inline void experts_gate_up_tile(const experts_job *j, int32_t e, int64_t
     for (int64_t i = 0; i < mr; i++) {
         t.row[i] = (const int8_t *)a->x + (size_t)a->plan.row_token[row + i] * j->x_bytes;
     }
-    j->tile(mr, &t, g);
+    j->tile(mr, &t, experts_ahead(s, tile, a->gate[e], &j->gate, next), g);
     t.shape = &j->up;
     t.block = experts_block(a->up[e], &j->up, block);
-    j->tile(mr, &t, u);
+    j->tile(mr, &t, experts_ahead(s, tile, a->up[e], &j->up, next), u);
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
         const __m512 gb = experts_bias(gate_bias, e, j->p->ffn, column);
@@ -127,50 +170,59 @@ static inline void experts_code_group(const experts_job *j, int64_t row, int64_t
 static inline void experts_gate_up(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
                                    int64_t group_begin, int64_t group_end) {
     const experts_job *j = ctx;
-    float h[EXPERTS_CHUNK * EXPERTS_GROUP_MAX];
-    const int64_t blocks = j->group / ANEMO_N32_ROWS;
-    const int64_t all_blocks = anemo_ceil_div(j->p->ffn, ANEMO_N32_ROWS);
-    for (int64_t g = group_begin; g < group_end; g++) {
-        for (int64_t row = row_begin; row < row_end; row += EXPERTS_CHUNK) {
-            const int64_t n = min_i64(EXPERTS_CHUNK, row_end - row);
-            const int64_t tiles = anemo_ceil_div(n, ANEMO_TILE_ROWS);
-            for (int64_t b = g * blocks; b < min_i64((g + 1) * blocks, all_blocks); b++) {
-                float *at = h + (b - g * blocks) * ANEMO_N32_ROWS;
-                for (int64_t i = 0; i < tiles; i++) {
-                    const int64_t from = experts_tile_at(row, n, i);
-                    experts_gate_up_tile(j, e, from, experts_tile_at(row, n, i + 1) - from, b,
-                                         at + (from - row) * j->group, j->group);
-                }
+    const int64_t blocks = j->group / ANEMO_N32_ROWS, begin = group_begin * blocks;
+    const int64_t end = min_i64(group_end * blocks, anemo_ceil_div(j->p->ffn, ANEMO_N32_ROWS));
+    float h[EXPERTS_FIT * ANEMO_TILE_ROWS * EXPERTS_GROUP_MAX];
+    experts_span s = experts_span_of(row_begin, row_end, j->x_bytes);
+    for (int64_t stretch = 0; stretch < s.stretches; stretch++) {
+        experts_stretch(&s, stretch);
+        const int64_t row = experts_tile_at(&s, s.first), n = experts_tile_at(&s, s.last) - row;
+        for (int64_t block = begin; block < end; block++) {
+            const int64_t next = experts_next(block, begin, end, stretch + 1 == s.stretches);
+            float *at = h + block % blocks * ANEMO_N32_ROWS;
+            for (int64_t tile = s.first; tile < s.last; tile++) {
+                experts_gate_up_tile(j, e, &s, tile, block, next,
+                                     at + (experts_tile_at(&s, tile) - row) * j->group, j->group);
             }
-            experts_code_group(j, row, n, g, h);
+            if ((block + 1) % blocks == 0 || block + 1 == end) {
+                experts_code_group(j, row, n, block / blocks, h);
+            }
         }
     }
 }
 
-/* rows[row_begin .. row_end), blocks [block_begin, block_end) of 32 columns */
-static inline void experts_down(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
-                                int64_t block_begin, int64_t block_end) {
-    const experts_job *j = ctx;
+static inline void experts_down_tile(const experts_job *j, int32_t e, const experts_span *s,
+                                     int64_t tile, int64_t block, int64_t next) {
     const float *bias = j->p->has_bias & 4 ? j->a->down_bias : NULL;
-    const int64_t d = j->p->d, n = row_end - row_begin, tiles = anemo_ceil_div(n, ANEMO_TILE_ROWS);
+    const int64_t d = j->p->d, row = experts_tile_at(s, tile);
+    const int64_t mr = experts_tile_at(s, tile + 1) - row;
     float out[ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS];
-    for (int64_t b = block_begin; b < block_end; b++) {
-        anemo_vnni_tile t = {.shape = &j->down, .block = experts_block(j->a->down[e], &j->down, b)};
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t row = experts_tile_at(row_begin, n, tile);
-            const int64_t mr = experts_tile_at(row_begin, n, tile + 1) - row;
-            for (int64_t i = 0; i < mr; i++) {
-                t.row[i] = (const int8_t *)(j->hidden + (size_t)(row + i) * j->h_bytes);
-            }
-            j->tile(mr, &t, out);
-            for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
-                const int64_t column = b * ANEMO_N32_ROWS + c;
-                const __m512 shift = experts_bias(bias, e, d, column);
-                for (int64_t i = 0; i < mr; i++) {
-                    _mm512_mask_storeu_ps(j->a->rows + (row + i) * d + column,
-                                          hidden_mask(d - column),
-                                          _mm512_add_ps(_mm512_loadu_ps(&out[i][c]), shift));
-                }
+    anemo_vnni_tile t = {.shape = &j->down, .block = experts_block(j->a->down[e], &j->down, block)};
+    for (int64_t i = 0; i < mr; i++) {
+        t.row[i] = (const int8_t *)(j->hidden + (size_t)(row + i) * j->h_bytes);
+    }
+    j->tile(mr, &t, experts_ahead(s, tile, j->a->down[e], &j->down, next), out);
+    for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
+        const int64_t column = block * ANEMO_N32_ROWS + c;
+        const __m512 shift = experts_bias(bias, e, d, column);
+        for (int64_t i = 0; i < mr; i++) {
+            _mm512_mask_storeu_ps(j->a->rows + (row + i) * d + column, hidden_mask(d - column),
+                                  _mm512_add_ps(_mm512_loadu_ps(&out[i][c]), shift));
+        }
+    }
+}
+
+/* rows[row_begin .. row_end), blocks [begin, end) of 32 columns */
+static inline void experts_down(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
+                                int64_t begin, int64_t end) {
+    const experts_job *j = ctx;
+    experts_span s = experts_span_of(row_begin, row_end, j->h_bytes);
+    for (int64_t stretch = 0; stretch < s.stretches; stretch++) {
+        experts_stretch(&s, stretch);
+        for (int64_t block = begin; block < end; block++) {
+            const int64_t next = experts_next(block, begin, end, stretch + 1 == s.stretches);
+            for (int64_t tile = s.first; tile < s.last; tile++) {
+                experts_down_tile(j, e, &s, tile, block, next);
             }
         }
     }

@@ -30,8 +30,9 @@ static void down(void *ctx, int64_t begin, int64_t end, int thread) {
 
 extern const anemo_act anemo_act_a8_g32;
 
-static void tile_1(int64_t mr, const anemo_vnni_tile *t, float out[][ANEMO_TILE_COLUMNS]) {
-    (void)mr;
+static void tile_1(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+                   float out[][ANEMO_TILE_COLUMNS]) {
+    (void)mr, (void)ahead;
     vnni_tile_rows(4, 32, 1, t, out);
 }
 
