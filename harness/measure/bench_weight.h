@@ -17,7 +17,7 @@ typedef struct bench_weight {
     size_t memory_bytes; /* of codes, halves and scales */
 } bench_weight;
 
-/* "q4_0", "q8_0", "bf16": the types a bench can make. false: another name. */
+/* "q4_0", "q8_0", "bf16", "f16", "f32": the types a bench can make. false: another name. */
 bool bench_weight_type(const char *name, anemo_weight_type *out);
 #define BENCH_WEIGHT_TYPES "q4_0, q8_0, bf16, f16 or f32"
 
