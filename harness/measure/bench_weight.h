@@ -24,8 +24,7 @@ typedef struct bench_weight {
 bool bench_weight_type(const char *name, anemo_weight_type *out);
 #define BENCH_WEIGHT_TYPES                                                                         \
     "q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0, iq4_nl, mxfp4, bf16, f16, f32, or parts "     \
-    "such "                                                                                        \
-    "as q4:g128, q8:row:f32, q6:g16, q4:g128:zp, q4:g32:min"
+    "such as q4:g128, q8:row:f32, q6:g16, q4:g128:zp, q4:g32:min"
 
 /* Codes of full entropy (the worst case for power), values with standard deviation about 1/sqrt(k).
  * NULL: no memory. */

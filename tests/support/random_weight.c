@@ -25,6 +25,7 @@ const anemo_weight_type random_weight_types[] = {
     {LINEAR, 4, F16, 0, 16, {0}},
     {LINEAR, 5, F16, MINIMUM, 32, {0}},
     {LINEAR, 6, ANEMO_SCALE_TWO_LEVEL, 0, 16, {0}},
+    {LINEAR, 8, F16, 0, 16, {0}},
     {LINEAR, 8, F16, 0, 32, {0}},
     {LINEAR, 8, F32, MINIMUM, 128, {0}},
     {LINEAR, 8, F32, 0, 0, {0}},
