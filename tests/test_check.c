@@ -88,7 +88,7 @@ static void all_that_is_built_in_is_right(void **state) {
         if (line->verdict == ANEMO_CHECK_SKIPPED)
             assert_true(line->detail[0] != 0);
         else
-            assert_true(line->run >= 20);
+            assert_true(line->run >= 16); /* not just a corner of the grid */
         assert_true(line->error <= 1);
     }
     for (int op = 0; op < ANEMO_OP_COUNT; op++) { /* every op has its definition, and it was run */
@@ -346,7 +346,7 @@ static void check_command_in_json(void **state) {
     assert_int_equal(json_number_value(json_object_get(summary, "wrong")), 0);
     assert_int_equal(json_number_value(json_object_get(summary, "cases_run")), cases);
     size_t variants = 0;
-    for (int32_t i = 0; i < anemo_variant_count(); i++)
+    for (int32_t i = 0; i < anemo_variant_builtin_count(); i++)
         variants += anemo_variant_at(i)->op == ANEMO_OP_ADD_RMSNORM &&
                     anemo_variant_runs_here(anemo_variant_at(i), 0, NULL, 0);
     assert_int_equal(cases, 40 * variants); /* a third of 120 cases each */

@@ -28,7 +28,7 @@ typedef struct qgemm_fixture {
 
 /* ---------------------------------------------------------------- grid */
 
-enum { GRID = 640 };
+enum { GRID = 1024 };
 static qgemm_case grid[GRID];
 static int32_t n_grid;
 
@@ -43,7 +43,7 @@ static qgemm_case *put(int64_t m, int64_t k, int64_t n, anemo_weight_type type) 
     return c;
 }
 
-enum { COMMON = 6 };
+enum { COMMON = 11 };
 static anemo_weight_type common_type(int i) {
     switch (i) {
     case 0:
@@ -56,8 +56,18 @@ static anemo_weight_type common_type(int i) {
         return check_weight_type_linear(8, 32, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE);
     case 4: /* AWQ, GPTQ */
         return check_weight_type_linear(4, 128, ANEMO_SCALE_F16, ANEMO_OFFSET_ZERO_POINT);
-    default: /* W8A8 */
+    case 5: /* W8A8 */
         return check_weight_type_linear(8, 0, ANEMO_SCALE_F32, ANEMO_OFFSET_NONE);
+    case 6: /* Q4_K */
+        return check_weight_type_linear(4, 32, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM);
+    case 7: /* Q5_K */
+        return check_weight_type_linear(5, 32, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM);
+    case 8: /* Q6_K */
+        return check_weight_type_linear(6, 16, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_NONE);
+    case 9:
+        return check_weight_type_linear(8, 16, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE);
+    default: /* IQ4_NL */
+        return check_weight_type_table(32, ANEMO_SCALE_F16);
     }
 }
 

@@ -27,8 +27,7 @@ anemo_weight_type check_weight_type_linear(int bits, int group, anemo_scale scal
                                .group = group};
 }
 
-static anemo_weight_type table_type(int group, anemo_scale scale) {
-    /* Sixteen uneven steps: no arithmetic on the code gives them. */
+anemo_weight_type check_weight_type_table(int group, anemo_scale scale) {
     static const int8_t table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                      1,    13,   25,  38,  53,  69,  89,  113};
     anemo_weight_type type = {
@@ -65,7 +64,8 @@ anemo_weight_type check_weight_type_at(int32_t index) {
     }
     index -= LINEAR;
     if (index < TABLES)
-        return table_type(group_choice[index / 2], index % 2 ? ANEMO_SCALE_E8M0 : ANEMO_SCALE_F16);
+        return check_weight_type_table(group_choice[index / 2],
+                                       index % 2 ? ANEMO_SCALE_E8M0 : ANEMO_SCALE_F16);
     switch (index - TABLES) {
     case 0: /* Q4_K */
         return check_weight_type_linear(4, 32, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM);

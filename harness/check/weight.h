@@ -29,5 +29,7 @@ anemo_weight_type check_weight_type_at(int32_t index);
 anemo_weight_type check_weight_type_float(anemo_code code);
 anemo_weight_type check_weight_type_linear(int bits, int group, anemo_scale scale,
                                            anemo_offset offset);
+/* Sixteen uneven steps (those of IQ4_NL): no arithmetic on the code gives them. */
+anemo_weight_type check_weight_type_table(int group, anemo_scale scale);
 
 #endif

@@ -65,8 +65,11 @@ static void read_row(const anemo_weight *weight, int64_t row, float *values, uin
     }
 }
 
-/* 8-bit mantissas fit f16 and bf16; E8M0 takes powers of two. */
+/* 8-bit mantissas fit f16 and bf16; E8M0 takes powers of two; two levels 6 bits times an f16. */
 static float scale_value(const anemo_weight_type *type, uint64_t bits) {
+    if (type->scale == ANEMO_SCALE_TWO_LEVEL) {
+        return ldexpf((float)(32 + (int)(bits & 31)), -5 - type->bits);
+    }
     const int mantissa = type->scale == ANEMO_SCALE_E8M0 ? 128 : 128 + (int)(bits & 127);
     return ldexpf((float)mantissa, -7 - type->bits - (int)(bits >> 8 & 1));
 }
