@@ -16,7 +16,7 @@
  * on the cut.
  *
  * Rejected: cutting experts by rows as well (weights would be read once per piece); one loop with a
- * counter per expert instead of two loops (the barrier between them costs 1 us and half a task, the
+ * counter per expert instead of two loops (the barrier between them costs half a task at most, the
  * counters a place where a thread can wait); an order of tasks that changes expert after expert, as
  * in moe_experts_c.c (two threads on one expert share its rows in the last cache). */
 #ifndef ANEMO_MOE_DISPATCH_H

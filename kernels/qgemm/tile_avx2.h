@@ -36,7 +36,7 @@
  * Rejected, with what it gave:
  * - the inner loop in intrinsics: GCC 12 regroups the additions of a chain, Clang 14 hoists the
  *   broadcasts, and both then keep sums in memory: hence two short pieces of assembly;
- * - w8 by |w| and sign(a, w) on vpmaddubsw (exact, since |a| <= 127): vpsignb shares the pipes of
+ * - w8 by |w| and sign(a, w) on vpmaddubsw (exact, since |a| <= 127): the sign shares the pipes of
  *   the multipliers (one of each takes a cycle), so that 32 products need three such
  * operations, 1.5 cycles; with words two, and 1.25 cycles with the additions;
  * - w8 as two 4-bit codes, 16 h + l: 33 operations for 256 products against 32, and more decoding;

@@ -28,13 +28,14 @@
  * Memory: the hardware's prefetcher gains nothing from blocks of 16 KB, K here and V there, while
  * the FMA units are busy. So one line is asked for beside every few multiply-adds, one block (64
  * keys) ahead, into L2, also over the border of a span. Measured on 2 cores of Zen 4, decode at W =
- * 4096, 32/8 heads, d 128, f16, in one run beside each other (fp32 peak 236 GOP/s, read 38 GB/s):
+ * 4096, 32/8 heads, d 128, f16, prototypes in several paired runs (fp32 peak 236 GOP/s, read 38
+ * GB/s):
  *
  *   no prefetch 47 % of roof; one line in two 51 %; a vector's lines in a burst 68 %, with the
- * values 4 keys ahead also into L1 72 %; a line at a time 80 %, and so with the values 83 %: as it
- * is. All of it into L1 instead of L2, or non-temporal: 48 %, the block at hand is pushed out. A
- * task per span, so that the prefetch over its border is for another core: 72 %. So units stay
- * whole while there are SPLIT_BELOW per thread.
+ * values 4 keys ahead also into L1 72 %; a line at a time 80 %, and so with the values 80 to 83 %:
+ * as it is. All of it into L1 instead of L2, or non-temporal: 48 %, the block at hand is pushed
+ * out. A task per span, so that the prefetch over its border is for another core: 72 %. So units
+ * stay whole while there are SPLIT_BELOW per thread.
  *
  * Limit: 4 heads a KV head make 4 operations per byte of f16, which is where two such cores have
  * their ridge, too. Per 16 keys and KV head, in cycles: scores 643 and mix 594 (512 are
@@ -46,7 +47,7 @@
  *   instead of 180 operations to join chains, in a phase of their own that overlaps with nothing.
  * - A second variant for prefill with m_from: a row's bits would depend on the batch it came in.
  * - Products of q8's scale with every code: scale joins the score, and the weight, once per key.
- * - BF16 dot products (vdpbf16ps): q and the weights rounded to 8 bits are off by 2^-9, far outside
+ * - BF16 dot products: q and the weights rounded to 8 bits are off by 2^-9, far outside
  *   the tolerance of a float variant. A query split into two bf16 parts (16 bits) costs as many
  *   instructions as fused multiply-adds in float do, into three (24 bits, exact) half as many
  * again.
