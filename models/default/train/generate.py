@@ -162,24 +162,27 @@ def make_max(level, rng):
 
 
 def make_records(level, rng):
-    people, events = ((2, 1), (3, 3), (4, 6), (5, 9))[level - 1]
+    """An amount stands right behind its name: with a token between, which amount is whose was not learned in 1800 steps.
+    Level 0, for training only, has no events."""
+    people, events = ((3, 0), (2, 1), (3, 2), (3, 3), (4, 6))[level]
     names = rng.sample(NAMES, people)
     amount = {a: rng.randrange(1, 10) for a in names}
-    text = ",".join(f" {a} {amount[a]}" for a in names)
+    text = ",".join(f" {a}{amount[a]}" for a in names)
     who = rng.choice(names)
     for _ in range(events):
         a = who if rng.random() < 0.5 else rng.choice(names)
         step = rng.randrange(1, 10)
         if rng.random() < 0.4 and amount[a] >= step:
             amount[a] -= step
-            text += f"; {a} -{step}"
+            text += f"; {a}-{step}"
         else:
             amount[a] += step
-            text += f"; {a} +{step}"
+            text += f"; {a}+{step}"
     wrong = distinct_wrong(str(amount[who]), lambda: near_number(amount[who], rng))
-    others = [(f"{a}=", str(amount[a])) for a in rng.sample(names, 2) if a != who][:rng.randrange(3)]
-    lesson = lesson_of(f"have{text}.", others, (f"{who}=", str(amount[who])))
-    return text, f"have{text}. {who}=", str(amount[who]), wrong, lesson
+    also = random.Random(text)
+    others = [(a, str(amount[a])) for a in also.sample(names, people) if a != who][:also.randrange(people)]
+    lesson = lesson_of(f"have{text}.", others, (who, str(amount[who])))
+    return text, f"have{text}. {who}", str(amount[who]), wrong, lesson
 
 
 KINDS = {"sum": make_sum, "lookup": make_lookup, "sort": make_sort, "copy": make_copy, "reverse": make_reverse,

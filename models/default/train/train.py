@@ -198,7 +198,8 @@ class Packer:
 def training_cases(rng, count, odds):
     kinds = list(generate.KINDS)
     odds = [odds.get(k, 1.0) for k in kinds]
-    return [generate.make(k, rng.choices(generate.LEVELS, (40, 30, 22, 8))[0], rng, False)
+    levels = {"records": (30, 35, 20, 11, 4)}  # level 0, no events, first: reading before reckoning
+    return [generate.make(k, rng.choices(range(5), levels.get(k, (0, 40, 30, 22, 8)))[0], rng, False)
             for k in rng.choices(kinds, odds, k=count)]
 
 
