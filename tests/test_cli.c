@@ -382,6 +382,20 @@ static void interrupted_demo_keeps_its_records(void **state) {
 }
 
 /* --isa: what needs more is skipped and says so, what does not runs, records name the level. */
+/* An op without a short shape runs all its shapes when it is named. */
+static void every_op_can_be_timed_by_its_name(void **state) {
+    (void)state;
+    static const char *const ops[] = {"moe_combine", "moe_route", "embed"};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+        program_result r =
+            program_run("bench", "kernel", ops[i], "--m", "1", "--stop", "n:6", "--format", "csv");
+        assert_int_equal(r.code, 0);
+        assert_non_null(strstr(r.out, "/m=1"));
+        assert_non_null(strstr(r.out, ops[i]));
+        program_result_free(&r);
+    }
+}
+
 static void isa_can_be_held_down(void **state) {
     (void)state;
     expect(2, "expected baseline, avx2, avx512 or native", "check", "--isa", "sse9");
@@ -433,6 +447,7 @@ int main(void) {
         cmocka_unit_test(run_generates_and_refuses),
         cmocka_unit_test(report_tells_what_records_say),
         cmocka_unit_test(interrupted_demo_keeps_its_records),
+        cmocka_unit_test(every_op_can_be_timed_by_its_name),
         cmocka_unit_test(isa_can_be_held_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,7 +93,9 @@ static void compare_texts(const char *model, const char *right, const char *wron
         anemo_eval_compare_nll("nats/token", units[1], units[2], text.n_units);
     show("right", &same);
     show("sabotaged", &other);
-    assert_true(fabs(same.difference.value) <= 1e-4 && !same.different);
+    /* The same bound either way: two requantisers may differ in a last bit, which a paired test
+     * over thousands of tokens can see. */
+    assert_true(fabs(same.difference.value) <= 1e-4 && same.p >= 1e-3);
     assert_true(other.different && other.p < 1e-3);
     for (int i = 0; i < 3; i++)
         free(units[i]);

@@ -33,8 +33,9 @@ static qgemm_case grid[GRID];
 static int32_t n_grid;
 
 static qgemm_case *put(int64_t m, int64_t k, int64_t n, anemo_weight_type type) {
-    static qgemm_case spare;
-    qgemm_case *c = n_grid < GRID ? &grid[n_grid++] : &spare;
+    if (n_grid == GRID)
+        abort(); /* a case must not be lost: GRID is too small */
+    qgemm_case *c = &grid[n_grid++];
     *c = (qgemm_case){.m = m, .m_max = m, .k = k, .n_parts = 1};
     for (int p = 0; p < ANEMO_QGEMM_PARTS; p++) {
         c->n[p] = n;

@@ -40,8 +40,9 @@ static int32_t n_grid;
 
 static swa_case *put(int32_t heads, int32_t kv_heads, int32_t dim, int32_t page,
                      anemo_kv_type type) {
-    static swa_case spare;
-    swa_case *c = n_grid < GRID ? &grid[n_grid++] : &spare;
+    if (n_grid == GRID)
+        abort(); /* a case must not be lost: GRID is too small */
+    swa_case *c = &grid[n_grid++];
     *c = (swa_case){.shape = {heads, kv_heads, dim, page, type}, .sharpness = 1};
     return c;
 }

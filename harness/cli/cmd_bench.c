@@ -307,11 +307,13 @@ static int bench_targets(anemo_cli *cli, kernel_choices *own) {
                         "shared options are taken",
                         own->targets);
     }
-    if (!own->stop_given) {
+    const bool given = own->stop_given;
+    if (!given) {
         parse_stop("ci:1%,cap:4s", &own->stop);
     }
     const anemo_targets_options options = {.filter = own->group,
                                            .stop = own->stop,
+                                           .stop_given = given,
                                            .seed = cli->seed,
                                            .interrupted = anemo_cli_interrupted};
     return anemo_cli_close(cli, anemo_cli_targets(cli, own->targets, &options));

@@ -83,6 +83,15 @@ static bool op_wanted(const session *s, anemo_op op) {
     return s->options->n_names == 0;
 }
 
+static bool has_short_shape(anemo_op op) {
+    for (int32_t i = 0; i < anemo_shape_count(); i++) {
+        if (anemo_shape_at(i)->op == op && anemo_shape_at(i)->is_short) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool shape_wanted(const session *s, const bench_shape *shape) {
     if (!op_wanted(s, shape->op)) {
         return false;
@@ -95,7 +104,7 @@ static bool shape_wanted(const session *s, const bench_shape *shape) {
     if (name) {
         return anemo_shape_matches(shape, name);
     }
-    return shape->is_short;
+    return shape->is_short || (s->options->n_names > 0 && !has_short_shape(shape->op));
 }
 
 static bool is_named(const session *s, const anemo_variant *v) {

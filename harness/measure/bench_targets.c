@@ -40,7 +40,8 @@ typedef struct group_arm {
     double error, fastest_ns;
     int32_t at; /* place in the run; -1: nothing fits */
     bench_result result;
-    char why[256];
+    char why[256];   /* no variant fits */
+    char wrong[256]; /* of the last variant whose check failed */
 } group_arm;
 
 typedef struct session {
@@ -148,7 +149,7 @@ static anemo_status try_variant(session *s, group_arm *into, const anemo_target_
     }
     if (!status && !right) {
         s->n_incorrect++;
-        snprintf(into->why, sizeof into->why, "%s: wrong: error %.3g times its bound at %s",
+        snprintf(into->wrong, sizeof into->wrong, "%s: wrong: error %.3g times its bound at %s",
                  v->name, verdict.error, verdict.detail);
     }
     if (status || !right || !(best_ns < into->fastest_ns)) {
@@ -189,7 +190,9 @@ static anemo_status choose_variant(session *s, group_arm *into, const anemo_targ
             return ANEMO_OK;
         }
     }
-    if (!into->why[0]) {
+    if (!into->why[0] && into->wrong[0]) {
+        memcpy(into->why, into->wrong, sizeof into->why);
+    } else if (!into->why[0]) {
         snprintf(into->why, sizeof into->why, "no variant of %s is named %s and reads %s",
                  anemo_op_name(wanted->op), wanted->variant, wanted->act);
     }
@@ -230,14 +233,16 @@ static anemo_status sample(session *s, group_run *run) {
         }
     }
     const anemo_stop *own = &run->group->stop;
-    run->how = (anemo_sampling){
-        .clock = s->clock,
-        .stop = own->kind == ANEMO_STOP_COUNT && !own->count ? s->options->stop : *own,
-        .caches = ANEMO_CACHES_COLD_WEIGHTS,
-        .evict = bench_ceilings_evict,
-        .between = bench_ceilings_measure,
-        .hooks_ctx = &s->ceilings,
-        .interrupted = s->options->interrupted};
+    run->how = (anemo_sampling){.clock = s->clock,
+                                .stop = s->options->stop_given ||
+                                                (own->kind == ANEMO_STOP_COUNT && !own->count)
+                                            ? s->options->stop
+                                            : *own,
+                                .caches = ANEMO_CACHES_COLD_WEIGHTS,
+                                .evict = bench_ceilings_evict,
+                                .between = bench_ceilings_measure,
+                                .hooks_ctx = &s->ceilings,
+                                .interrupted = s->options->interrupted};
     return n ? anemo_sample(arms, n, &run->how, &run->samples, s->err) : ANEMO_OK;
 }
 
@@ -354,6 +359,8 @@ static anemo_status evaluate_target(session *s, const group_run *run, const anem
     } else if (line->value.needs) {
         snprintf(line->why, sizeof line->why, "%lld samples, an interval needs %lld",
                  (long long)line->value.n, (long long)line->value.needs);
+    } else if (arm->wrong[0]) { /* a rival of the one that was measured */
+        memcpy(line->why, arm->wrong, sizeof line->why);
     }
     return ANEMO_OK;
 }

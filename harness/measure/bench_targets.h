@@ -87,6 +87,7 @@ anemo_target_verdict anemo_target_judge(const anemo_target *target, const anemo_
 typedef struct anemo_targets_options {
     const char *filter; /* only groups with this in their name; NULL: all */
     anemo_stop stop;
+    bool stop_given; /* by the user: then it holds for groups with one of their own, too */
     uint64_t seed;
     bool (*interrupted)(void);
 } anemo_targets_options;

@@ -145,6 +145,9 @@ anemo_status anemo_shape_custom(anemo_op op, const char *text, anemo_custom_shap
     for (int i = 0; i < MOST_KEYS && forms[f].keys[i].key; i++) {
         out->shape.number[forms[f].keys[i].at] = forms[f].keys[i].otherwise;
     }
+    if (op == ANEMO_OP_SWA) {
+        out->shape.number[6] = ANEMO_KV_F16; /* as the named shapes */
+    }
     bool good = text[0] != '\0';
     for (const char *at = text; good && *at;) {
         char key[16];

@@ -281,15 +281,16 @@ static token choose_pivot(const sampler *s, const token_set *set, double tokens,
 /* The token at which the goal is reached, going down the order of the set; its last if never. */
 static token find_cut(const sampler *s, token_set set, double set_has, const goal *g,
                       const token_buffer free[2]) {
+    const bool by_mass = g->mass < INFINITY;
     goal done = {0};
     for (int turn = 0;; turn = !turn) {
         const token pivot = choose_pivot(s, &set, (g->tokens - done.tokens) / (double)set.n,
-                                         (g->mass - done.mass) / set_has);
+                                         by_mass ? (g->mass - done.mass) / set_has : INFINITY);
         const token_set alone = {&pivot.logit, &pivot.id, 1};
         token_set part = part_of(&set, pivot, false, free[turn]);
-        double part_has = g->mass < INFINITY ? set_mass(s, &part) : 0;
+        double part_has = by_mass ? set_mass(s, &part) : 0;
         if (!reached(g, done.tokens + (double)part.n, done.mass + part_has)) {
-            part_has += set_mass(s, &alone);
+            part_has += by_mass ? set_mass(s, &alone) : 0;
             done.tokens += (double)part.n + 1;
             done.mass += part_has;
             if (reached(g, done.tokens, done.mass))

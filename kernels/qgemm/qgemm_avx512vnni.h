@@ -205,11 +205,12 @@ static inline bool anemo_vnni_accepts(const anemo_qgemm_problem *p, int32_t act_
     if (!anemo_qgemm_valid(p, why, why_bytes)) {
         return false;
     }
-    for (int32_t i = 0; act_group > 0 && i < p->n_parts; i++) {
-        if (p->type[i].group % act_group != 0 && !(act_group == 32 && p->type[i].group == 16)) {
+    for (int32_t i = 0; i < p->n_parts; i++) {
+        const int32_t group = p->type[i].group;
+        if (group % (act_group ? act_group : 32) != 0 && !(act_group == 32 && group == 16)) {
             return anemo_refuse(why, why_bytes,
                                 "weight group %d; multiples of %d or one per row are accepted",
-                                (int)p->type[i].group, act_group);
+                                (int)group, act_group ? act_group : 32);
         }
     }
     return true;
@@ -229,6 +230,9 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     j.tile = tile;
     j.fine = fine;
     j.sums = exec->workspace;
+    if (a->m < 0 || a->m > p->m_max) {
+        return ANEMO_E_INPUT;
+    }
     if (exec->workspace_bytes < anemo_vnni_workspace(p, act, exec->n_threads)) {
         return ANEMO_E_MEMORY;
     }

@@ -195,6 +195,9 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
                                    const anemo_act *act, const anemo_qgemm_problem *p,
                                    const anemo_qgemm_args *a) {
     anemo_n32_job j = {.form = form, .p = p, .a = a, .x_row_bytes = act->row_bytes(p->k)};
+    if (a->m < 0 || a->m > p->m_max) {
+        return ANEMO_E_INPUT;
+    }
     if (exec->workspace_bytes < n32_workspace_bytes(form, p, exec->n_threads)) {
         return ANEMO_E_MEMORY;
     }

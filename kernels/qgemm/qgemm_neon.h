@@ -1,6 +1,6 @@
 /* The qgemm around the NEON tile: who computes which block, and the epilogue. Included by the
  * qgemm_w?a8_tile_neon*.c after the header that defines neon_group for their instruction; they fix
- * `bits`. Work is cut as in qgemm_avx512vnni.h: a block of 32 rows of W times all of x, so that
+ * `bits`. Work is cut as in qgemm_avx2.h: a block of 32 rows of W times all of x, so that
  * weights are read from memory once; x is cut as well only when there are too few blocks. */
 #ifndef ANEMO_QGEMM_NEON_H
 #define ANEMO_QGEMM_NEON_H
