@@ -9,8 +9,9 @@ int64_t anemo_a8_groups(int32_t group, int64_t k) {
     return group > 0 ? anemo_a8_padded_k(k) / group : 1;
 }
 
-static size_t a8_bytes(int32_t group, int64_t k) {
-    return (size_t)anemo_round_up(anemo_a8_padded_k(k) + 8 * anemo_a8_groups(group, k), 64);
+size_t anemo_a8_bytes(int32_t group, int64_t k) {
+    const int64_t lines = anemo_ceil_div(anemo_a8_padded_k(k) + 8 * anemo_a8_groups(group, k), 64);
+    return (size_t)(64 * (lines | 1));
 }
 
 static size_t f32_row_bytes(int64_t k) {
@@ -22,15 +23,15 @@ static size_t bf16_row_bytes(int64_t k) {
 }
 
 static size_t a8_row_row_bytes(int64_t k) {
-    return a8_bytes(0, k);
+    return anemo_a8_bytes(0, k);
 }
 
 static size_t a8_g32_row_bytes(int64_t k) {
-    return a8_bytes(32, k);
+    return anemo_a8_bytes(32, k);
 }
 
 static size_t a8_g128_row_bytes(int64_t k) {
-    return a8_bytes(128, k);
+    return anemo_a8_bytes(128, k);
 }
 
 #define ANEMO_ACT(id, columns, bits)                                                               \

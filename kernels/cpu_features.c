@@ -9,6 +9,17 @@
 
 #if ANEMO_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux gives the 8 KiB of tile registers to processes that ask (5.16 and later); threads that
+ * begin afterwards have them, too. Documentation/arch/x86/xstate.rst. */
+static bool may_use_tiles(uint64_t state) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    const uint64_t tiles = 3u << 17;
+    return (state & tiles) == tiles &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
 
 static uint64_t saved_state(void) {
     uint32_t low, high;
@@ -38,6 +49,9 @@ static uint32_t detect(void) {
         features |= ANEMO_CPU_AVX512;
         features |= has(c, bit_AVX512VNNI) ? ANEMO_CPU_AVX512_VNNI : 0;
         features |= has(c, bit_AVX512VBMI) ? ANEMO_CPU_AVX512_VBMI : 0;
+        if (has(d, 1u << 24 | 1u << 25) && may_use_tiles(state)) { /* AMX-TILE, AMX-INT8 */
+            features |= ANEMO_CPU_AMX_INT8;
+        }
         if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 1u << 5)) {
             features |= ANEMO_CPU_AVX512_BF16;
         }
@@ -120,6 +134,8 @@ const char *anemo_cpu_feature_name(uint32_t one_bit) {
         return "avx512bf16";
     case ANEMO_CPU_AVX512_VBMI:
         return "avx512vbmi";
+    case ANEMO_CPU_AMX_INT8:
+        return "amxint8";
     case ANEMO_CPU_NEON_DOT:
         return "neon-dot";
     case ANEMO_CPU_NEON_I8MM:

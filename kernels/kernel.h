@@ -91,6 +91,7 @@ typedef enum anemo_backend { ANEMO_CPU = 0, ANEMO_CUDA = 1 } anemo_backend;
 #define ANEMO_CPU_AVX512_VBMI (1u << 4)
 #define ANEMO_CPU_NEON_DOT    (1u << 5)
 #define ANEMO_CPU_NEON_I8MM   (1u << 6)
+#define ANEMO_CPU_AMX_INT8    (1u << 7) /* with AMX-TILE, and leave of the kernel to use it */
 
 typedef struct anemo_needs {
     uint32_t cpu_features;
@@ -206,13 +207,15 @@ typedef struct anemo_act {
 } anemo_act;
 
 /* The a8 record: int8 codes[kp], float scales[groups], int32 sums[groups] (sum of the group's
- * codes), padded to 64 bytes. kp = k rounded up to 128; padding codes are 0. groups = kp / group,
- * or 1. scale = max|x| / 127 over the group, code = round-half-even(x * (127 / max|x|)) with max|x|
- * = 0 giving zeros, as does a max|x| so small that 127 / max|x| overflows. NaN or infinity in a
- * group: its scale is NaN and its codes are 0, so that what reads it becomes NaN. All padding bytes
- * are 0. The bf16 record: bfloat16[k], rounded to nearest even, zero-padded to 64 bytes. */
+ * codes), padded to an odd number of 64-byte lines (rows then fall into different sets of a cache).
+ * kp = k rounded up to 128; padding codes are 0. groups = kp / group, or 1. scale = max|x| / 127
+ * over the group, code = round-half-even(x * (127 / max|x|)) with max|x| = 0 giving zeros, as does
+ * a max|x| so small that 127 / max|x| overflows. NaN or infinity in a group: its scale is NaN and
+ * its codes are 0, so that what reads it becomes NaN. All padding bytes are 0. The bf16 record:
+ * bfloat16[k], rounded to nearest even, zero-padded to 64 bytes. */
 int64_t anemo_a8_padded_k(int64_t k);
 int64_t anemo_a8_groups(int32_t group, int64_t k);
+size_t anemo_a8_bytes(int32_t group, int64_t k); /* of a record, with its padding */
 
 /* ---------------------------------------------------------------- execution */
 

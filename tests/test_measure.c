@@ -462,6 +462,7 @@ static void test_ceilings(void **state) {
         const uint32_t needs = c == ANEMO_CEILING_BF16           ? ANEMO_CPU_AVX512_BF16
                                : c == ANEMO_CEILING_INT8_AVX2_U4 ? ANEMO_CPU_AVX2
                                : c == ANEMO_CEILING_INT8_AVX2_U8 ? ANEMO_CPU_AVX2
+                               : c == ANEMO_CEILING_INT8_AMX     ? ANEMO_CPU_AMX_INT8
                                                                  : 0;
         if (needs & ~anemo_cpu_features()) {
             assert_null(value.form); /* absent, not zero */

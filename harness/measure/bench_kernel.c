@@ -175,6 +175,9 @@ static void choose_lines(session *s, case_run *run) {
 /* A kernel that is content with AVX2 is held against what AVX2 can do with codes of its width. */
 anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
     if (v->act && strncmp(v->act, "a8", 2) == 0) {
+        if (v->needs.cpu_features & ANEMO_CPU_AMX_INT8) {
+            return ANEMO_CEILING_INT8_AMX;
+        }
         if ((v->needs.cpu_features & ~ANEMO_CPU_AVX2) || !v->needs.cpu_features) {
             return ANEMO_CEILING_INT8;
         }

@@ -49,8 +49,9 @@ typedef struct anemo_n32_tile {
     const uint8_t *block; /* 32 packed rows of W, from column 0 */
     const uint8_t *panel; /* the chunk decoded, or NULL: the tile reads the block */
     int64_t column, columns;
-    int64_t ahead;    /* bytes to the next chunk, to be prefetched; 0: nothing to */
-    const uint8_t *x; /* first row of the tile, from column 0 */
+    int64_t ahead; /* bytes to the next chunk, to be prefetched; 0: nothing to */
+    const uint8_t
+        *x; /* first row of the tile, from column 0; where a form packs x: this chunk of it */
     size_t x_row_bytes;
     const float
         *x_sums; /* of its rows, [k / 32 rounded up] each; NULL where no weight needs them */
@@ -79,6 +80,9 @@ typedef struct anemo_n32_form {
     void (*decode)(const anemo_n32_tile *t, uint8_t *panel);
     void (*tile)(int64_t rows, const anemo_n32_tile *t);
     void (*x_sums)(const uint8_t *row, int64_t k, float *sums);
+    /* Where rows far apart hurt: x is copied chunk by chunk first, [chunks][m][x_chunk_bytes]. */
+    size_t x_chunk_bytes;
+    void (*x_chunk)(const uint8_t *row, int64_t k, int64_t column, uint8_t *to);
     bool (*accepts)(const anemo_qgemm_problem *p, char *why, size_t why_bytes); /* or NULL */
 } anemo_n32_form;
 
@@ -89,6 +93,7 @@ typedef struct anemo_n32_job {
     size_t x_row_bytes;
     int64_t stretches; /* pieces x is cut into */
     float *x_sums;     /* [m, ceil(k / 32)] or NULL */
+    uint8_t *x_chunks; /* or NULL */
     uint8_t *workspace;
     size_t thread_bytes;
 } anemo_n32_job;
@@ -118,10 +123,25 @@ static inline size_t n32_x_sums_bytes(const anemo_n32_form *form, const anemo_qg
     return needed ? (size_t)anemo_round_up(4 * p->m_max * anemo_ceil_div(p->k, 32), 64) : 0;
 }
 
-/* Per thread sums[1 or 2][stretch][32] and a panel; once the sums of x. */
+static inline size_t n32_x_chunks_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
+    return form->x_chunk
+               ? (size_t)(anemo_ceil_div(p->k, form->chunk) * p->m_max) * form->x_chunk_bytes
+               : 0;
+}
+
+/* Per thread sums[1 or 2][stretch][32] and a panel; once the sums of x, and its chunks. */
 static inline size_t n32_workspace_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
                                          int32_t n_threads) {
-    return (size_t)n_threads * (n32_sums_bytes(p) + form->panel_bytes) + n32_x_sums_bytes(form, p);
+    return (size_t)n_threads * (n32_sums_bytes(p) + form->panel_bytes) + n32_x_sums_bytes(form, p) +
+           n32_x_chunks_bytes(form, p);
+}
+
+static inline const uint8_t *n32_x_at(const anemo_n32_job *j, int64_t column, int64_t row) {
+    if (j->x_chunks) {
+        const int64_t chunk = column / j->form->chunk;
+        return j->x_chunks + (size_t)(chunk * j->a->m + row) * j->form->x_chunk_bytes;
+    }
+    return (const uint8_t *)j->a->x + (size_t)row * j->x_row_bytes;
 }
 
 /* All chunks of one block, for rows [row, row + rows) of x. */
@@ -131,7 +151,8 @@ static inline void n32_product(const anemo_n32_job *j, int32_t part, int64_t blo
     const int64_t k = j->p->k;
     const bool stream = rows <= form->stream_rows;
     const int64_t tiles = anemo_ceil_div(rows, stream ? form->stream_tile_rows : form->tile_rows);
-    anemo_n32_tile t = {.type = &j->p->type[part], .k = k, .x_row_bytes = j->x_row_bytes};
+    anemo_n32_tile t = {.type = &j->p->type[part], .k = k};
+    t.x_row_bytes = j->x_chunks ? form->x_chunk_bytes : j->x_row_bytes;
     t.ahead = tiles > 1 ? (int64_t)form->block_bytes(t.type, k) * form->chunk / k : 0;
     t.block = (const uint8_t *)j->a->weight[part] + (size_t)block * form->block_bytes(t.type, k);
     memset(sum, 0, (size_t)rows * sizeof *sum);
@@ -144,7 +165,7 @@ static inline void n32_product(const anemo_n32_job *j, int32_t part, int64_t blo
         }
         for (int64_t tile = 0; tile < tiles; tile++) {
             const int64_t begin = tile * rows / tiles, end = (tile + 1) * rows / tiles;
-            t.x = (const uint8_t *)j->a->x + (size_t)(row + begin) * j->x_row_bytes;
+            t.x = n32_x_at(j, t.column, row + begin);
             t.x_sums = j->x_sums ? j->x_sums + (row + begin) * anemo_ceil_div(k, 32) : NULL;
             t.sum = sum + begin;
             form->tile(end - begin, &t);
@@ -181,13 +202,19 @@ static inline void n32_items(void *ctx, int64_t begin, int64_t end, int thread) 
     }
 }
 
-static inline void n32_x_sum_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+static inline void n32_x_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const anemo_n32_job *j = ctx;
     const int64_t k = j->p->k;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        j->form->x_sums((const uint8_t *)j->a->x + (size_t)i * j->x_row_bytes, k,
-                        j->x_sums + i * anemo_ceil_div(k, 32));
+        const uint8_t *row = (const uint8_t *)j->a->x + (size_t)i * j->x_row_bytes;
+        if (j->x_sums) {
+            j->form->x_sums(row, k, j->x_sums + i * anemo_ceil_div(k, 32));
+        }
+        for (int64_t column = 0; j->x_chunks && column < k; column += j->form->chunk) {
+            uint8_t *to = j->x_chunks + (n32_x_at(j, column, i) - j->x_chunks);
+            j->form->x_chunk(row, k, column, to);
+        }
     }
 }
 
@@ -203,9 +230,11 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     }
     j.workspace = exec->workspace;
     j.thread_bytes = n32_sums_bytes(p) + form->panel_bytes;
-    if (n32_x_sums_bytes(form, p) > 0) {
-        j.x_sums = (float *)(void *)(j.workspace + (size_t)exec->n_threads * j.thread_bytes);
-        exec->parallel(exec, a->m, 0, n32_x_sum_rows, &j);
+    uint8_t *shared = j.workspace + (size_t)exec->n_threads * j.thread_bytes;
+    j.x_sums = n32_x_sums_bytes(form, p) > 0 ? (float *)(void *)shared : NULL;
+    j.x_chunks = form->x_chunk ? shared + n32_x_sums_bytes(form, p) : NULL;
+    if (j.x_sums || j.x_chunks) {
+        exec->parallel(exec, a->m, 0, n32_x_rows, &j);
     }
     /* x is cut where a stretch is full, and where there are too few blocks to fill the threads. */
     const int64_t blocks = anemo_qgemm_blocks(p, 32), tiles = anemo_ceil_div(a->m, form->tile_rows);
@@ -241,14 +270,14 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
 /* Defines the variant `id` of the anemo_n32_form `form_`. */
 #define ANEMO_N32_VARIANT(id, form_, act_, cpu_needs, layout_, m_from_, idea_)                     \
     extern const anemo_act anemo_act_##act_;                                                       \
-    static bool accepts(const void *problem, char *why, size_t why_bytes) {                        \
+    static bool accepts_##id(const void *problem, char *why, size_t why_bytes) {                   \
         return anemo_qgemm_valid(problem, why, why_bytes) &&                                       \
                ((form_).accepts == NULL || (form_).accepts(problem, why, why_bytes));              \
     }                                                                                              \
-    static size_t workspace_bytes(const void *problem, int32_t n_threads) {                        \
+    static size_t workspace_##id(const void *problem, int32_t n_threads) {                         \
         return n32_workspace_bytes(&(form_), problem, n_threads);                                  \
     }                                                                                              \
-    static anemo_status run(const anemo_exec *exec, const void *problem, const void *args) {       \
+    static anemo_status run_##id(const anemo_exec *exec, const void *problem, const void *args) {  \
         return n32_run(exec, &(form_), &anemo_act_##act_, problem, args);                          \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
@@ -263,9 +292,9 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
         .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
         .m_from = m_from_,                                                                         \
         .idea = idea_,                                                                             \
-        .accepts = accepts,                                                                        \
-        .workspace_bytes = workspace_bytes,                                                        \
-        .run = run,                                                                                \
+        .accepts = accepts_##id,                                                                   \
+        .workspace_bytes = workspace_##id,                                                         \
+        .run = run_##id,                                                                           \
     };
 
 #endif

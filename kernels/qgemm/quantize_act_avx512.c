@@ -38,7 +38,7 @@ static void a8_record(const float *x, int64_t k, int32_t group, void *record) {
     int8_t *codes = record;
     float *scales = (float *)(void *)(codes + kp);
     int32_t *sums = (int32_t *)(void *)(scales + groups);
-    memset(codes + k, 0, (size_t)(anemo_round_up(kp + 8 * groups, 64) - k));
+    memset(codes + k, 0, anemo_a8_bytes(group, k) - (size_t)k);
     for (int64_t g = 0; g < groups && g * columns < k; g++) {
         const float *xg = x + g * columns;
         const int64_t count = k - g * columns < columns ? k - g * columns : columns;

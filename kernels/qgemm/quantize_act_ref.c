@@ -36,7 +36,7 @@ static void a8_record(const float *x, int64_t k, int32_t group, void *record) {
     int8_t *codes = record;
     float *scales = (float *)(void *)(codes + kp);
     int32_t *sums = (int32_t *)(void *)(scales + groups);
-    memset(record, 0, (size_t)anemo_round_up(kp + 8 * groups, 64));
+    memset(record, 0, anemo_a8_bytes(group, k));
     for (int64_t g = 0; g < groups && g * columns < k; g++) {
         const int64_t begin = g * columns, rest = k - begin;
         quantize_group(x + begin, rest < columns ? rest : columns, codes + begin, scales + g,
