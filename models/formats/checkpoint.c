@@ -121,29 +121,33 @@ static bool is_file(const char *path) {
     return path && stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-/* Maps directory/name (name NULL: the path itself) as the next file of the checkpoint. */
-static anemo_status map_next(anemo_checkpoint *checkpoint, const char *name, size_t limit,
+/* Maps a path as the next file of the checkpoint. Earlier anemo_mapped_file pointers are invalid
+ * then; what they point to is not. */
+static anemo_status map_path(anemo_checkpoint *checkpoint, const char *path, size_t limit,
                              anemo_mapped_file **out, anemo_error *err) {
-    char *path = name ? anemo_join_path(checkpoint->path, name) : strdup(checkpoint->path);
     anemo_mapped_file *files =
         realloc(checkpoint->files, (checkpoint->n_files + 1) * sizeof *files);
     if (files)
         checkpoint->files = files;
-    if (!path || !files) {
-        free(path);
+    if (!path || !files)
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory",
                           anemo_show_path(checkpoint->path).text);
-    }
     *out = &files[checkpoint->n_files];
-    const anemo_status status = anemo_map_open(path, *out, err);
-    free(path);
-    if (status != ANEMO_OK)
-        return status;
+    ANEMO_TRY(anemo_map_open(path, *out, err));
     ++checkpoint->n_files;
     if ((*out)->bytes > limit)
         return anemo_fail(err, ANEMO_E_INPUT, "%s: the file has %zu bytes; accepted: at most %zu",
                           (*out)->path, (*out)->bytes, limit);
     return ANEMO_OK;
+}
+
+/* Maps a file of the model's directory. */
+static anemo_status map_next(anemo_checkpoint *checkpoint, const char *name, size_t limit,
+                             anemo_mapped_file **out, anemo_error *err) {
+    char *path = anemo_join_path(checkpoint->path, name);
+    const anemo_status status = map_path(checkpoint, path, limit, out, err);
+    free(path);
+    return status;
 }
 
 static anemo_status open_weights(anemo_checkpoint *checkpoint, const char *name, anemo_sha256 *sha,
@@ -223,9 +227,33 @@ static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *er
 
 /* ---------------------------------------------------------------- opening a GGUF file */
 
+/* The other files of a split model; `sha` takes their headers. */
+static anemo_status open_gguf_parts(anemo_checkpoint *checkpoint, const gguf_file *gguf,
+                                    anemo_sha256 *sha, anemo_error *err) {
+    int64_t count = 1;
+    ANEMO_TRY(gguf_split_count(gguf, checkpoint->path, &count, err));
+    for (int64_t no = 1; no < count; ++no) {
+        anemo_mapped_file *file = NULL;
+        gguf_file part;
+        char *path = gguf_split_path(checkpoint->path, no, count);
+        anemo_status status = map_path(checkpoint, path, SIZE_MAX, &file, err);
+        free(path);
+        ANEMO_TRY(status);
+        ANEMO_TRY(gguf_parse(file, &part, &checkpoint->tensors, err));
+        status = gguf_split_check(&part, no, count, err);
+        anemo_sha256_update(sha, file->data, part.header_bytes);
+        gguf_free(&part);
+        ANEMO_TRY(status);
+    }
+    return count > 1 ? gguf_split_check_tensors(gguf, checkpoint->tensors.n, err) : ANEMO_OK;
+}
+
 static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_file *file,
                               const gguf_file *gguf, anemo_error *err) {
     anemo_sha256 sha;
+    anemo_sha256_init(&sha);
+    anemo_sha256_update(&sha, file->data, gguf->header_bytes);
+    ANEMO_TRY(open_gguf_parts(checkpoint, gguf, &sha, err));
     ANEMO_TRY(gguf_hparams(gguf, &checkpoint->tensors, &checkpoint->hparams, err));
     if (!checkpoint->hparams.experts)
         checkpoint->naming = ANEMO_NAMING_GGUF;
@@ -234,21 +262,19 @@ static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_f
     else
         checkpoint->naming = ANEMO_NAMING_GGUF_EXPERTS;
     ANEMO_TRY(check_tensors(checkpoint, err));
-    anemo_sha256_init(&sha);
-    anemo_sha256_update(&sha, file->data, gguf->header_bytes);
     anemo_sha256_hex(&sha, checkpoint->identity);
     if (!gguf_find(gguf, "tokenizer.ggml.tokens"))
         return ANEMO_OK;
     checkpoint->tokenizer_path = strdup(checkpoint->path);
     return checkpoint->tokenizer_path
                ? ANEMO_OK
-               : anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", file->path);
+               : anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", gguf->path);
 }
 
 static anemo_status open_gguf(anemo_checkpoint *checkpoint, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     gguf_file gguf;
-    ANEMO_TRY(map_next(checkpoint, NULL, SIZE_MAX, &file, err));
+    ANEMO_TRY(map_path(checkpoint, checkpoint->path, SIZE_MAX, &file, err));
     ANEMO_TRY(gguf_parse(file, &gguf, &checkpoint->tensors, err));
     const anemo_status status = read_gguf(checkpoint, file, &gguf, err);
     gguf_free(&gguf);
