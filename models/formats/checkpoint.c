@@ -5,6 +5,7 @@
  * Nothing is ignored in silence: a tensor that no role asks for (a bias, a norm of q and k, a
  * second tower) means mathematics that this architecture does not have, so it refuses the file. */
 #include "models/formats/gguf.h"
+#include "models/formats/packed.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@ struct anemo_checkpoint {
     anemo_mapped_file *files;
     size_t n_files;
     anemo_tensors tensors;
+    anemo_packed *packed; /* list of the matrices that several tensors make up */
     anemo_naming naming;
     const anemo_synth_type *synth; /* NULL: the model lies in files */
     char *tokenizer_path;
@@ -51,9 +53,10 @@ static anemo_status check_shape(const anemo_checkpoint *checkpoint, const anemo_
 static anemo_status check_type(const anemo_tensor *tensor, anemo_tensor_role role,
                                anemo_error *err) {
     anemo_weight_type type;
-    int64_t block, block_bytes;
+    int64_t block = 0, block_bytes;
     const char *name;
-    const bool known = anemo_ggml_type(tensor->type, &type, &block, &block_bytes, &name);
+    const bool known = (tensor->packed && !anemo_roles[role].vector) ||
+                       anemo_ggml_type(tensor->type, &type, &block, &block_bytes, &name);
     if (!known || (anemo_roles[role].vector && block > 1))
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: tensor %s has type %s, which is not supported here; accepted: %s",
@@ -213,12 +216,15 @@ static void find_tokenizer(anemo_checkpoint *checkpoint) {
 static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     anemo_sha256 sha;
+    anemo_quantisation quantisation;
     ANEMO_TRY(map_next(checkpoint, "config.json", CONFIG_LIMIT, &file, err));
     ANEMO_TRY(anemo_hf_config(file->path, file->data, file->bytes, &checkpoint->hparams, err));
+    ANEMO_TRY(anemo_quantisation_parse(file->path, file->data, file->bytes, &quantisation, err));
     anemo_sha256_init(&sha);
     anemo_sha256_update(&sha, file->data, file->bytes);
     ANEMO_TRY(open_single_or_shards(checkpoint, &sha, err));
     anemo_sha256_hex(&sha, checkpoint->identity);
+    ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
     checkpoint->naming = checkpoint->hparams.experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
     ANEMO_TRY(check_tensors(checkpoint, err));
     find_tokenizer(checkpoint);
@@ -320,6 +326,7 @@ void anemo_checkpoint_close(anemo_checkpoint *checkpoint) {
     if (!checkpoint)
         return;
     anemo_tensors_free(&checkpoint->tensors);
+    anemo_packed_free(checkpoint->packed);
     for (size_t i = 0; i < checkpoint->n_files; ++i)
         anemo_map_close(&checkpoint->files[i]);
     free(checkpoint->files);
@@ -395,6 +402,10 @@ anemo_status anemo_checkpoint_weight(const anemo_checkpoint *checkpoint, anemo_t
         return ANEMO_OK;
     }
     const anemo_tensor *tensor = tensor_of(checkpoint, role, layer, expert);
+    if (tensor->packed) {
+        anemo_packed_weight(tensor->packed, expert, false, out);
+        return ANEMO_OK;
+    }
     anemo_ggml_weight(tensor->type, tensor->data, n, k, out);
     if (is_merged(checkpoint, role))
         out->data = tensor->data + (size_t)expert * out->canonical_bytes;

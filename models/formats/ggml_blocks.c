@@ -109,15 +109,13 @@ static void block_q5_1(const uint8_t *p, uint8_t *codes, float *scales, float *o
     fifth_bits(anemo_load_u32(p + 4), codes);
 }
 
-/* Writers give a block of zeros the exponent 0, whose 2^-128 no exponent byte of a layout can hold;
- * any scale makes its values. */
 static void block_mxfp4(const uint8_t *p, uint8_t *codes, float *scales, float *offsets) {
     (void)offsets;
     nibbles(p + 1, codes);
     int any = 0;
-    for (int i = 0; p[0] == 0 && i < 32; ++i)
-        any |= codes[i] & 7; /* 0 and 8 are zeros */
-    scales[0] = anemo_e8m0_half(p[0] == 0 && !any ? 1 : p[0]);
+    for (int i = 0; i < 16; ++i)
+        any |= p[1 + i] & 0x77; /* codes 0 and 8 are zeros */
+    scales[0] = anemo_e8m0_scale(p[0], any != 0);
 }
 
 /* ---------------------------------------------------------------- blocks of 256 */

@@ -90,6 +90,11 @@ static inline float anemo_bf16_f32(uint16_t bf16) {
 static inline float anemo_e8m0_half(uint8_t exponent) {
     return anemo_bits_f32(exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23);
 }
+/* The same for the values of a block: one of zeros only may have exponent 0, whose 2^-128 the
+ * layouts cannot hold; any scale makes its values. */
+static inline float anemo_e8m0_scale(uint8_t exponent, bool any) {
+    return anemo_e8m0_half(exponent == 0 && !any ? 1 : exponent);
+}
 #define ANEMO_FP4_DOUBLED 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12
 uint16_t anemo_f32_f16(float value); /* round to nearest, ties to even; overflow gives infinity */
 
@@ -116,6 +121,8 @@ enum {
 #define ANEMO_ACCEPTED_TYPES                                                                       \
     "F32, F16, BF16, and in GGUF Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL and MXFP4"
 
+struct anemo_packed;
+
 typedef struct anemo_tensor {
     char *name; /* owned */
     const char *type_name;
@@ -126,6 +133,8 @@ typedef struct anemo_tensor {
     int32_t rank;
     int64_t shape[ANEMO_TENSOR_RANK]; /* slowest dimension first */
     bool used;                        /* asked for by the architecture */
+    /* A matrix that several tensors make up (packed.h), or NULL; then data and bytes are unused. */
+    const struct anemo_packed *packed;
 } anemo_tensor;
 
 typedef struct anemo_tensors {

@@ -17,7 +17,7 @@ Q = gguf.GGMLQuantizationType
 # type: offsets of the half-precision fields in a block
 TYPES = {Q.F32: (), Q.F16: (0,), Q.BF16: (), Q.Q4_0: (0,), Q.Q4_1: (0, 2), Q.Q5_0: (0,), Q.Q5_1: (0, 2), Q.Q8_0: (0,),
          Q.Q4_K: (0, 2), Q.Q5_K: (0, 2), Q.Q6_K: (208,), Q.IQ4_NL: (0,), Q.MXFP4: ()}
-VALUES = 1536
+VALUES = 768
 
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 ap.add_argument("--out", default=pathlib.Path(__file__).resolve().parent.parent / "data" / "dequantised.bin")
