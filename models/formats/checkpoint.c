@@ -163,10 +163,11 @@ static anemo_status open_weights(anemo_checkpoint *checkpoint, const char *name,
     return ANEMO_OK;
 }
 
-static anemo_status open_shards(anemo_checkpoint *checkpoint, anemo_sha256 *sha, anemo_error *err) {
+static anemo_status open_shards(anemo_checkpoint *checkpoint, const char *index_name,
+                                anemo_sha256 *sha, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     anemo_shard_index index;
-    ANEMO_TRY(map_next(checkpoint, "model.safetensors.index.json", INDEX_LIMIT, &file, err));
+    ANEMO_TRY(map_next(checkpoint, index_name, INDEX_LIMIT, &file, err));
     const char *index_path = file->path; /* outlives the move of checkpoint->files */
     ANEMO_TRY(anemo_shard_index_parse(index_path, file->data, file->bytes, &index, err));
     anemo_status status = ANEMO_OK;
@@ -180,26 +181,31 @@ static anemo_status open_shards(anemo_checkpoint *checkpoint, anemo_sha256 *sha,
     return status;
 }
 
-static anemo_status open_single_or_shards(anemo_checkpoint *checkpoint, anemo_sha256 *sha,
-                                          anemo_error *err) {
-    char *single = anemo_join_path(checkpoint->path, "model.safetensors");
-    char *index = anemo_join_path(checkpoint->path, "model.safetensors.index.json");
-    anemo_status status;
-    if (is_file(single)) { /* as transformers does, when both are there */
-        status = open_weights(checkpoint, "model.safetensors", sha, err);
-        if (status == ANEMO_OK)
-            status = anemo_tensors_index(&checkpoint->tensors, err);
-    } else if (is_file(index)) {
-        status = open_shards(checkpoint, sha, err);
-    } else {
-        status = anemo_fail(err, ANEMO_E_INPUT,
-                            "%s: no weights; accepted: model.safetensors, or "
-                            "model.safetensors.index.json with its shards",
-                            anemo_show_path(checkpoint->path).text);
+static bool has_file(const anemo_checkpoint *checkpoint, const char *name) {
+    char *path = anemo_join_path(checkpoint->path, name);
+    const bool found = is_file(path);
+    free(path);
+    return found;
+}
+
+/* "model" or "consolidated": names of the single file and of the index of several. */
+typedef struct weight_files {
+    const char *single, *index;
+} weight_files;
+static const weight_files hf_files = {"model.safetensors", "model.safetensors.index.json"};
+static const weight_files mistral_files = {"consolidated.safetensors",
+                                           "consolidated.safetensors.index.json"};
+
+static anemo_status open_single_or_shards(anemo_checkpoint *checkpoint, const weight_files *files,
+                                          anemo_sha256 *sha, anemo_error *err) {
+    if (has_file(checkpoint, files->single)) { /* as transformers does, when both are there */
+        ANEMO_TRY(open_weights(checkpoint, files->single, sha, err));
+        return anemo_tensors_index(&checkpoint->tensors, err);
     }
-    free(single);
-    free(index);
-    return status;
+    if (has_file(checkpoint, files->index))
+        return open_shards(checkpoint, files->index, sha, err);
+    return anemo_fail(err, ANEMO_E_INPUT, "%s: no weights; accepted: %s, or %s with its shards",
+                      anemo_show_path(checkpoint->path).text, files->single, files->index);
 }
 
 static void find_tokenizer(anemo_checkpoint *checkpoint) {
@@ -222,10 +228,37 @@ static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *er
     ANEMO_TRY(anemo_quantisation_parse(file->path, file->data, file->bytes, &quantisation, err));
     anemo_sha256_init(&sha);
     anemo_sha256_update(&sha, file->data, file->bytes);
-    ANEMO_TRY(open_single_or_shards(checkpoint, &sha, err));
+    ANEMO_TRY(open_single_or_shards(checkpoint, &hf_files, &sha, err));
     anemo_sha256_hex(&sha, checkpoint->identity);
     ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
     checkpoint->naming = checkpoint->hparams.experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
+    ANEMO_TRY(check_tensors(checkpoint, err));
+    find_tokenizer(checkpoint);
+    return ANEMO_OK;
+}
+
+/* Mistral's own form. Directories often hold both; then the Hugging Face one is read. */
+static bool is_consolidated(const anemo_checkpoint *checkpoint) {
+    return has_file(checkpoint, "params.json") &&
+           (has_file(checkpoint, mistral_files.single) ||
+            has_file(checkpoint, mistral_files.index)) &&
+           !has_file(checkpoint, hf_files.single) && !has_file(checkpoint, hf_files.index);
+}
+
+static anemo_status open_consolidated(anemo_checkpoint *checkpoint, anemo_error *err) {
+    anemo_mapped_file *file = NULL;
+    anemo_sha256 sha;
+    anemo_quantisation quantisation;
+    ANEMO_TRY(map_next(checkpoint, "params.json", CONFIG_LIMIT, &file, err));
+    ANEMO_TRY(anemo_params_json(file->path, file->data, file->bytes, &checkpoint->hparams,
+                                &quantisation, err));
+    anemo_sha256_init(&sha);
+    anemo_sha256_update(&sha, file->data, file->bytes);
+    ANEMO_TRY(open_single_or_shards(checkpoint, &mistral_files, &sha, err));
+    anemo_sha256_hex(&sha, checkpoint->identity);
+    ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
+    checkpoint->naming =
+        checkpoint->hparams.experts ? ANEMO_NAMING_MISTRAL_MOE : ANEMO_NAMING_MISTRAL;
     ANEMO_TRY(check_tensors(checkpoint, err));
     find_tokenizer(checkpoint);
     return ANEMO_OK;
@@ -296,12 +329,14 @@ static anemo_status open_any(anemo_checkpoint *checkpoint, anemo_error *err) {
     if (strncmp(path, prefix, sizeof prefix - 1) == 0)
         return anemo_synth_parse(path, &checkpoint->hparams, &checkpoint->synth, err);
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        return open_directory(checkpoint, err);
+        return is_consolidated(checkpoint) ? open_consolidated(checkpoint, err)
+                                           : open_directory(checkpoint, err);
     if (is_file(path))
         return open_gguf(checkpoint, err);
     return anemo_fail(err, ANEMO_E_INPUT,
                       "%s: there is no such model; accepted: a directory with config.json and "
-                      "model.safetensors, a .gguf file, or synth:PRESET:TYPE[:layers=N]",
+                      "model.safetensors (or params.json and consolidated.safetensors), a .gguf "
+                      "file, or synth:PRESET:TYPE[:layers=N]",
                       anemo_show_path(path).text);
 }
 

@@ -183,7 +183,9 @@ typedef enum anemo_naming {
     ANEMO_NAMING_HF_MIXTRAL,
     ANEMO_NAMING_GGUF,
     ANEMO_NAMING_GGUF_EXPERTS, /* each expert a tensor */
-    ANEMO_NAMING_GGUF_MERGED   /* the experts of a layer in one tensor, expert slowest */
+    ANEMO_NAMING_GGUF_MERGED,  /* the experts of a layer in one tensor, expert slowest */
+    ANEMO_NAMING_MISTRAL,      /* consolidated.safetensors */
+    ANEMO_NAMING_MISTRAL_MOE
 } anemo_naming;
 #define ANEMO_ROLE_NAME_BYTES 128
 void anemo_role_name(anemo_naming naming, anemo_tensor_role role, int64_t layer, int64_t expert,

@@ -29,6 +29,10 @@ typedef struct anemo_quantisation {
 anemo_status anemo_quantisation_parse(const char *path, const void *json, size_t bytes,
                                       anemo_quantisation *out, anemo_error *err);
 
+/* params.json of Mistral's consolidated checkpoints -> hparams (rope_pairing INTERLEAVED). */
+anemo_status anemo_params_json(const char *path, const void *json, size_t bytes, anemo_hparams *out,
+                               anemo_quantisation *quantisation, anemo_error *err);
+
 typedef struct anemo_packed anemo_packed;
 struct anemo_packed {
     anemo_packed *next; /* list of the checkpoint */
