@@ -4,6 +4,7 @@
  *
  * Nothing is ignored in silence: a tensor that no role asks for (a bias, a norm of q and k, a
  * second tower) means mathematics that this architecture does not have, so it refuses the file. */
+#include "models/formats/convert.h"
 #include "models/formats/gguf.h"
 #include "models/formats/packed.h"
 
@@ -208,10 +209,11 @@ static anemo_status open_single_or_shards(anemo_checkpoint *checkpoint, const we
                       anemo_show_path(checkpoint->path).text, files->single, files->index);
 }
 
-static void find_tokenizer(anemo_checkpoint *checkpoint) {
+/* In `folder`. */
+static void find_tokenizer(anemo_checkpoint *checkpoint, const char *folder) {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
     for (size_t i = 0; i < sizeof names / sizeof *names && !checkpoint->tokenizer_path; ++i) {
-        char *path = anemo_join_path(checkpoint->path, names[i]);
+        char *path = anemo_join_path(folder, names[i]);
         if (is_file(path))
             checkpoint->tokenizer_path = path;
         else
@@ -233,7 +235,7 @@ static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *er
     ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
     checkpoint->naming = checkpoint->hparams.experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
     ANEMO_TRY(check_tensors(checkpoint, err));
-    find_tokenizer(checkpoint);
+    find_tokenizer(checkpoint, checkpoint->path);
     return ANEMO_OK;
 }
 
@@ -260,7 +262,7 @@ static anemo_status open_consolidated(anemo_checkpoint *checkpoint, anemo_error 
     checkpoint->naming =
         checkpoint->hparams.experts ? ANEMO_NAMING_MISTRAL_MOE : ANEMO_NAMING_MISTRAL;
     ANEMO_TRY(check_tensors(checkpoint, err));
-    find_tokenizer(checkpoint);
+    find_tokenizer(checkpoint, checkpoint->path);
     return ANEMO_OK;
 }
 
@@ -287,6 +289,20 @@ static anemo_status open_gguf_parts(anemo_checkpoint *checkpoint, const gguf_fil
     return count > 1 ? gguf_split_check_tensors(gguf, checkpoint->tensors.n, err) : ANEMO_OK;
 }
 
+/* A file without a vocabulary: as `anemo quantize` writes it from a directory, with the tokenizer
+ * of that directory beside it. */
+static anemo_status find_tokenizer_beside(anemo_checkpoint *checkpoint, const gguf_file *gguf,
+                                          anemo_error *err) {
+    const char *slash = strrchr(checkpoint->path, '/');
+    char *folder =
+        slash ? strndup(checkpoint->path, (size_t)(slash - checkpoint->path + 1)) : strdup("./");
+    if (!folder)
+        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", gguf->path);
+    find_tokenizer(checkpoint, folder);
+    free(folder);
+    return ANEMO_OK;
+}
+
 static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_file *file,
                               const gguf_file *gguf, anemo_error *err) {
     anemo_sha256 sha;
@@ -303,7 +319,7 @@ static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_f
     ANEMO_TRY(check_tensors(checkpoint, err));
     anemo_sha256_hex(&sha, checkpoint->identity);
     if (!gguf_find(gguf, "tokenizer.ggml.tokens"))
-        return ANEMO_OK;
+        return find_tokenizer_beside(checkpoint, gguf, err);
     checkpoint->tokenizer_path = strdup(checkpoint->path);
     return checkpoint->tokenizer_path
                ? ANEMO_OK
@@ -378,6 +394,12 @@ const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint) {
     return checkpoint->path;
 }
 
+const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoint) {
+    return checkpoint->naming >= ANEMO_NAMING_GGUF && checkpoint->naming <= ANEMO_NAMING_GGUF_MERGED
+               ? &checkpoint->files[0]
+               : NULL;
+}
+
 bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
     return checkpoint->synth != NULL;
 }
@@ -392,7 +414,7 @@ const char *anemo_checkpoint_tokenizer_path(const anemo_checkpoint *checkpoint, 
     else if (!checkpoint->tokenizer_path)
         anemo_fail(why, ANEMO_E_INPUT,
                    "%s: tokenizer is missing; accepted: tokenizer.json or tokenizer.model in the "
-                   "directory, tokenizer.ggml.tokens in a .gguf file",
+                   "directory, tokenizer.ggml.tokens in a .gguf file (or those beside it)",
                    anemo_show_path(checkpoint->path).text);
     return checkpoint->tokenizer_path;
 }

@@ -22,7 +22,7 @@
  * at most 8 significant bits), hence so is everything a reader delivers: values are bit-equal to
  * those of the `gguf` package (tests/oracle/make_dequantised_golden.py).
  * Source: ggml-org/ggml, ggml-common.h (block structs) and ggml-quants.c (dequantisation). */
-#include "models/formats/internal.h"
+#include "models/formats/convert.h"
 
 typedef void row_reader(const anemo_weight *weight, int64_t row, float *values, uint8_t *codes,
                         float *scales, float *offsets);
@@ -294,4 +294,10 @@ void anemo_ggml_weight(uint32_t id, const void *data, int64_t n, int64_t k, anem
     out->data = data;
     out->canonical_bytes = (size_t)n * (size_t)(k / found->block) * (size_t)found->block_bytes;
     out->read_row = found->read;
+}
+
+bool anemo_ggml_is(const anemo_weight *weight, uint32_t id) {
+    const ggml_type *found = find(id);
+    return found && found->read == weight->read_row &&
+           memcmp(&found->type, &weight->type, sizeof weight->type) == 0;
 }

@@ -163,12 +163,15 @@ static anemo_status check_scalar(const cursor *c, const char *key, const gguf_va
 static anemo_status parse_value(cursor *c, gguf_value *value) {
     const uint8_t *key = NULL;
     char what[100];
+    const uint8_t *begin = c->file->data + c->at;
     ANEMO_TRY(take_string(c, "key", &key, &value->key_bytes));
     ANEMO_TRY(check_name(c, "a key", key, value->key_bytes, KEY_LIMIT));
     value->key = (const char *)key;
     snprintf(what, sizeof what, "key %s", anemo_show_bytes(key, value->key_bytes).text);
     ANEMO_TRY(take_u32(c, what, &value->type));
     ANEMO_TRY(skip_value(c, what, value->type, 0, value));
+    value->begin = begin;
+    value->end = c->file->data + c->at;
     return check_scalar(c, what, value);
 }
 

@@ -23,9 +23,10 @@ typedef enum gguf_type {
 typedef struct gguf_value {
     const char *key; /* not NUL-terminated */
     size_t key_bytes;
-    uint32_t type, element; /* gguf_type; element: of an array */
-    uint64_t count;         /* array: elements; string: bytes */
-    const uint8_t *data;    /* unaligned; of an array: its first element */
+    uint32_t type, element;     /* gguf_type; element: of an array */
+    uint64_t count;             /* array: elements; string: bytes */
+    const uint8_t *data;        /* unaligned; of an array: its first element */
+    const uint8_t *begin, *end; /* the whole entry: key, type, value */
 } gguf_value;
 
 typedef struct gguf_file {
