@@ -294,12 +294,46 @@ static void wrong_splits(void **state) {
                         "-00001-of-00002.gguf");
 }
 
+/* ---------------------------------------------------------------- models that do not fit */
+
+/* 560 GB are refused from the headers alone; a few megabytes are not. */
+static void memory_is_foreseen(void **state) {
+    (void)state;
+    const anemo_plan_options options = {
+        .limits = {.tokens_per_step = 8, .sessions = 1, .context = 64}};
+    anemo_device *device = NULL;
+    anemo_model *model = NULL;
+    anemo_plan *plan = NULL;
+    assert_int_equal(anemo_device_create_cpu(1, NULL, &device, &error), ANEMO_OK);
+    const double available = anemo_device_available_bytes(device);
+    assert_true(available > 1e6);
+    if (available > 500e9) {
+        anemo_device_free(device);
+        print_message("this machine has room for 560 GB\n");
+        skip();
+    }
+    assert_int_equal(anemo_model_open("synth:mixtral-8x22b:f32", NULL, &model, &error), ANEMO_OK);
+    assert_int_equal(anemo_plan_create(model, device, &options, &plan, &error), ANEMO_E_MEMORY);
+    assert_null(plan);
+    assert_non_null(strstr(error.text, "the weights take 56"));
+    assert_non_null(strstr(error.text, "as q4_0"));
+    assert_true(anemo_device_peak_bytes(device) < 1000000);
+    anemo_model_close(model);
+    assert_int_equal(anemo_model_open("synth:tiny:f32", NULL, &model, &error), ANEMO_OK);
+    if (anemo_plan_create(model, device, &options, &plan, &error) != ANEMO_OK)
+        fail_msg("%s", error.text);
+    anemo_plan_free(plan);
+    anemo_model_close(model);
+    anemo_device_free(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_bit_equal),
         cmocka_unit_test_setup_teardown(whole_models, set_up, tear_down),
         cmocka_unit_test_setup_teardown(mixed_merged_and_split, set_up, tear_down),
         cmocka_unit_test_setup_teardown(wrong_splits, set_up, tear_down),
+        cmocka_unit_test(memory_is_foreseen),
     };
     return cmocka_run_group_tests_name("weight types", tests, NULL, NULL);
 }
