@@ -44,6 +44,8 @@ void *anemo_device_alloc(anemo_device *device, anemo_memory_use use, size_t byte
 void anemo_device_dealloc(anemo_device *device, anemo_memory_use use, void *memory, size_t bytes);
 size_t anemo_device_held_bytes(const anemo_device *device, anemo_memory_use use);
 size_t anemo_device_peak_bytes(const anemo_device *device);
+/* Bytes that could still be allocated without pushing other programs out; 0: unknown (CUDA). */
+double anemo_device_available_bytes(const anemo_device *device);
 
 /* Ordered on the device's stream; the host buffer may be reused after anemo_device_synchronise. On
  * the CPU: memcpy. */

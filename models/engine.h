@@ -54,6 +54,21 @@ const anemo_model_info *anemo_model_describe(const anemo_model *model);
 /* NULL when the model has none (synth:, or a directory opened without one); `why` then says so. */
 const anemo_tokenizer *anemo_model_tokenizer(const anemo_model *model, anemo_error *why);
 
+/* ---------------------------------------------------------------- quantising files */
+
+/* "q4:g32", "q4:g128", "q8:g32", "q8:row", "q4_0", "q4_k", "q6_k"; NULL at the end. */
+const char *anemo_quantise_target(int32_t index);
+/* After each matrix, in values done and in all; false: stop. */
+typedef bool (*anemo_quantise_progress)(void *context, double done, double total,
+                                        const char *tensor);
+/* Writes the model `in` with every matrix but the router as `to`: a GGUF file where `out` ends in
+ * .gguf, else a new directory of safetensors (compressed-tensors layout). Matrices that are in that
+ * form already are copied code by code. `out` must not exist, and appears only when it is complete.
+ * *fallbacks: matrices that got another type because their rows are no multiple of its block. */
+anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
+                                  anemo_quantise_progress progress, void *context,
+                                  int64_t *fallbacks, anemo_error *err);
+
 /* ---------------------------------------------------------------- tokenizer */
 
 /* Opens tokenizer.json, a SentencePiece tokenizer.model, or the vocabulary of a .gguf: by content,

@@ -143,7 +143,7 @@ static void config_fields(void **state) {
         {0,
          "{\"quantization_config\":{\"quant_method\":\"gptq\"}}",
          NULL,
-         {"quantization_config.quant_method is \"gptq\"", "BF16"}},
+         {"quantization_config.bits is missing", "4 or 8"}},
         {0, "{\"quantization_config\":{}}", NULL, {"quantization_config.quant_method is missing"}},
         {0, "{\"bos_token_id\":8}", NULL, {"bos_token_id is 8", "0 to 7"}},
         {0, "{\"bos_token_id\":-1}", NULL, {"bos_token_id is -1"}},

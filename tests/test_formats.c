@@ -429,6 +429,12 @@ static void tokenizer_is_found(void **state) {
         anemo_checkpoint_close(checkpoint);
     }
 
+    checkpoint = open_gguf(plain_gguf()); /* without a vocabulary: beside it */
+    assert_string_equal(anemo_checkpoint_tokenizer_path(checkpoint, &error),
+                        tiny_path(folder, "tokenizer.json"));
+    anemo_checkpoint_close(checkpoint);
+    for (size_t i = 0; i < COUNT(names); ++i)
+        remove(tiny_path(folder, names[i]));
     checkpoint = open_gguf(plain_gguf());
     assert_null(anemo_checkpoint_tokenizer_path(checkpoint, &error));
     assert_contains(error.text, "tokenizer.ggml.tokens");

@@ -152,6 +152,7 @@ static anemo_status tally_matrix(anemo_model *model, int64_t index, anemo_tensor
     }
     info->parameters += count;
     info->weight_bytes += bytes;
+    model->resident_bytes += count * anemo_weight_type_bits(&w.type, w.k) / 8;
     info->active_parameters += active * count;
     info->active_weight_bytes += active * bytes;
     char name[32];

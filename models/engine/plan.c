@@ -561,6 +561,9 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, a
         status = parse_rules(plan, options, err);
     }
     if (status == ANEMO_OK) {
+        status = anemo_plan_foresee(plan, err);
+    }
+    if (status == ANEMO_OK) {
         status = anemo_plan_matrix(plan, ANEMO_T_EMBED, 0, 0, &plan->embed_matrix, err);
     }
     anemo_status (*const stages[])(anemo_plan *, anemo_error *) = {

@@ -129,6 +129,7 @@ anemo_status anemo_plan_observe_route(const anemo_plan *plan, int64_t layer);
 
 /* ---- pieces of a plan in other files */
 
+anemo_status anemo_plan_foresee(const anemo_plan *plan, anemo_error *err); /* foresee.c */
 void anemo_plan_note_choice(anemo_plan *plan, const anemo_choice *choice); /* plan_run.c */
 anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err);   /* step.c */
 void anemo_plan_free_host(anemo_plan *plan);

@@ -4,7 +4,9 @@
  *
  * Nothing is ignored in silence: a tensor that no role asks for (a bias, a norm of q and k, a
  * second tower) means mathematics that this architecture does not have, so it refuses the file. */
+#include "models/formats/convert.h"
 #include "models/formats/gguf.h"
+#include "models/formats/packed.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +22,7 @@ struct anemo_checkpoint {
     anemo_mapped_file *files;
     size_t n_files;
     anemo_tensors tensors;
+    anemo_packed *packed; /* list of the matrices that several tensors make up */
     anemo_naming naming;
     const anemo_synth_type *synth; /* NULL: the model lies in files */
     char *tokenizer_path;
@@ -51,9 +54,10 @@ static anemo_status check_shape(const anemo_checkpoint *checkpoint, const anemo_
 static anemo_status check_type(const anemo_tensor *tensor, anemo_tensor_role role,
                                anemo_error *err) {
     anemo_weight_type type;
-    int64_t block, block_bytes;
+    int64_t block = 0, block_bytes;
     const char *name;
-    const bool known = anemo_ggml_type(tensor->type, &type, &block, &block_bytes, &name);
+    const bool known = (tensor->packed && !anemo_roles[role].vector) ||
+                       anemo_ggml_type(tensor->type, &type, &block, &block_bytes, &name);
     if (!known || (anemo_roles[role].vector && block > 1))
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: tensor %s has type %s, which is not supported here; accepted: %s",
@@ -121,29 +125,33 @@ static bool is_file(const char *path) {
     return path && stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-/* Maps directory/name (name NULL: the path itself) as the next file of the checkpoint. */
-static anemo_status map_next(anemo_checkpoint *checkpoint, const char *name, size_t limit,
+/* Maps a path as the next file of the checkpoint. Earlier anemo_mapped_file pointers are invalid
+ * then; what they point to is not. */
+static anemo_status map_path(anemo_checkpoint *checkpoint, const char *path, size_t limit,
                              anemo_mapped_file **out, anemo_error *err) {
-    char *path = name ? anemo_join_path(checkpoint->path, name) : strdup(checkpoint->path);
     anemo_mapped_file *files =
         realloc(checkpoint->files, (checkpoint->n_files + 1) * sizeof *files);
     if (files)
         checkpoint->files = files;
-    if (!path || !files) {
-        free(path);
+    if (!path || !files)
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory",
                           anemo_show_path(checkpoint->path).text);
-    }
     *out = &files[checkpoint->n_files];
-    const anemo_status status = anemo_map_open(path, *out, err);
-    free(path);
-    if (status != ANEMO_OK)
-        return status;
+    ANEMO_TRY(anemo_map_open(path, *out, err));
     ++checkpoint->n_files;
     if ((*out)->bytes > limit)
         return anemo_fail(err, ANEMO_E_INPUT, "%s: the file has %zu bytes; accepted: at most %zu",
                           (*out)->path, (*out)->bytes, limit);
     return ANEMO_OK;
+}
+
+/* Maps a file of the model's directory. */
+static anemo_status map_next(anemo_checkpoint *checkpoint, const char *name, size_t limit,
+                             anemo_mapped_file **out, anemo_error *err) {
+    char *path = anemo_join_path(checkpoint->path, name);
+    const anemo_status status = map_path(checkpoint, path, limit, out, err);
+    free(path);
+    return status;
 }
 
 static anemo_status open_weights(anemo_checkpoint *checkpoint, const char *name, anemo_sha256 *sha,
@@ -156,10 +164,11 @@ static anemo_status open_weights(anemo_checkpoint *checkpoint, const char *name,
     return ANEMO_OK;
 }
 
-static anemo_status open_shards(anemo_checkpoint *checkpoint, anemo_sha256 *sha, anemo_error *err) {
+static anemo_status open_shards(anemo_checkpoint *checkpoint, const char *index_name,
+                                anemo_sha256 *sha, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     anemo_shard_index index;
-    ANEMO_TRY(map_next(checkpoint, "model.safetensors.index.json", INDEX_LIMIT, &file, err));
+    ANEMO_TRY(map_next(checkpoint, index_name, INDEX_LIMIT, &file, err));
     const char *index_path = file->path; /* outlives the move of checkpoint->files */
     ANEMO_TRY(anemo_shard_index_parse(index_path, file->data, file->bytes, &index, err));
     anemo_status status = ANEMO_OK;
@@ -173,32 +182,38 @@ static anemo_status open_shards(anemo_checkpoint *checkpoint, anemo_sha256 *sha,
     return status;
 }
 
-static anemo_status open_single_or_shards(anemo_checkpoint *checkpoint, anemo_sha256 *sha,
-                                          anemo_error *err) {
-    char *single = anemo_join_path(checkpoint->path, "model.safetensors");
-    char *index = anemo_join_path(checkpoint->path, "model.safetensors.index.json");
-    anemo_status status;
-    if (is_file(single)) { /* as transformers does, when both are there */
-        status = open_weights(checkpoint, "model.safetensors", sha, err);
-        if (status == ANEMO_OK)
-            status = anemo_tensors_index(&checkpoint->tensors, err);
-    } else if (is_file(index)) {
-        status = open_shards(checkpoint, sha, err);
-    } else {
-        status = anemo_fail(err, ANEMO_E_INPUT,
-                            "%s: no weights; accepted: model.safetensors, or "
-                            "model.safetensors.index.json with its shards",
-                            anemo_show_path(checkpoint->path).text);
-    }
-    free(single);
-    free(index);
-    return status;
+static bool has_file(const anemo_checkpoint *checkpoint, const char *name) {
+    char *path = anemo_join_path(checkpoint->path, name);
+    const bool found = is_file(path);
+    free(path);
+    return found;
 }
 
-static void find_tokenizer(anemo_checkpoint *checkpoint) {
+/* "model" or "consolidated": names of the single file and of the index of several. */
+typedef struct weight_files {
+    const char *single, *index;
+} weight_files;
+static const weight_files hf_files = {"model.safetensors", "model.safetensors.index.json"};
+static const weight_files mistral_files = {"consolidated.safetensors",
+                                           "consolidated.safetensors.index.json"};
+
+static anemo_status open_single_or_shards(anemo_checkpoint *checkpoint, const weight_files *files,
+                                          anemo_sha256 *sha, anemo_error *err) {
+    if (has_file(checkpoint, files->single)) { /* as transformers does, when both are there */
+        ANEMO_TRY(open_weights(checkpoint, files->single, sha, err));
+        return anemo_tensors_index(&checkpoint->tensors, err);
+    }
+    if (has_file(checkpoint, files->index))
+        return open_shards(checkpoint, files->index, sha, err);
+    return anemo_fail(err, ANEMO_E_INPUT, "%s: no weights; accepted: %s, or %s with its shards",
+                      anemo_show_path(checkpoint->path).text, files->single, files->index);
+}
+
+/* In `folder`. */
+static void find_tokenizer(anemo_checkpoint *checkpoint, const char *folder) {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
     for (size_t i = 0; i < sizeof names / sizeof *names && !checkpoint->tokenizer_path; ++i) {
-        char *path = anemo_join_path(checkpoint->path, names[i]);
+        char *path = anemo_join_path(folder, names[i]);
         if (is_file(path))
             checkpoint->tokenizer_path = path;
         else
@@ -209,23 +224,91 @@ static void find_tokenizer(anemo_checkpoint *checkpoint) {
 static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     anemo_sha256 sha;
+    anemo_quantisation quantisation;
     ANEMO_TRY(map_next(checkpoint, "config.json", CONFIG_LIMIT, &file, err));
     ANEMO_TRY(anemo_hf_config(file->path, file->data, file->bytes, &checkpoint->hparams, err));
+    ANEMO_TRY(anemo_quantisation_parse(file->path, file->data, file->bytes, &quantisation, err));
     anemo_sha256_init(&sha);
     anemo_sha256_update(&sha, file->data, file->bytes);
-    ANEMO_TRY(open_single_or_shards(checkpoint, &sha, err));
+    ANEMO_TRY(open_single_or_shards(checkpoint, &hf_files, &sha, err));
     anemo_sha256_hex(&sha, checkpoint->identity);
+    ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
     checkpoint->naming = checkpoint->hparams.experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
     ANEMO_TRY(check_tensors(checkpoint, err));
-    find_tokenizer(checkpoint);
+    find_tokenizer(checkpoint, checkpoint->path);
+    return ANEMO_OK;
+}
+
+/* Mistral's own form. Directories often hold both; then the Hugging Face one is read. */
+static bool is_consolidated(const anemo_checkpoint *checkpoint) {
+    return has_file(checkpoint, "params.json") &&
+           (has_file(checkpoint, mistral_files.single) ||
+            has_file(checkpoint, mistral_files.index)) &&
+           !has_file(checkpoint, hf_files.single) && !has_file(checkpoint, hf_files.index);
+}
+
+static anemo_status open_consolidated(anemo_checkpoint *checkpoint, anemo_error *err) {
+    anemo_mapped_file *file = NULL;
+    anemo_sha256 sha;
+    anemo_quantisation quantisation;
+    ANEMO_TRY(map_next(checkpoint, "params.json", CONFIG_LIMIT, &file, err));
+    ANEMO_TRY(anemo_params_json(file->path, file->data, file->bytes, &checkpoint->hparams,
+                                &quantisation, err));
+    anemo_sha256_init(&sha);
+    anemo_sha256_update(&sha, file->data, file->bytes);
+    ANEMO_TRY(open_single_or_shards(checkpoint, &mistral_files, &sha, err));
+    anemo_sha256_hex(&sha, checkpoint->identity);
+    ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
+    checkpoint->naming =
+        checkpoint->hparams.experts ? ANEMO_NAMING_MISTRAL_MOE : ANEMO_NAMING_MISTRAL;
+    ANEMO_TRY(check_tensors(checkpoint, err));
+    find_tokenizer(checkpoint, checkpoint->path);
     return ANEMO_OK;
 }
 
 /* ---------------------------------------------------------------- opening a GGUF file */
 
+/* The other files of a split model; `sha` takes their headers. */
+static anemo_status open_gguf_parts(anemo_checkpoint *checkpoint, const gguf_file *gguf,
+                                    anemo_sha256 *sha, anemo_error *err) {
+    int64_t count = 1;
+    ANEMO_TRY(gguf_split_count(gguf, checkpoint->path, &count, err));
+    for (int64_t no = 1; no < count; ++no) {
+        anemo_mapped_file *file = NULL;
+        gguf_file part;
+        char *path = gguf_split_path(checkpoint->path, no, count);
+        anemo_status status = map_path(checkpoint, path, SIZE_MAX, &file, err);
+        free(path);
+        ANEMO_TRY(status);
+        ANEMO_TRY(gguf_parse(file, &part, &checkpoint->tensors, err));
+        status = gguf_split_check(&part, no, count, err);
+        anemo_sha256_update(sha, file->data, part.header_bytes);
+        gguf_free(&part);
+        ANEMO_TRY(status);
+    }
+    return count > 1 ? gguf_split_check_tensors(gguf, checkpoint->tensors.n, err) : ANEMO_OK;
+}
+
+/* A file without a vocabulary: as `anemo quantize` writes it from a directory, with the tokenizer
+ * of that directory beside it. */
+static anemo_status find_tokenizer_beside(anemo_checkpoint *checkpoint, const gguf_file *gguf,
+                                          anemo_error *err) {
+    const char *slash = strrchr(checkpoint->path, '/');
+    char *folder =
+        slash ? strndup(checkpoint->path, (size_t)(slash - checkpoint->path + 1)) : strdup("./");
+    if (!folder)
+        return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", gguf->path);
+    find_tokenizer(checkpoint, folder);
+    free(folder);
+    return ANEMO_OK;
+}
+
 static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_file *file,
                               const gguf_file *gguf, anemo_error *err) {
     anemo_sha256 sha;
+    anemo_sha256_init(&sha);
+    anemo_sha256_update(&sha, file->data, gguf->header_bytes);
+    ANEMO_TRY(open_gguf_parts(checkpoint, gguf, &sha, err));
     ANEMO_TRY(gguf_hparams(gguf, &checkpoint->tensors, &checkpoint->hparams, err));
     if (!checkpoint->hparams.experts)
         checkpoint->naming = ANEMO_NAMING_GGUF;
@@ -234,21 +317,19 @@ static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_f
     else
         checkpoint->naming = ANEMO_NAMING_GGUF_EXPERTS;
     ANEMO_TRY(check_tensors(checkpoint, err));
-    anemo_sha256_init(&sha);
-    anemo_sha256_update(&sha, file->data, gguf->header_bytes);
     anemo_sha256_hex(&sha, checkpoint->identity);
     if (!gguf_find(gguf, "tokenizer.ggml.tokens"))
-        return ANEMO_OK;
+        return find_tokenizer_beside(checkpoint, gguf, err);
     checkpoint->tokenizer_path = strdup(checkpoint->path);
     return checkpoint->tokenizer_path
                ? ANEMO_OK
-               : anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", file->path);
+               : anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", gguf->path);
 }
 
 static anemo_status open_gguf(anemo_checkpoint *checkpoint, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     gguf_file gguf;
-    ANEMO_TRY(map_next(checkpoint, NULL, SIZE_MAX, &file, err));
+    ANEMO_TRY(map_path(checkpoint, checkpoint->path, SIZE_MAX, &file, err));
     ANEMO_TRY(gguf_parse(file, &gguf, &checkpoint->tensors, err));
     const anemo_status status = read_gguf(checkpoint, file, &gguf, err);
     gguf_free(&gguf);
@@ -264,12 +345,14 @@ static anemo_status open_any(anemo_checkpoint *checkpoint, anemo_error *err) {
     if (strncmp(path, prefix, sizeof prefix - 1) == 0)
         return anemo_synth_parse(path, &checkpoint->hparams, &checkpoint->synth, err);
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        return open_directory(checkpoint, err);
+        return is_consolidated(checkpoint) ? open_consolidated(checkpoint, err)
+                                           : open_directory(checkpoint, err);
     if (is_file(path))
         return open_gguf(checkpoint, err);
     return anemo_fail(err, ANEMO_E_INPUT,
                       "%s: there is no such model; accepted: a directory with config.json and "
-                      "model.safetensors, a .gguf file, or synth:PRESET:TYPE[:layers=N]",
+                      "model.safetensors (or params.json and consolidated.safetensors), a .gguf "
+                      "file, or synth:PRESET:TYPE[:layers=N]",
                       anemo_show_path(path).text);
 }
 
@@ -294,6 +377,7 @@ void anemo_checkpoint_close(anemo_checkpoint *checkpoint) {
     if (!checkpoint)
         return;
     anemo_tensors_free(&checkpoint->tensors);
+    anemo_packed_free(checkpoint->packed);
     for (size_t i = 0; i < checkpoint->n_files; ++i)
         anemo_map_close(&checkpoint->files[i]);
     free(checkpoint->files);
@@ -310,6 +394,12 @@ const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint) {
     return checkpoint->path;
 }
 
+const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoint) {
+    return checkpoint->naming >= ANEMO_NAMING_GGUF && checkpoint->naming <= ANEMO_NAMING_GGUF_MERGED
+               ? &checkpoint->files[0]
+               : NULL;
+}
+
 bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
     return checkpoint->synth != NULL;
 }
@@ -324,7 +414,7 @@ const char *anemo_checkpoint_tokenizer_path(const anemo_checkpoint *checkpoint, 
     else if (!checkpoint->tokenizer_path)
         anemo_fail(why, ANEMO_E_INPUT,
                    "%s: tokenizer is missing; accepted: tokenizer.json or tokenizer.model in the "
-                   "directory, tokenizer.ggml.tokens in a .gguf file",
+                   "directory, tokenizer.ggml.tokens in a .gguf file (or those beside it)",
                    anemo_show_path(checkpoint->path).text);
     return checkpoint->tokenizer_path;
 }
@@ -369,6 +459,10 @@ anemo_status anemo_checkpoint_weight(const anemo_checkpoint *checkpoint, anemo_t
         return ANEMO_OK;
     }
     const anemo_tensor *tensor = tensor_of(checkpoint, role, layer, expert);
+    if (tensor->packed) {
+        anemo_packed_weight(tensor->packed, expert, false, out);
+        return ANEMO_OK;
+    }
     anemo_ggml_weight(tensor->type, tensor->data, n, k, out);
     if (is_merged(checkpoint, role))
         out->data = tensor->data + (size_t)expert * out->canonical_bytes;

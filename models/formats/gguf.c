@@ -163,12 +163,15 @@ static anemo_status check_scalar(const cursor *c, const char *key, const gguf_va
 static anemo_status parse_value(cursor *c, gguf_value *value) {
     const uint8_t *key = NULL;
     char what[100];
+    const uint8_t *begin = c->file->data + c->at;
     ANEMO_TRY(take_string(c, "key", &key, &value->key_bytes));
     ANEMO_TRY(check_name(c, "a key", key, value->key_bytes, KEY_LIMIT));
     value->key = (const char *)key;
     snprintf(what, sizeof what, "key %s", anemo_show_bytes(key, value->key_bytes).text);
     ANEMO_TRY(take_u32(c, what, &value->type));
     ANEMO_TRY(skip_value(c, what, value->type, 0, value));
+    value->begin = begin;
+    value->end = c->file->data + c->at;
     return check_scalar(c, what, value);
 }
 
@@ -185,6 +188,35 @@ static int by_key(const void *a, const void *b) {
 const gguf_value *gguf_find(const gguf_file *gguf, const char *key) {
     const gguf_value wanted = {.key = key, .key_bytes = strlen(key)};
     return gguf->n ? bsearch(&wanted, gguf->values, gguf->n, sizeof wanted, by_key) : NULL;
+}
+
+bool gguf_as_int(uint32_t type, const uint8_t *p, int64_t *out) {
+    switch (type) {
+    case GGUF_U8:
+        *out = p[0];
+        return true;
+    case GGUF_I8:
+        *out = (int8_t)p[0];
+        return true;
+    case GGUF_U16:
+        *out = anemo_load_u16(p);
+        return true;
+    case GGUF_I16:
+        *out = (int16_t)anemo_load_u16(p);
+        return true;
+    case GGUF_U32:
+        *out = anemo_load_u32(p);
+        return true;
+    case GGUF_I32:
+        *out = (int32_t)anemo_load_u32(p);
+        return true;
+    case GGUF_U64:
+    case GGUF_I64:
+        *out = (int64_t)anemo_load_u64(p);
+        return type == GGUF_I64 || *out >= 0;
+    default:
+        return false;
+    }
 }
 
 /* A count before anything is allocated for it: the file must be long enough to hold as many. */
@@ -287,10 +319,10 @@ static anemo_status parse_tensor(cursor *c, anemo_tensors *tensors, placement *p
 }
 
 static anemo_status place_tensors(const cursor *c, const placement *places, size_t data_at,
-                                  uint32_t alignment, anemo_tensors *tensors) {
+                                  uint32_t alignment, anemo_tensor *items, size_t n) {
     const size_t data_bytes = data_at < c->file->bytes ? c->file->bytes - data_at : 0;
-    for (size_t i = 0; i < tensors->n; ++i) {
-        anemo_tensor *tensor = &tensors->items[i];
+    for (size_t i = 0; i < n; ++i) {
+        anemo_tensor *tensor = &items[i];
         const placement *place = &places[i];
         if (place->offset % alignment != 0)
             return anemo_fail(c->err, ANEMO_E_INPUT,
@@ -305,12 +337,12 @@ static anemo_status place_tensors(const cursor *c, const placement *places, size
         tensor->data = c->file->data + data_at + place->offset;
         tensor->bytes = (size_t)place->bytes;
     }
-    anemo_tensors_by_position(tensors->items, tensors->n);
-    for (size_t i = 1; i < tensors->n; ++i)
-        if (tensors->items[i].data < tensors->items[i - 1].data + tensors->items[i - 1].bytes)
+    anemo_tensors_by_position(items, n);
+    for (size_t i = 1; i < n; ++i)
+        if (items[i].data < items[i - 1].data + items[i - 1].bytes)
             return anemo_fail(c->err, ANEMO_E_INPUT,
                               "%s: tensor %s overlaps tensor %s; accepted: offsets that do not",
-                              c->file->path, tensors->items[i].name, tensors->items[i - 1].name);
+                              c->file->path, items[i].name, items[i - 1].name);
     return ANEMO_OK;
 }
 
@@ -336,13 +368,15 @@ static anemo_status parse_tensors(cursor *c, uint64_t count, gguf_file *gguf,
     placement *places = calloc((size_t)count + 1, sizeof *places);
     if (!places)
         return anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->file->path);
+    const size_t first = tensors->n; /* of this file; a split model has several */
     anemo_status status = ANEMO_OK;
     for (uint64_t i = 0; i < count && status == ANEMO_OK; ++i)
         status = parse_tensor(c, tensors, &places[i]);
     gguf->header_bytes = c->at;
     const size_t data_at = (c->at + alignment - 1) / alignment * alignment;
-    if (status == ANEMO_OK)
-        status = place_tensors(c, places, data_at, alignment, tensors);
+    if (status == ANEMO_OK && count > 0)
+        status = place_tensors(c, places, data_at, alignment, tensors->items + first,
+                               tensors->n - first);
     free(places);
     return status == ANEMO_OK ? anemo_tensors_index(tensors, c->err) : status;
 }

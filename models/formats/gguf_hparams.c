@@ -33,36 +33,6 @@ typedef struct keys {
 
 /* ---------------------------------------------------------------- typed reads */
 
-/* A scalar of `type` at `p` as integer; false for floats and what does not fit. */
-static bool as_int(uint32_t type, const uint8_t *p, int64_t *out) {
-    switch (type) {
-    case GGUF_U8:
-        *out = p[0];
-        return true;
-    case GGUF_I8:
-        *out = (int8_t)p[0];
-        return true;
-    case GGUF_U16:
-        *out = anemo_load_u16(p);
-        return true;
-    case GGUF_I16:
-        *out = (int16_t)anemo_load_u16(p);
-        return true;
-    case GGUF_U32:
-        *out = anemo_load_u32(p);
-        return true;
-    case GGUF_I32:
-        *out = (int32_t)anemo_load_u32(p);
-        return true;
-    case GGUF_U64:
-    case GGUF_I64:
-        *out = (int64_t)anemo_load_u64(p);
-        return type == GGUF_I64 || *out >= 0;
-    default:
-        return false;
-    }
-}
-
 static bool as_real(uint32_t type, const uint8_t *p, double *out) {
     const uint64_t bits = type == GGUF_F64 ? anemo_load_u64(p) : 0;
     if (type == GGUF_F32)
@@ -84,7 +54,7 @@ static anemo_shown show_value(const gguf_value *value) {
         snprintf(text, sizeof text, "an array of %" PRIu64 " values", value->count);
     else if (value->type == GGUF_BOOL)
         snprintf(text, sizeof text, "%s", value->data[0] ? "true" : "false");
-    else if (as_int(value->type, value->data, &integer))
+    else if (gguf_as_int(value->type, value->data, &integer))
         snprintf(text, sizeof text, "%" PRId64, integer);
     else if (as_real(value->type, value->data, &real))
         snprintf(text, sizeof text, "%g", real);
@@ -100,7 +70,7 @@ static anemo_status refuse(const keys *k, const char *key, const char *accepted)
 
 static anemo_status read_int(const keys *k, const char *key, int64_t *out) {
     const gguf_value *value = gguf_find(k->gguf, key);
-    if (!value || !as_int(value->type, value->data, out))
+    if (!value || !gguf_as_int(value->type, value->data, out))
         return refuse(k, key, "an integer");
     return ANEMO_OK;
 }
@@ -128,11 +98,11 @@ static anemo_status read_per_layer(const keys *k, const char *key, int64_t *out)
     if (!value || value->type != GGUF_ARRAY)
         return read_int(k, key, out);
     const size_t bytes = value->element == GGUF_U32 || value->element == GGUF_I32 ? 4 : 0;
-    if (bytes == 0 || value->count == 0 || !as_int(value->element, value->data, out))
+    if (bytes == 0 || value->count == 0 || !gguf_as_int(value->element, value->data, out))
         return refuse(k, key, "an integer, or an array of 32-bit integers, one per layer");
     for (uint64_t i = 1; i < value->count; ++i) {
         int64_t other = 0;
-        as_int(value->element, value->data + i * bytes, &other);
+        gguf_as_int(value->element, value->data + i * bytes, &other);
         if (other != *out)
             return refuse(k, key, "the same number for every layer (others are not supported yet)");
     }
@@ -175,17 +145,13 @@ static anemo_status refuse_unsupported(const keys *k) {
             continue;
         const bool number = as_real(value->type, value->data, &real);
         if (!number &&
-            as_int(value->type == GGUF_BOOL ? GGUF_U8 : value->type, value->data, &integer))
+            gguf_as_int(value->type == GGUF_BOOL ? GGUF_U8 : value->type, value->data, &integer))
             real = (double)integer;
         else if (!number)
             return refuse(k, numbers[i].key, numbers[i].text);
         if (real != numbers[i].accepted)
             return refuse(k, numbers[i].key, numbers[i].text);
     }
-    int64_t files = 0;
-    ANEMO_TRY(read_int_or(k, "split.count", 0, &files)); /* merged files say 0 */
-    if (files > 1)
-        return refuse(k, "split.count", "0 or 1 (split files are not supported yet)");
     if (gguf_find(k->gguf, "llama.attention.sliding_window_pattern"))
         return refuse(k, "llama.attention.sliding_window_pattern",
                       "absent (mixed layers are not supported yet)");

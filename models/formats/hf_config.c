@@ -1,7 +1,7 @@
 /* config.json of a Hugging Face directory -> hyper-parameters.
  *
  * Two rules. What changes the mathematics and is not supported is refused by name, never ignored:
- * RoPE scaling, quantisation, biases, another activation, layers of mixed attention. And what has
+ * RoPE scaling, biases, another activation, layers of mixed attention. And what has
  * no safe default is required: rope_theta above all, for which published readers disagree (1e4 and
  * 1e6). Where transformers defines a default that files rely on, it is followed: an absent
  * sliding_window means 4096 in a mistral file and none elsewhere, an absent head_dim is hidden_size
@@ -184,12 +184,7 @@ static anemo_status read_tokens(const config *c, anemo_hparams *h) {
 /* Features that would change the result and are not computed. */
 static anemo_status refuse_unsupported(const config *c) {
     static const char *const biases[] = {"attention_bias", "mlp_bias"};
-    const json_t *quantised = field(c, "quantization_config"), *act = field(c, "hidden_act");
-    if (quantised) {
-        const json_t *method = json_object_get(quantised, "quant_method");
-        return refuse(c, "quantization_config.quant_method", method,
-                      "no quantization_config (F32, F16 and BF16 weights)");
-    }
+    const json_t *act = field(c, "hidden_act");
     if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
         return refuse(c, "hidden_act", act, "\"silu\"");
     for (size_t i = 0; i < sizeof biases / sizeof *biases; ++i) {

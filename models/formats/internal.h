@@ -85,6 +85,17 @@ static inline float anemo_f16_f32(uint16_t half) {
 static inline float anemo_bf16_f32(uint16_t bf16) {
     return anemo_bits_f32((uint32_t)bf16 << 16);
 }
+/* 2^(exponent - 128): half the E8M0 scale, for tables of doubled FP4 values. Exponents 0 and 1 give
+ * subnormal floats; 255, which is NaN to the OCP specification, gives 2^127, as in GGML. */
+static inline float anemo_e8m0_half(uint8_t exponent) {
+    return anemo_bits_f32(exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23);
+}
+/* The same for the values of a block: one of zeros only may have exponent 0, whose 2^-128 the
+ * layouts cannot hold; any scale makes its values. */
+static inline float anemo_e8m0_scale(uint8_t exponent, bool any) {
+    return anemo_e8m0_half(exponent == 0 && !any ? 1 : exponent);
+}
+#define ANEMO_FP4_DOUBLED 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12
 uint16_t anemo_f32_f16(float value); /* round to nearest, ties to even; overflow gives infinity */
 
 /* ---------------------------------------------------------------- tensors */
@@ -93,13 +104,24 @@ enum {
     ANEMO_GGML_F32 = 0,
     ANEMO_GGML_F16 = 1,
     ANEMO_GGML_Q4_0 = 2,
+    ANEMO_GGML_Q4_1 = 3,
+    ANEMO_GGML_Q5_0 = 6,
+    ANEMO_GGML_Q5_1 = 7,
     ANEMO_GGML_Q8_0 = 8,
-    ANEMO_GGML_BF16 = 30
+    ANEMO_GGML_Q4_K = 12,
+    ANEMO_GGML_Q5_K = 13,
+    ANEMO_GGML_Q6_K = 14,
+    ANEMO_GGML_IQ4_NL = 20,
+    ANEMO_GGML_BF16 = 30,
+    ANEMO_GGML_MXFP4 = 39
 };
-#define ANEMO_GGML_NONE      UINT32_MAX
-#define ANEMO_TENSOR_RANK    8
-#define ANEMO_COUNT_LIMIT    1000000
-#define ANEMO_ACCEPTED_TYPES "F32, F16, BF16, and in GGUF Q8_0 and Q4_0"
+#define ANEMO_GGML_NONE   UINT32_MAX
+#define ANEMO_TENSOR_RANK 8
+#define ANEMO_COUNT_LIMIT 1000000
+#define ANEMO_ACCEPTED_TYPES                                                                       \
+    "F32, F16, BF16, and in GGUF Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL and MXFP4"
+
+struct anemo_packed;
 
 typedef struct anemo_tensor {
     char *name; /* owned */
@@ -111,6 +133,8 @@ typedef struct anemo_tensor {
     int32_t rank;
     int64_t shape[ANEMO_TENSOR_RANK]; /* slowest dimension first */
     bool used;                        /* asked for by the architecture */
+    /* A matrix that several tensors make up (packed.h), or NULL; then data and bytes are unused. */
+    const struct anemo_packed *packed;
 } anemo_tensor;
 
 typedef struct anemo_tensors {
@@ -159,7 +183,9 @@ typedef enum anemo_naming {
     ANEMO_NAMING_HF_MIXTRAL,
     ANEMO_NAMING_GGUF,
     ANEMO_NAMING_GGUF_EXPERTS, /* each expert a tensor */
-    ANEMO_NAMING_GGUF_MERGED   /* the experts of a layer in one tensor, expert slowest */
+    ANEMO_NAMING_GGUF_MERGED,  /* the experts of a layer in one tensor, expert slowest */
+    ANEMO_NAMING_MISTRAL,      /* consolidated.safetensors */
+    ANEMO_NAMING_MISTRAL_MOE
 } anemo_naming;
 #define ANEMO_ROLE_NAME_BYTES 128
 void anemo_role_name(anemo_naming naming, anemo_tensor_role role, int64_t layer, int64_t expert,

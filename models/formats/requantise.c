@@ -1,16 +1,8 @@
-/* Any weight -> GGML blocks, as GGML's own quantiser makes them.
- *
- *     Q8_0  d = max|x| / 127            q = round(x / d), halves away from zero
- *     Q4_0  d = (x of largest |x|) / -8 q = min(15, trunc(x / d + 8.5)): the largest value is exact
- *
- * x / d is x times the float reciprocal, in float, without contraction; codes are made with the
- * float d, and only then is d stored as half. Bit-identical to the `gguf` package's quantize()
- * (tests/oracle/make_requantise_golden.py).
- * Source: ggml-org/ggml, ggml-quants.c, quantize_row_q4_0_ref and quantize_row_q8_0_ref. */
-#include "models/formats/internal.h"
+/* Any weight -> Q8_0 or Q4_0 blocks in memory, by the rule of quantise_rows.c: bit-identical to
+ * GGML's own quantiser. */
+#include "models/formats/convert.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 
 static void store_scale(uint8_t *out, float d) {
@@ -19,40 +11,22 @@ static void store_scale(uint8_t *out, float d) {
     out[1] = (uint8_t)(half >> 8);
 }
 
-/* 1 / d, or 0 where d is too small for a finite reciprocal: its half is 0, so are the values. */
-static float reciprocal(float d) {
-    const float r = d == 0 ? 0 : 1.0f / d;
-    return isfinite(r) ? r : 0;
-}
-
 static void quantise_q8_0(const float *x, uint8_t *out) {
-    float max = 0;
+    uint8_t codes[32];
+    float scale;
+    anemo_quantise_linear(x, 32, 8, false, &scale, codes);
+    store_scale(out, scale);
     for (int i = 0; i < 32; ++i)
-        max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
-    const float d = max / 127, inverse = reciprocal(d);
-    store_scale(out, d);
-    for (int i = 0; i < 32; ++i)
-        out[2 + i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
+        out[2 + i] = codes[i] ^ 0x80;
 }
 
 static void quantise_q4_0(const float *x, uint8_t *out) {
-    float largest = 0;
-    for (int i = 0; i < 32; ++i)
-        largest = fabsf(x[i]) > fabsf(largest) ? x[i] : largest;
-    const float d = largest / -8, inverse = reciprocal(d);
-    store_scale(out, d);
-    for (int i = 0; i < 16; ++i) {
-        const int low = (int)(x[i] * inverse + 8.5f), high = (int)(x[i + 16] * inverse + 8.5f);
-        out[2 + i] = (uint8_t)((low < 15 ? low : 15) | (high < 15 ? high : 15) << 4);
-    }
-}
-
-/* The largest |x| whose scale is a finite half; NaN has none. */
-static bool fits(const float *x, int64_t k, float limit) {
-    for (int64_t i = 0; i < k; ++i)
-        if (!(fabsf(x[i]) <= limit))
-            return false;
-    return true;
+    uint8_t codes[32];
+    float scale;
+    anemo_quantise_linear(x, 32, 4, false, &scale, codes);
+    store_scale(out, scale);
+    for (int i = 0; i < 16; ++i)
+        out[2 + i] = (uint8_t)(codes[i] | codes[i + 16] << 4);
 }
 
 static anemo_status quantise_rows(const anemo_weight *weight, uint32_t type, size_t block_bytes,
@@ -60,7 +34,7 @@ static anemo_status quantise_rows(const anemo_weight *weight, uint32_t type, siz
     const float limit = type == ANEMO_GGML_Q8_0 ? 127 * 65504.0f : 8 * 65504.0f;
     for (int64_t r = 0; r < weight->n; ++r) {
         anemo_weight_row_f32(weight, r, row, scratch);
-        if (!fits(row, weight->k, limit))
+        if (!anemo_quantise_fits(row, weight->k, limit))
             return anemo_fail(err, ANEMO_E_INPUT,
                               "requantise: row %" PRId64 " holds a value that is not a number or "
                               "beyond %g; accepted: values that a half-precision scale can hold",

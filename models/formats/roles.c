@@ -72,6 +72,17 @@ typedef struct role_name {
     [ANEMO_T_FFN_NORM] = {BLK, ".ffn_norm.weight"},                                                \
     [ANEMO_T_ROUTER] = {BLK, ".ffn_gate_inp.weight"}
 
+#define LAYERS "layers."
+#define MISTRAL_COMMON                                                                             \
+    [ANEMO_T_EMBED] = {"tok_embeddings.weight"}, [ANEMO_T_OUTPUT_NORM] = {"norm.weight"},          \
+    [ANEMO_T_OUTPUT] = {"output.weight"},                                                          \
+    [ANEMO_T_ATTN_NORM] = {LAYERS, ".attention_norm.weight"},                                      \
+    [ANEMO_T_Q] = {LAYERS, ".attention.wq.weight"},                                                \
+    [ANEMO_T_K] = {LAYERS, ".attention.wk.weight"},                                                \
+    [ANEMO_T_V] = {LAYERS, ".attention.wv.weight"},                                                \
+    [ANEMO_T_O] = {LAYERS, ".attention.wo.weight"},                                                \
+    [ANEMO_T_FFN_NORM] = {LAYERS, ".ffn_norm.weight"}
+
 static const role_name role_names[][ANEMO_T_COUNT] = {
     [ANEMO_NAMING_HF] = {HF_COMMON, [ANEMO_T_GATE] = {HF, ".mlp.gate_proj.weight"},
                          [ANEMO_T_UP] = {HF, ".mlp.up_proj.weight"},
@@ -90,6 +101,14 @@ static const role_name role_names[][ANEMO_T_COUNT] = {
     [ANEMO_NAMING_GGUF_MERGED] = {GGUF_COMMON, [ANEMO_T_GATE] = {BLK, ".ffn_gate_exps.weight"},
                                   [ANEMO_T_UP] = {BLK, ".ffn_up_exps.weight"},
                                   [ANEMO_T_DOWN] = {BLK, ".ffn_down_exps.weight"}},
+    [ANEMO_NAMING_MISTRAL] = {MISTRAL_COMMON, [ANEMO_T_GATE] = {LAYERS, ".feed_forward.w1.weight"},
+                              [ANEMO_T_UP] = {LAYERS, ".feed_forward.w3.weight"},
+                              [ANEMO_T_DOWN] = {LAYERS, ".feed_forward.w2.weight"}},
+    [ANEMO_NAMING_MISTRAL_MOE] =
+        {MISTRAL_COMMON, [ANEMO_T_ROUTER] = {LAYERS, ".feed_forward.gate.weight"},
+         [ANEMO_T_GATE] = {LAYERS, ".feed_forward.experts.", ".w1.weight"},
+         [ANEMO_T_UP] = {LAYERS, ".feed_forward.experts.", ".w3.weight"},
+         [ANEMO_T_DOWN] = {LAYERS, ".feed_forward.experts.", ".w2.weight"}},
 };
 
 void anemo_role_name(anemo_naming naming, anemo_tensor_role role, int64_t layer, int64_t expert,

@@ -169,8 +169,7 @@ safetensors_writer *tiny_safetensors(const anemo_hparams *h, uint32_t type) {
     return writer;
 }
 
-gguf_writer *tiny_gguf(const anemo_hparams *h, anemo_naming naming, uint32_t type) {
-    gguf_writer *writer = gguf_writer_create();
+void tiny_gguf_keys(gguf_writer *writer, const anemo_hparams *h) {
     gguf_add_string(writer, "general.architecture", "llama");
     gguf_add_u32(writer, "llama.vocab_size", (uint32_t)h->vocab);
     gguf_add_u32(writer, "llama.context_length", (uint32_t)h->context_max);
@@ -190,6 +189,11 @@ gguf_writer *tiny_gguf(const anemo_hparams *h, anemo_naming naming, uint32_t typ
         gguf_add_u32(writer, "llama.expert_count", (uint32_t)h->experts);
         gguf_add_u32(writer, "llama.expert_used_count", (uint32_t)h->experts_per_token);
     }
+}
+
+gguf_writer *tiny_gguf(const anemo_hparams *h, anemo_naming naming, uint32_t type) {
+    gguf_writer *writer = gguf_writer_create();
+    tiny_gguf_keys(writer, h);
     for_each_tensor(h, naming, add_gguf, writer, type);
     return writer;
 }

@@ -18,6 +18,7 @@ uint32_t tiny_gguf_type(uint32_t type, anemo_tensor_role role);
 
 char *tiny_config(const anemo_hparams *h); /* config.json, malloc'ed */
 safetensors_writer *tiny_safetensors(const anemo_hparams *h, uint32_t type);
+void tiny_gguf_keys(gguf_writer *writer, const anemo_hparams *h);
 gguf_writer *tiny_gguf(const anemo_hparams *h, anemo_naming naming, uint32_t type);
 
 /* folder/config.json and folder/model.safetensors */

@@ -1,0 +1,63 @@
+/* Inside of `anemo quantize`: quantised rows, and the two containers they are written to. */
+#ifndef ANEMO_FORMATS_CONVERT_H
+#define ANEMO_FORMATS_CONVERT_H
+
+#include "models/formats/internal.h"
+
+#include <stdio.h>
+
+/* ---------------------------------------------------------------- rows */
+
+/* Symmetric linear codes of `n` values under one scale, by the rule of GGML's Q4_0, Q5_0 and Q8_0;
+ * codes are canonical (unsigned). *scale: as stored, a half (in a float) or, with f32, a float.
+ * 4 and 5 bits: the largest magnitude is exact; 8 bits: max / 127. */
+void anemo_quantise_linear(const float *x, int64_t n, int bits, bool f32, float *scale,
+                           uint8_t *codes);
+/* Are all values numbers whose scale such a type can hold? */
+bool anemo_quantise_fits(const float *x, int64_t k, float limit);
+/* A row of k values (multiple of 256) as Q4_K or Q6_K blocks, by least squares over a few scales.
+ */
+void anemo_quantise_q4_k(const float *x, int64_t k, uint8_t *out);
+void anemo_quantise_q6_k(const float *x, int64_t k, uint8_t *out);
+/* Is this weight stored as rows of exactly that GGML type? */
+bool anemo_ggml_is(const anemo_weight *weight, uint32_t type);
+
+/* ---------------------------------------------------------------- a conversion */
+
+typedef struct anemo_conversion {
+    const anemo_checkpoint *from;
+    const char *to; /* the target as asked for */
+    uint32_t ggml;  /* GGUF: the type; else ANEMO_GGML_NONE */
+    int bits;       /* of linear codes */
+    int64_t group;  /* safetensors: columns per scale, 0: row */
+    FILE *file;
+    const char *path; /* of the file being written */
+    anemo_error *err;
+    /* Called after each matrix; false: stop (ANEMO_E_CANCELLED). NULL: nobody asks. */
+    bool (*progress)(void *context, double done, double total, const char *tensor);
+    void *context;
+    double done, total; /* values of matrices */
+    int64_t fallbacks;  /* matrices that got another type because their rows do not fit */
+} anemo_conversion;
+
+anemo_status anemo_conversion_put(anemo_conversion *c, const void *data, size_t bytes);
+/* Zeros up to the next multiple of `alignment` of *at. */
+anemo_status anemo_conversion_pad(anemo_conversion *c, uint64_t *at, uint64_t alignment);
+anemo_status anemo_conversion_step(anemo_conversion *c, int64_t values, const char *tensor);
+/* Row of the checkpoint that is row `row` of a matrix in a container of this rope pairing. */
+int64_t anemo_conversion_row(const anemo_hparams *h, anemo_tensor_role role, int64_t row,
+                             int32_t pairing);
+/* Number of layers and of experts of a role (1 where it has none). */
+int64_t anemo_role_layers(const anemo_hparams *h, anemo_tensor_role role);
+int64_t anemo_role_experts(const anemo_hparams *h, anemo_tensor_role role);
+bool anemo_role_written(const anemo_hparams *h, anemo_tensor_role role);
+
+anemo_status anemo_write_gguf(anemo_conversion *c);
+/* The weights; config.json is anemo_write_config's. */
+anemo_status anemo_write_safetensors(anemo_conversion *c);
+anemo_status anemo_write_config(anemo_conversion *c);
+
+/* checkpoint.c: the first file, where the checkpoint is a GGUF; else NULL. */
+const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoint);
+
+#endif

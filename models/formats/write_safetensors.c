@@ -1,0 +1,322 @@
+/* A checkpoint -> config.json and model.safetensors in the layout of compressed-tensors.
+ *
+ *     4 bits  X.weight_packed i32 [n, k / 8], X.weight_scale f16 [n, groups], X.weight_shape i64
+ * [2] 8 bits  X.weight i8 [n, k], X.weight_scale f16 [n, groups], or f32 [n, 1] for one per row
+ *
+ * All matrices but the router are quantised, the embedding too, so that a model is as small here as
+ * in GGUF; norms and router are F32. The header is made first; then each matrix is written once,
+ * row by row, with only its scales kept. */
+#include "models/formats/convert.h"
+#include "models/formats/json.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* ---------------------------------------------------------------- config.json */
+
+static const char *arch_word(const anemo_hparams *h, bool class_name) {
+    if (class_name)
+        return h->experts ? "MixtralForCausalLM" : "MistralForCausalLM";
+    return h->experts ? "mixtral" : "mistral";
+}
+
+static json_t *quantisation_of(const anemo_conversion *c) {
+    json_t *weights = json_pack("{s:i,s:s,s:b,s:s}", "num_bits", c->bits, "type", "int",
+                                "symmetric", 1, "strategy", c->group ? "group" : "channel");
+    if (c->group)
+        json_object_set_new(weights, "group_size", json_integer(c->group));
+    return json_pack("{s:s,s:s,s:s,s:[],s:{s:{s:[s,s],s:o,s:n}}}", "quant_method",
+                     "compressed-tensors", "format",
+                     c->bits == 4 ? "pack-quantized" : "int-quantized", "quantization_status",
+                     "compressed", "ignore", "config_groups", "group_0", "targets", "Linear",
+                     "Embedding", "weights", weights, "input_activations");
+}
+
+/* A float that came from a GGUF file, as the shortest decimal number that is the same float. */
+static double shortest(double value) {
+    char text[32];
+    if (value != (double)(float)value)
+        return value;
+    for (int digits = 1; digits <= 9; ++digits) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if ((float)strtod(text, NULL) == (float)value)
+            break;
+    }
+    return strtod(text, NULL);
+}
+
+static json_t *config_of(const anemo_conversion *c) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    const struct {
+        const char *key;
+        int64_t value;
+        bool there;
+    } numbers[] = {
+        {"vocab_size", h->vocab, true},
+        {"hidden_size", h->d, true},
+        {"intermediate_size", h->ffn, true},
+        {"num_hidden_layers", h->layers, true},
+        {"num_attention_heads", h->heads, true},
+        {"num_key_value_heads", h->kv_heads, true},
+        {"head_dim", h->head_dim, true},
+        {"max_position_embeddings", h->context_max, true},
+        {"num_local_experts", h->experts, h->experts > 0},
+        {"num_experts_per_tok", h->experts_per_token, h->experts > 0},
+        {"bos_token_id", h->bos, h->bos >= 0},
+    };
+    json_t *config = json_pack(
+        "{s:[s],s:s,s:s,s:f,s:f,s:b,s:s}", "architectures", arch_word(h, true), "model_type",
+        arch_word(h, false), "hidden_act", "silu", "rms_norm_eps", shortest(h->rms_eps),
+        "rope_theta", h->rope_theta, "tie_word_embeddings", h->tied, "torch_dtype", "float16");
+    json_t *ends = json_array();
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
+        if (numbers[i].there)
+            json_object_set_new(config, numbers[i].key, json_integer(numbers[i].value));
+    for (int32_t i = 0; i < h->n_eos; ++i)
+        json_array_append_new(ends, json_integer(h->eos[i]));
+    json_object_set_new(config, "eos_token_id", ends);
+    json_object_set_new(config, "sliding_window",
+                        h->window ? json_integer(h->window) : json_null());
+    json_object_set_new(config, "quantization_config", quantisation_of(c));
+    return config;
+}
+
+anemo_status anemo_write_config(anemo_conversion *c) {
+    json_t *config = config_of(c);
+    char *text = config ? json_dumps(config, JSON_INDENT(1)) : NULL;
+    anemo_status status = text ? anemo_conversion_put(c, text, strlen(text))
+                               : anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
+    if (status == ANEMO_OK)
+        status = anemo_conversion_put(c, "\n", 1);
+    free(text);
+    json_decref(config);
+    return status;
+}
+
+/* ---------------------------------------------------------------- header */
+
+typedef anemo_status visit(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
+                           int64_t expert, const char *name, void *context);
+
+static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    const anemo_naming naming = h->experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
+    for (int role = 0; role < ANEMO_T_COUNT; ++role) {
+        if (!anemo_role_written(h, role))
+            continue;
+        for (int64_t layer = 0; layer < anemo_role_layers(h, role); ++layer)
+            for (int64_t e = 0; e < anemo_role_experts(h, role); ++e) {
+                char name[ANEMO_ROLE_NAME_BYTES];
+                anemo_role_name(naming, role, layer, e, name);
+                ANEMO_TRY(each(c, role, layer, e, name, context));
+            }
+    }
+    return ANEMO_OK;
+}
+
+static bool is_plain(anemo_tensor_role role) {
+    return anemo_roles[role].vector || role == ANEMO_T_ROUTER;
+}
+
+static int64_t groups_of(const anemo_conversion *c, int64_t k) {
+    return c->group ? (k + c->group - 1) / c->group : 1;
+}
+
+typedef struct header {
+    json_t *root;
+    int64_t offset;
+} header;
+
+static void add_entry(header *h, const char *name, const char *suffix, const char *dtype,
+                      int64_t rows, int64_t columns, int64_t bytes) {
+    char full[ANEMO_ROLE_NAME_BYTES + 16];
+    snprintf(full, sizeof full, "%s%s", name, suffix);
+    json_t *shape = rows ? json_pack("[I,I]", (json_int_t)rows, (json_int_t)columns)
+                         : json_pack("[I]", (json_int_t)columns);
+    json_object_set_new(h->root, full,
+                        json_pack("{s:s,s:o,s:[I,I]}", "dtype", dtype, "shape", shape,
+                                  "data_offsets", (json_int_t)h->offset,
+                                  (json_int_t)(h->offset + bytes)));
+    h->offset += bytes;
+}
+
+static anemo_status add_tensor(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
+                               int64_t expert, const char *name, void *context) {
+    int64_t n, k;
+    (void)layer, (void)expert;
+    anemo_role_shape(anemo_checkpoint_hparams(c->from), role, &n, &k);
+    if (is_plain(role)) {
+        add_entry(context, name, "", "F32", anemo_roles[role].vector ? 0 : n, k, 4 * n * k);
+        return ANEMO_OK;
+    }
+    const int64_t words = (k + 7) / 8, groups = groups_of(c, k);
+    if (c->bits == 4) {
+        add_entry(context, name, "_packed", "I32", n, words, 4 * n * words);
+        add_entry(context, name, "_scale", "F16", n, groups, 2 * n * groups);
+        add_entry(context, name, "_shape", "I64", 0, 2, 16);
+    } else {
+        add_entry(context, name, "", "I8", n, k, n * k);
+        add_entry(context, name, "_scale", c->group ? "F16" : "F32", n, groups,
+                  (c->group ? 2 : 4) * n * groups);
+    }
+    return ANEMO_OK;
+}
+
+static anemo_status put_header(anemo_conversion *c) {
+    header h = {.root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt")};
+    uint8_t length[8];
+    anemo_status status = for_each(c, add_tensor, &h);
+    char *text = json_dumps(h.root, JSON_COMPACT);
+    json_decref(h.root);
+    if (!text)
+        return anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
+    const size_t bytes = strlen(text), padded = (bytes + 7) / 8 * 8;
+    for (int i = 0; i < 8; ++i)
+        length[i] = (uint8_t)((uint64_t)padded >> 8 * i);
+    if (status == ANEMO_OK)
+        status = anemo_conversion_put(c, length, 8);
+    if (status == ANEMO_OK)
+        status = anemo_conversion_put(c, text, bytes);
+    if (status == ANEMO_OK)
+        status = anemo_conversion_put(c, "       ", padded - bytes);
+    free(text);
+    return status;
+}
+
+/* ---------------------------------------------------------------- tensors */
+
+typedef struct buffers {
+    float *values, *scales; /* [k], [n * groups] */
+    uint8_t *codes, *out;   /* [k padded to 8] */
+    void *scratch;
+} buffers;
+
+static void put_little(uint8_t *at, uint32_t bits, int bytes) {
+    for (int i = 0; i < bytes; ++i)
+        at[i] = (uint8_t)(bits >> 8 * i);
+}
+
+/* Codes and scales of a row; what is stored in that form already is taken as it is. */
+static anemo_status make_row(anemo_conversion *c, const anemo_weight *w, int64_t row,
+                             const char *name, buffers *b, float *scales) {
+    const anemo_weight_type target = {.code = ANEMO_CODE_LINEAR,
+                                      .bits = (uint8_t)c->bits,
+                                      .scale = c->group       ? ANEMO_SCALE_F16
+                                               : c->bits == 8 ? ANEMO_SCALE_F32
+                                                              : ANEMO_SCALE_F16,
+                                      .group = (int32_t)c->group};
+    const bool f32 = target.scale == ANEMO_SCALE_F32;
+    if (memcmp(&target, &w->type, sizeof target) == 0) {
+        w->read_row(w, row, NULL, b->codes, scales, NULL);
+        return ANEMO_OK;
+    }
+    const float limit = f32 ? 3.4028235e38f : (c->bits == 8 ? 127 : 8) * 65504.0f;
+    anemo_weight_row_f32(w, row, b->values, b->scratch);
+    if (!anemo_quantise_fits(b->values, w->k, limit))
+        return anemo_fail(c->err, ANEMO_E_INPUT,
+                          "%s: tensor %s holds in row %" PRId64
+                          " a value that is not a number or beyond %g; accepted: what %s can hold",
+                          anemo_show_path(anemo_checkpoint_path(c->from)).text, name, row,
+                          (double)limit, c->to);
+    const int64_t group = c->group ? c->group : w->k;
+    for (int64_t g = 0, at = 0; at < w->k; ++g, at += group)
+        anemo_quantise_linear(b->values + at, at + group < w->k ? group : w->k - at, c->bits, f32,
+                              &scales[g], b->codes + at);
+    return ANEMO_OK;
+}
+
+static anemo_status put_codes(anemo_conversion *c, int64_t k, buffers *b) {
+    if (c->bits == 8) {
+        for (int64_t i = 0; i < k; ++i)
+            b->out[i] = b->codes[i] ^ 0x80;
+        return anemo_conversion_put(c, b->out, (size_t)k);
+    }
+    const int64_t words = (k + 7) / 8;
+    memset(b->codes + k, 0, (size_t)(8 * words - k));
+    for (int64_t i = 0; i < 4 * words; ++i)
+        b->out[i] = (uint8_t)(b->codes[2 * i] | b->codes[2 * i + 1] << 4);
+    return anemo_conversion_put(c, b->out, (size_t)(4 * words));
+}
+
+static anemo_status put_scales(anemo_conversion *c, const float *scales, int64_t n) {
+    const bool f32 = c->bits == 8 && !c->group;
+    uint8_t some[1024];
+    for (int64_t i = 0; i < n;) {
+        int used = 0;
+        for (; i < n && used < (int)sizeof some; ++i, used += f32 ? 4 : 2)
+            put_little(some + used, f32 ? anemo_f32_bits(scales[i]) : anemo_f32_f16(scales[i]),
+                       f32 ? 4 : 2);
+        ANEMO_TRY(anemo_conversion_put(c, some, (size_t)used));
+    }
+    return ANEMO_OK;
+}
+
+static anemo_status put_shape(anemo_conversion *c, int64_t n, int64_t k) {
+    uint8_t shape[16] = {0};
+    put_little(shape, (uint32_t)n, 4); /* sizes are below 2^31: hparams.c */
+    put_little(shape + 8, (uint32_t)k, 4);
+    return anemo_conversion_put(c, shape, sizeof shape);
+}
+
+static anemo_status put_quantised(anemo_conversion *c, anemo_tensor_role role,
+                                  const anemo_weight *w, const char *name, buffers *b) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    const int64_t groups = groups_of(c, w->k);
+    for (int64_t row = 0; row < w->n; ++row) {
+        const int64_t from = anemo_conversion_row(h, role, row, ANEMO_ROPE_HALF);
+        ANEMO_TRY(make_row(c, w, from, name, b, b->scales + row * groups));
+        ANEMO_TRY(put_codes(c, w->k, b));
+    }
+    ANEMO_TRY(put_scales(c, b->scales, w->n * groups));
+    return c->bits == 4 ? put_shape(c, w->n, w->k) : ANEMO_OK;
+}
+
+static anemo_status put_floats(anemo_conversion *c, const float *x, int64_t k, buffers *b) {
+    for (int64_t i = 0; i < k; ++i)
+        put_little(b->out + 4 * i, anemo_f32_bits(x[i]), 4);
+    return anemo_conversion_put(c, b->out, (size_t)(4 * k));
+}
+
+static anemo_status put_parts(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
+                              int64_t expert, const char *name, int64_t k, buffers *b) {
+    anemo_weight w;
+    if (anemo_roles[role].vector) {
+        ANEMO_TRY(anemo_checkpoint_vector(c->from, role, layer, b->values, k, c->err));
+        return put_floats(c, b->values, k, b);
+    }
+    ANEMO_TRY(anemo_checkpoint_weight(c->from, role, layer, expert, &w, c->err));
+    if (role == ANEMO_T_ROUTER) {
+        for (int64_t row = 0; row < w.n; ++row) {
+            anemo_weight_row_f32(&w, row, b->values, b->scratch);
+            ANEMO_TRY(put_floats(c, b->values, k, b));
+        }
+    } else {
+        ANEMO_TRY(put_quantised(c, role, &w, name, b));
+    }
+    return anemo_conversion_step(c, w.n * w.k, name);
+}
+
+static anemo_status put_tensor(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
+                               int64_t expert, const char *name, void *context) {
+    int64_t n, k;
+    (void)context;
+    anemo_role_shape(anemo_checkpoint_hparams(c->from), role, &n, &k);
+    const size_t width = (size_t)k;
+    buffers b = {malloc(4 * width), malloc((size_t)(n * groups_of(c, k)) * 4), malloc(width + 8),
+                 malloc(4 * width + 8), malloc(anemo_weight_scratch_bytes(k))};
+    const anemo_status status =
+        b.values && b.scales && b.codes && b.out && b.scratch
+            ? put_parts(c, role, layer, expert, name, k, &b)
+            : anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
+    free(b.values);
+    free(b.scales);
+    free(b.codes);
+    free(b.out);
+    free(b.scratch);
+    return status;
+}
+
+anemo_status anemo_write_safetensors(anemo_conversion *c) {
+    ANEMO_TRY(put_header(c));
+    return for_each(c, put_tensor, NULL);
+}

@@ -1,0 +1,377 @@
+/* anemo quantize: what it writes can be opened, holds what it should, and is there whole or not at
+ * all. Golden models of tests/data go through both containers and back; the bytes of Q4_0 and Q8_0
+ * are those of anemo_requantise (which are GGML's), those of Q4_K and Q6_K are near the source. */
+#include "tests/support/bad_file.h"
+#include "tests/support/run_model.h"
+
+#include "models/engine.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MODELS ANEMO_TEST_DIR "/data/models/"
+
+static anemo_error error;
+
+static void quantise(const char *in, const char *out, const char *to, int64_t fallbacks) {
+    int64_t met = -1;
+    error.text[0] = '\0';
+    if (anemo_quantise_model(in, out, to, NULL, NULL, &met, &error) != ANEMO_OK)
+        fail_msg("%s", error.text);
+    assert_int_equal(met, fallbacks);
+}
+
+static anemo_checkpoint *open_model(const char *path) {
+    anemo_checkpoint *checkpoint = NULL;
+    if (anemo_checkpoint_open(path, &checkpoint, &error) != ANEMO_OK)
+        fail_msg("%s", error.text);
+    return checkpoint;
+}
+
+static void check_same_file(const char *a, const char *b) {
+    size_t n, m;
+    char *x = test_read_file(a, &n), *y = test_read_file(b, &m);
+    assert_non_null(x);
+    assert_non_null(y);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
+static int entries(const char *path) {
+    DIR *directory = opendir(path);
+    int n = 0;
+    assert_non_null(directory);
+    for (const struct dirent *e; (e = readdir(directory));)
+        n += e->d_name[0] != '.';
+    closedir(directory);
+    return n;
+}
+
+/* ---------------------------------------------------------------- values */
+
+/* Row of `role` in a container of this pairing -> the half-split row. */
+static int64_t hf_row(const anemo_hparams *h, anemo_tensor_role role, int64_t row) {
+    if ((role != ANEMO_T_Q && role != ANEMO_T_K) || h->rope_pairing == ANEMO_ROPE_HALF)
+        return row;
+    const int64_t i = row % h->head_dim;
+    return row - i + i / 2 + i % 2 * (h->head_dim / 2);
+}
+
+typedef struct comparison {
+    const anemo_checkpoint *from, *to;
+    double squares, errors; /* of all matrices that were quantised */
+} comparison;
+
+static void compare_matrix(comparison *c, anemo_tensor_role role, int64_t layer, int64_t expert) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->to);
+    const anemo_hparams *hf = anemo_checkpoint_hparams(c->from);
+    anemo_weight a, b;
+    assert_int_equal(anemo_checkpoint_weight(c->from, role, layer, expert, &a, &error), ANEMO_OK);
+    assert_int_equal(anemo_checkpoint_weight(c->to, role, layer, expert, &b, &error), ANEMO_OK);
+    assert_true(a.n == b.n && a.k == b.k);
+    float *x = malloc((size_t)a.k * 4), *y = malloc((size_t)a.k * 4);
+    void *scratch = malloc(anemo_weight_scratch_bytes(a.k));
+    const bool same_order = h->rope_pairing == hf->rope_pairing;
+    for (int64_t row = 0; row < a.n; ++row) {
+        anemo_weight_row_f32(&a, same_order ? row : hf_row(h, role, row), x, scratch);
+        anemo_weight_row_f32(&b, row, y, scratch);
+        for (int64_t i = 0; i < a.k; ++i) {
+            if (role == ANEMO_T_ROUTER)
+                assert_true(x[i] == y[i]);
+            c->squares += role == ANEMO_T_ROUTER ? 0 : (double)x[i] * x[i];
+            c->errors += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        }
+    }
+    free(x);
+    free(y);
+    free(scratch);
+}
+
+/* Relative root mean square error of all matrices; norms must be the same. */
+static double relative_error(const char *from, const char *to) {
+    comparison c = {.from = open_model(from), .to = open_model(to)};
+    const anemo_hparams *h = anemo_checkpoint_hparams(c.from);
+    for (int role = 0; role < ANEMO_T_COUNT; ++role)
+        for (int64_t layer = 0; layer < (anemo_roles[role].per_layer ? h->layers : 1); ++layer) {
+            const int64_t experts = anemo_roles[role].per_expert && h->experts ? h->experts : 1;
+            if (role == ANEMO_T_ROUTER && !h->experts)
+                continue;
+            if (anemo_roles[role].vector) {
+                float x[256], y[256];
+                assert_true(h->d <= 256);
+                anemo_checkpoint_vector(c.from, (anemo_tensor_role)role, layer, x, h->d, &error);
+                anemo_checkpoint_vector(c.to, (anemo_tensor_role)role, layer, y, h->d, &error);
+                assert_memory_equal(x, y, (size_t)h->d * 4);
+                continue;
+            }
+            for (int64_t e = 0; e < experts; ++e)
+                compare_matrix(&c, (anemo_tensor_role)role, layer, e);
+        }
+    anemo_checkpoint_close((anemo_checkpoint *)c.from);
+    anemo_checkpoint_close((anemo_checkpoint *)c.to);
+    return sqrt(c.errors / c.squares);
+}
+
+/* Every target of a model with rows of 256 values: known errors, from both sides. */
+static void every_target(void **state) {
+    (void)state;
+    static const struct {
+        const char *to, *out;
+        double least, most;
+    } cases[] = {{"q4:g32", "a", 0.04, 0.09},     {"q4:g128", "b", 0.04, 0.1},
+                 {"q8:g32", "c", 0.001, 0.006},   {"q8:row", "d", 0.001, 0.007},
+                 {"q4_0", "e.gguf", 0.04, 0.09},  {"q4_k", "f.gguf", 0.03, 0.08},
+                 {"q6_k", "g.gguf", 0.005, 0.02}, {"q8:g32", "h.gguf", 0.001, 0.006},
+                 {"q4:g32", "i.gguf", 0.04, 0.09}};
+    for (int experts = 0; experts <= 3; experts += 3) {
+        anemo_hparams h = tiny_hparams(experts);
+        h.d = 256, h.ffn = 256, h.heads = 4, h.head_dim = 64;
+        char *folder_was = folder, from[600];
+        snprintf(from, sizeof from, "%s/from%d", folder, experts);
+        mkdir(from, 0777);
+        tiny_write_directory(from, &h, ANEMO_GGML_F32);
+        for (size_t i = 0; i < COUNT(cases); ++i) {
+            char out[600];
+            snprintf(out, sizeof out, "%s/%d%s", folder_was, experts, cases[i].out);
+            quantise(from, out, cases[i].to, 0);
+            const double relative = relative_error(from, out);
+            print_message("%-8s %-7s relative error %.4f\n", cases[i].to, cases[i].out, relative);
+            assert_true(relative >= cases[i].least && relative <= cases[i].most);
+        }
+    }
+}
+
+static void compare_with_requantised(const anemo_checkpoint *from, const anemo_checkpoint *to,
+                                     const char *type, anemo_tensor_role role, int64_t layer) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(to);
+    anemo_weight original, made, stored;
+    void *storage;
+    assert_int_equal(anemo_checkpoint_weight(from, role, layer, 0, &original, &error), ANEMO_OK);
+    assert_int_equal(anemo_checkpoint_weight(to, role, layer, 0, &stored, &error), ANEMO_OK);
+    assert_int_equal(anemo_requantise(&original, type, &made, &storage, &error), ANEMO_OK);
+    const size_t row_bytes = made.canonical_bytes / (size_t)made.n;
+    for (int64_t row = 0; row < made.n; ++row)
+        assert_memory_equal((const uint8_t *)stored.data + (size_t)row * row_bytes,
+                            (const uint8_t *)made.data + (size_t)hf_row(h, role, row) * row_bytes,
+                            row_bytes);
+    free(storage);
+}
+
+static void ggml_bytes(void **state) {
+    (void)state;
+    static const struct {
+        const char *to, *type, *out;
+    } cases[] = {{"q4_0", "q4_0", "a.gguf"}, {"q8:g32", "q8_0", "b.gguf"}};
+    for (size_t i = 0; i < COUNT(cases); ++i) {
+        const char *out = tiny_path(folder, cases[i].out);
+        quantise(MODELS "mistral-full", out, cases[i].to, 0);
+        anemo_checkpoint *from = open_model(MODELS "mistral-full"), *to = open_model(out);
+        static const anemo_tensor_role roles[] = {ANEMO_T_EMBED, ANEMO_T_OUTPUT, ANEMO_T_Q,
+                                                  ANEMO_T_K,     ANEMO_T_V,      ANEMO_T_O,
+                                                  ANEMO_T_GATE,  ANEMO_T_UP,     ANEMO_T_DOWN};
+        for (size_t r = 0; r < COUNT(roles); ++r)
+            compare_with_requantised(from, to, cases[i].type, roles[r], 0);
+        anemo_checkpoint_close(from);
+        anemo_checkpoint_close(to);
+    }
+}
+
+/* Safetensors -> GGUF -> safetensors -> GGUF: the same bytes, code by code. */
+static void round_trips(void **state) {
+    (void)state;
+    static const char *const models[] = {"mistral-full", "mistral-window", "mixtral-window"};
+    static const char *const forms[][2] = {{"q4:g32", "q4_0"}, {"q8:g32", "q8:g32"}};
+    for (size_t m = 0; m < COUNT(models); ++m)
+        for (size_t f = 0; f < COUNT(forms); ++f) {
+            char paths[4][600], files[2][650];
+            for (int i = 0; i < 4; ++i)
+                snprintf(paths[i], sizeof paths[i], "%s/%zu-%zu-%d%s", folder, m, f, i,
+                         i % 2 ? ".gguf" : "");
+            char from[600];
+            snprintf(from, sizeof from, MODELS "%s", models[m]);
+            quantise(from, paths[0], forms[f][0], 0);
+            quantise(paths[0], paths[1], forms[f][1], 0);
+            quantise(paths[1], paths[2], forms[f][0], 0);
+            quantise(paths[2], paths[3], forms[f][1], 0);
+            check_same_file(paths[1], paths[3]);
+            static const char *const names[] = {"model.safetensors", "config.json"};
+            for (int i = 0; i < 2; ++i) {
+                snprintf(files[0], sizeof files[0], "%s/%s", paths[0], names[i]);
+                snprintf(files[1], sizeof files[1], "%s/%s", paths[2], names[i]);
+                check_same_file(files[0], files[1]);
+            }
+        }
+}
+
+/* What was made gives the logits of the requantised source. */
+static void logits_are_those_of_requantising(void **state) {
+    (void)state;
+    const int32_t tokens[] = {1, 5, 9, 63, 0, 17, 33, 2, 5, 9, 41, 7};
+    const char *out = tiny_path(folder, "out.gguf"), *back = tiny_path(folder, "back");
+    quantise(MODELS "mixtral-window", out, "q4_0", 0);
+    quantise(out, back, "q4:g32", 0);
+    const run_case want_case = {
+        .path = MODELS "mixtral-window", .requantise = "q4_0", .window = -1, .reference = true};
+    run_result want = run_model(&want_case, tokens, (int64_t)COUNT(tokens));
+    const char *const made[] = {out, back};
+    for (int i = 0; i < 2; ++i) {
+        const run_case c = {.path = made[i], .window = -1, .reference = true};
+        run_result got = run_model(&c, tokens, (int64_t)COUNT(tokens));
+        const int64_t n = want.n * want.vocab;
+        assert_true(largest_difference(want.logits, got.logits, n) <=
+                    1e-4 * standard_deviation(want.logits, n));
+        run_result_free(&got);
+    }
+    run_result_free(&want);
+}
+
+/* Keys of a GGUF source, the vocabulary among them, are kept; a file without one has it beside. */
+static void keys_and_tokenizers(void **state) {
+    (void)state;
+    gguf_writer *w = gguf_model(0);
+    gguf_add_strings(w, "tokenizer.ggml.tokens", (const char *const[]){"a", "b"}, 2);
+    gguf_add_u32(w, "general.file_type", 0);
+    gguf_add_string(w, "general.name", "kept");
+    const char *from = tiny_path(folder, "from.gguf"), *out = tiny_path(folder, "out.gguf");
+    gguf_write(w, from);
+    gguf_writer_free(w);
+    quantise(from, out, "q4_k", 9); /* rows of 32 and 64: all of them Q5_0 */
+    anemo_checkpoint *checkpoint = open_model(out);
+    assert_string_equal(anemo_checkpoint_tokenizer_path(checkpoint, &error), out);
+    anemo_checkpoint_close(checkpoint);
+    size_t bytes;
+    char *text = test_read_file(out, &bytes);
+    assert_non_null(memmem(text, bytes, "general.name", 12));
+    assert_non_null(memmem(text, bytes, "kept", 4));
+    free(text);
+    write_model(0);
+    test_write_file(tiny_path(folder, "tokenizer.json"), "{}", 2);
+    char sub[600], *beside = NULL;
+    snprintf(sub, sizeof sub, "%s/sub", folder);
+    mkdir(sub, 0777);
+    out = tiny_path(sub, "out.gguf");
+    quantise(folder, out, "q4_0", 0);
+    checkpoint = open_model(out);
+    beside = strdup(tiny_path(sub, "tokenizer.json"));
+    assert_string_equal(anemo_checkpoint_tokenizer_path(checkpoint, &error), beside);
+    free(beside);
+    anemo_checkpoint_close(checkpoint);
+}
+
+/* ---------------------------------------------------------------- whole or not at all */
+
+static bool stop_at_the_second(void *context, double done, double total, const char *tensor) {
+    assert_true(done > 0 && done <= total && tensor[0]);
+    return ++*(int *)context < 2;
+}
+
+static void interrupted(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {{"a.gguf", "q4_0"}, {"a", "q8:row"}};
+    for (size_t i = 0; i < COUNT(cases); ++i) {
+        int calls = 0;
+        int64_t fallbacks;
+        assert_int_equal(anemo_quantise_model(MODELS "mistral-full", tiny_path(folder, cases[i][0]),
+                                              cases[i][1], stop_at_the_second, &calls, &fallbacks,
+                                              &error),
+                         ANEMO_E_CANCELLED);
+        assert_int_equal(calls, 2);
+        assert_int_equal(entries(folder), 0);
+    }
+}
+
+static void full_disk(void **state) {
+    (void)state;
+    const program_setting small = {.file_bytes_max = 20000};
+    static const char *const cases[][2] = {{"a.gguf", "q4_0"}, {"a", "q4:g128"}};
+    for (size_t i = 0; i < COUNT(cases); ++i) {
+        program_result r =
+            program_run_with(&small, (const char *const[]){"quantize", MODELS "mistral-full",
+                                                           tiny_path(folder, cases[i][0]), "--to",
+                                                           cases[i][1], NULL});
+        assert_int_equal(r.code, 6);
+        assert_non_null(strstr(r.err, "cannot write"));
+        assert_int_equal(entries(folder), 0);
+        program_result_free(&r);
+    }
+}
+
+static void command_line(void **state) {
+    (void)state;
+    const char *out = tiny_path(folder, "a.gguf");
+    program_result r = program_run("quantize", MODELS "mistral-full", out, "--to", "q4_0");
+    if (r.code != 0)
+        fail_msg("%s", r.err);
+    assert_non_null(strstr(r.out, "q4:g32"));
+    assert_non_null(strstr(r.out, "bits per parameter"));
+    assert_int_equal(r.err[0], '\0'); /* no progress but on a terminal */
+    program_result_free(&r);
+    const struct {
+        const char *in, *out, *to, *words;
+    } wrong[] = {
+        {MODELS "mistral-full", out, "q4_0", "it is there already"},
+        {MODELS "mistral-full", "b.gguf", "q3_k", "--to is \"q3_k\""},
+        {MODELS "mistral-full", "b.gguf", "q8:row", "no q8:row in GGUF"},
+        {MODELS "mistral-full", "b", "q6_k", "no q6_k in safetensors"},
+        {MODELS "nothing", "b", "q8:row", "there is no such model"},
+        {"synth:tiny:f32", "b", "q8:row", "it is synthetic"},
+    };
+    for (size_t i = 0; i < COUNT(wrong); ++i) {
+        r = program_run("quantize", wrong[i].in, wrong[i].out, "--to", wrong[i].to);
+        assert_int_equal(r.code, 2);
+        if (!strstr(r.err, wrong[i].words))
+            fail_msg("%s", r.err);
+        program_result_free(&r);
+        assert_true(access(wrong[i].out, F_OK) != 0 || i == 0);
+    }
+    r = program_run("quantize", MODELS "mistral-full", "b");
+    assert_int_equal(r.code, 2);
+    assert_non_null(strstr(r.err, "--to is missing"));
+    program_result_free(&r);
+}
+
+/* A value that no half-precision scale can hold. */
+static void values_out_of_range(void **state) {
+    (void)state;
+    const anemo_hparams h = tiny_hparams(0);
+    safetensors_writer *whole = tiny_safetensors(&h, ANEMO_GGML_F32);
+    size_t bytes;
+    safetensors_header(whole);
+    float *values = (float *)(uintptr_t)safetensors_data(whole, &bytes);
+    write_model(0);
+    const float wrong[] = {NAN, INFINITY, 1e30f};
+    for (size_t i = 0; i < COUNT(wrong); ++i) {
+        int64_t fallbacks;
+        values[3] = wrong[i];
+        remove(tiny_path(folder, "model.safetensors"));
+        safetensors_write(whole, tiny_path(folder, "model.safetensors"));
+        assert_int_equal(anemo_quantise_model(folder, tiny_path(folder, "out.gguf"), "q4_0", NULL,
+                                              NULL, &fallbacks, &error),
+                         ANEMO_E_INPUT);
+        assert_non_null(strstr(error.text, "token_embd.weight holds in row 0"));
+        assert_int_equal(access(tiny_path(folder, "out.gguf"), F_OK), -1);
+    }
+    safetensors_writer_free(whole);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        bad_file_test(every_target),        bad_file_test(ggml_bytes),
+        bad_file_test(round_trips),         bad_file_test(logits_are_those_of_requantising),
+        bad_file_test(keys_and_tokenizers), bad_file_test(interrupted),
+        bad_file_test(full_disk),           bad_file_test(command_line),
+        bad_file_test(values_out_of_range),
+    };
+    return cmocka_run_group_tests_name("quantize", tests, NULL, NULL);
+}
