@@ -56,12 +56,13 @@ const anemo_tokenizer *anemo_model_tokenizer(const anemo_model *model, anemo_err
 
 /* ---------------------------------------------------------------- tokenizer */
 
-/* Opens tokenizer.json, a SentencePiece tokenizer.model, or the vocabulary of a .gguf: by content,
- * not by name. */
+/* Opens tokenizer.json, tekken.json, a SentencePiece tokenizer.model, or the vocabulary of a .gguf:
+ * by content, not by name. ANEMO_E_UNSUPPORTED names the package that a byte-level one needs. */
 anemo_status anemo_tokenizer_open(const char *path, anemo_tokenizer **out, anemo_error *err);
 void anemo_tokenizer_close(anemo_tokenizer *tokenizer);
 int32_t anemo_tokenizer_vocab(const anemo_tokenizer *tokenizer);
-int32_t anemo_tokenizer_bos(const anemo_tokenizer *tokenizer); /* -1: none */
+/* The token that stands before a text; -1: the tokenizer puts none there. */
+int32_t anemo_tokenizer_bos(const anemo_tokenizer *tokenizer);
 int32_t anemo_tokenizer_eos(const anemo_tokenizer *tokenizer);
 /* Text never becomes a control token. add_bos puts BOS first exactly once (ANEMO_E_INPUT where the
  * tokenizer has none). *ids is malloc'ed. Any bytes are accepted: what is not UTF-8 becomes byte
@@ -75,7 +76,8 @@ anemo_status anemo_tokenizer_encode(const anemo_tokenizer *tokenizer, const char
 anemo_status anemo_tokenizer_decode(const anemo_tokenizer *tokenizer, const int32_t *ids,
                                     size_t n_ids, char **text, size_t *text_bytes,
                                     anemo_error *err);
-/* The piece as stored ("\u2581the", "<0x0A>", "</s>"); NULL out of range. */
+/* The piece as stored ("\u2581the", "<0x0A>", "</s>"), of a byte-level tokenizer the bytes it
+ * stands for; NULL out of range. */
 const char *anemo_tokenizer_piece(const anemo_tokenizer *tokenizer, int32_t id, size_t *bytes);
 
 /* SHA-256 of some bytes in hex: how records name a text or a task file. */

@@ -111,8 +111,9 @@ static anemo_status read_prompt(const run_options *o, run_state *run, anemo_erro
         return ANEMO_E_INPUT;
     int32_t *ids = NULL;
     size_t n = 0;
-    anemo_status status = anemo_tokenizer_encode(tokenizer, o->prompt, strlen(o->prompt),
-                                                 info->bos >= 0, &ids, &n, err);
+    anemo_status status =
+        anemo_tokenizer_encode(tokenizer, o->prompt, strlen(o->prompt),
+                               anemo_tokenizer_bos(tokenizer) >= 0, &ids, &n, err);
     if (status == ANEMO_OK && n == 0)
         status = anemo_fail(err, ANEMO_E_INPUT,
                             "--prompt '': the model has no beginning-of-text token, so at least "
