@@ -94,6 +94,9 @@ typedef enum anemo_prefix {
 } anemo_prefix;
 
 struct anemo_tokenizer {
+    char *path;       /* owned; as it was opened */
+    char version[16]; /* tekken.json's own word; "": none */
+    bool in_gguf;
     anemo_vocabulary vocab;
     anemo_pairs merges, junctions;
     anemo_user_piece *user;

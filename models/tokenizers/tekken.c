@@ -68,6 +68,11 @@ static anemo_status read_config(source *s, const json_t *config) {
             : NULL;
     if (!rule)
         return refuse(s, "config.pattern", pattern, anemo_split_rule_names);
+    const json_t *version = json_object_get(config, "version");
+    if (version && json_string_length(version) >= sizeof s->t->version)
+        return refuse(s, "config.version", version, "a word like v3, v7, v13");
+    if (json_is_string(version))
+        strcpy(s->t->version, json_string_value(version));
     s->vocab = json_is_integer(size) ? json_integer_value(size) : 0;
     s->special = json_is_integer(special) ? json_integer_value(special) : -1;
     if (s->special < EARLY_SPECIAL || s->special > ANEMO_VOCAB_LIMIT / 2)

@@ -35,7 +35,7 @@ static reader reader_of(const anemo_mapped_file *file) {
 }
 
 static anemo_status read_file(anemo_tokenizer *t, const anemo_mapped_file *file, anemo_error *err) {
-    if (file->bytes >= 4 && memcmp(file->data, "GGUF", 4) == 0)
+    if (t->in_gguf)
         return anemo_read_gguf_vocabulary(t, file, err); /* with its weights, of any size */
     if (file->bytes > ANEMO_TOKENIZER_LIMIT)
         return anemo_fail(err, ANEMO_E_INPUT, "%s: %zu bytes; accepted: a tokenizer of at most %zu",
@@ -59,7 +59,11 @@ anemo_status anemo_tokenizer_open(const char *path, anemo_tokenizer **out, anemo
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", path);
     }
     t->bos = t->eos = t->unknown = t->space = -1;
-    const anemo_status status = read_file(t, &file, err);
+    t->path = strdup(path);
+    t->in_gguf = file.bytes >= 4 && memcmp(file.data, "GGUF", 4) == 0;
+    const anemo_status status =
+        t->path ? read_file(t, &file, err)
+                : anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", file.path);
     anemo_map_close(&file);
     if (status == ANEMO_OK)
         *out = t;
@@ -73,6 +77,7 @@ void anemo_tokenizer_close(anemo_tokenizer *tokenizer) {
         return;
     for (size_t i = 0; i < tokenizer->n_user; ++i)
         free(tokenizer->user[i].text);
+    free(tokenizer->path);
     free(tokenizer->user);
     anemo_splitter_free(tokenizer->splitter);
     free(tokenizer->merges.slots);

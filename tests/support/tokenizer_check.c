@@ -125,3 +125,38 @@ void check_ggml_vocabulary(const anemo_tokenizer *t, const char *input_file,
     free(inputs);
     free(outputs);
 }
+
+anemo_tokenizer *open_patched(const char *data, const json_t *entry) {
+    const char *name = json_string_value(json_object_get(entry, "file"));
+    const json_t *patch = json_object_get(entry, "patch"), *pre = json_object_get(entry, "pre");
+    char source[1024], path[1024];
+    char *folder = test_folder_create();
+    snprintf(source, sizeof source, "%s%s", data, name);
+    snprintf(path, sizeof path, "%s/a tokenizer", folder);
+    if (json_is_object(patch)) {
+        json_t *file = json_load_file(source, JSON_ALLOW_NUL, NULL);
+        json_t *model = json_incref(json_object_get(file, "model"));
+        json_object_update(file, (json_t *)(uintptr_t)patch);
+        json_object_update(model, json_object_get(patch, "model"));
+        if (model)
+            json_object_set(file, "model", model);
+        assert_int_equal(json_dump_file(file, path, 0), 0);
+        json_decref(model);
+        json_decref(file);
+    } else {
+        size_t bytes;
+        char *file = test_read_file(source, &bytes);
+        assert_non_null(file);
+        char *at = pre ? memmem(file, bytes, "gpt-4o", 6) : NULL;
+        if (pre) {
+            assert_non_null(at);
+            assert_int_equal(json_string_length(pre), 6);
+            memcpy(at, json_string_value(pre), 6);
+        }
+        test_write_file(path, file, bytes);
+        free(file);
+    }
+    anemo_tokenizer *t = open_file(path);
+    test_folder_remove(folder);
+    return t;
+}
