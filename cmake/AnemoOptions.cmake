@@ -57,6 +57,8 @@ endfunction()
 anemo_optional(OPENBLAS openblas)
 anemo_optional(HWLOC hwloc)
 anemo_optional(PAPI papi)
+anemo_optional(PCRE2 libpcre2-8)
+anemo_optional(UTF8PROC libutf8proc)
 
 set(ANEMO_HAVE_CUDA 0)
 if(NOT ANEMO_WITH_CUDA STREQUAL "OFF")
@@ -88,7 +90,8 @@ set(ANEMO_FLAGS "${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${build_type}}")
 configure_file(${CMAKE_SOURCE_DIR}/cmake/config.h.in ${CMAKE_BINARY_DIR}/generated/anemo_config.h)
 
 message(STATUS "anemo ${ANEMO_VERSION}: CUDA ${ANEMO_HAVE_CUDA} OpenBLAS ${ANEMO_HAVE_OPENBLAS} "
-               "hwloc ${ANEMO_HAVE_HWLOC} PAPI ${ANEMO_HAVE_PAPI}")
+               "hwloc ${ANEMO_HAVE_HWLOC} PAPI ${ANEMO_HAVE_PAPI} PCRE2 ${ANEMO_HAVE_PCRE2} "
+               "utf8proc ${ANEMO_HAVE_UTF8PROC}")
 
 # Instruction sets come from the file's suffix and from nowhere else: *_avx2.c, *_avx512.c, *_avx512vnni.c,
 # *_avx512bf16.c, *_amxint8.c, and on Arm *_neon.c (the baseline: no flag), *_neondot.c, *_neoni8mm.c. A file whose suffix the compiler

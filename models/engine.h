@@ -71,12 +71,13 @@ anemo_status anemo_quantise_model(const char *in, const char *out, const char *t
 
 /* ---------------------------------------------------------------- tokenizer */
 
-/* Opens tokenizer.json, a SentencePiece tokenizer.model, or the vocabulary of a .gguf: by content,
- * not by name. */
+/* Opens tokenizer.json, tekken.json, a SentencePiece tokenizer.model, or the vocabulary of a .gguf:
+ * by content, not by name. ANEMO_E_UNSUPPORTED names the package that a byte-level one needs. */
 anemo_status anemo_tokenizer_open(const char *path, anemo_tokenizer **out, anemo_error *err);
 void anemo_tokenizer_close(anemo_tokenizer *tokenizer);
 int32_t anemo_tokenizer_vocab(const anemo_tokenizer *tokenizer);
-int32_t anemo_tokenizer_bos(const anemo_tokenizer *tokenizer); /* -1: none */
+/* The token that stands before a text; -1: the tokenizer puts none there. */
+int32_t anemo_tokenizer_bos(const anemo_tokenizer *tokenizer);
 int32_t anemo_tokenizer_eos(const anemo_tokenizer *tokenizer);
 /* Text never becomes a control token. add_bos puts BOS first exactly once (ANEMO_E_INPUT where the
  * tokenizer has none). *ids is malloc'ed. Any bytes are accepted: what is not UTF-8 becomes byte
@@ -90,8 +91,44 @@ anemo_status anemo_tokenizer_encode(const anemo_tokenizer *tokenizer, const char
 anemo_status anemo_tokenizer_decode(const anemo_tokenizer *tokenizer, const int32_t *ids,
                                     size_t n_ids, char **text, size_t *text_bytes,
                                     anemo_error *err);
-/* The piece as stored ("\u2581the", "<0x0A>", "</s>"); NULL out of range. */
+/* The piece as stored ("\u2581the", "<0x0A>", "</s>"), of a byte-level tokenizer the bytes it
+ * stands for; NULL out of range. */
 const char *anemo_tokenizer_piece(const anemo_tokenizer *tokenizer, int32_t id, size_t *bytes);
+
+/* ---------------------------------------------------------------- chats, fill-in-the-middle */
+
+typedef struct anemo_chat_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *text;
+    size_t bytes;
+} anemo_chat_message;
+
+typedef struct anemo_chat_options {
+    const char *template_name; /* one of anemo_chat_template_name(); NULL: as the files tell */
+    const char *date;          /* "2025-06-28", which harmony tells the model; NULL: it does not */
+} anemo_chat_options;
+
+typedef struct anemo_chat {
+    int32_t *ids; /* malloc'ed; BOS first where the template has one */
+    size_t n_ids;
+    const char *template_name; /* which was used */
+    int32_t end;               /* the token that ends the answer; -1: none */
+} anemo_chat;
+
+/* Names of the built-in templates; NULL at the end. */
+const char *anemo_chat_template_name(int32_t index);
+/* The prompt up to where the answer begins. ANEMO_E_INPUT: a chat that the user does not begin and
+ * end, a role or template that is not known, a template that does not fit the tokenizer, files that
+ * do not tell the template. Text never becomes a control token. */
+anemo_status anemo_chat_encode(const anemo_tokenizer *tokenizer, const anemo_chat_options *options,
+                               const anemo_chat_message *messages, size_t n, anemo_chat *out,
+                               anemo_error *err);
+/* What stands between prefix and suffix is to be generated (Codestral): BOS [SUFFIX] suffix
+ * [PREFIX] prefix. *ids is malloc'ed. ANEMO_E_INPUT where the tokenizer lacks these control tokens.
+ */
+anemo_status anemo_fim_encode(const anemo_tokenizer *tokenizer, const char *prefix,
+                              size_t prefix_bytes, const char *suffix, size_t suffix_bytes,
+                              int32_t **ids, size_t *n_ids, anemo_error *err);
 
 /* SHA-256 of some bytes in hex: how records name a text or a task file. */
 void anemo_sha256_of(const void *data, size_t bytes, char hex[65]);

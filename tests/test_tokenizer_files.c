@@ -102,7 +102,7 @@ static const char *const json_patches[][2] = {
      "\"\u2581\"}}",
      "normalizer Replace"},
     {"{\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}}",
-     "pre_tokenizer.type is \"ByteLevel\""},
+     "model.byte_fallback is true; accepted: false beside ByteLevel"},
     {"{\"pre_tokenizer\": {\"type\": \"Digits\"}}", "pre_tokenizer.type is \"Digits\""},
     {"{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\u2581\"}}",
      "a normalizer that prepends"},

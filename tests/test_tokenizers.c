@@ -3,6 +3,7 @@
 #include "models/engine.h"
 #include "tests/support/run_program.h"
 #include "tests/support/test_data.h"
+#include "tests/support/tokenizer_check.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -17,73 +18,12 @@
 
 /* ---------------------------------------------------------------- helpers */
 
-static anemo_tokenizer *open_file(const char *path) {
-    anemo_error err = {""};
-    anemo_tokenizer *t = NULL;
-    if (anemo_tokenizer_open(path, &t, &err) != ANEMO_OK)
-        fail_msg("%s", err.text);
-    return t;
-}
-
-typedef struct ids {
-    int32_t *list;
-    size_t n;
-} ids;
-
-static ids encode(const anemo_tokenizer *t, const char *text, size_t bytes, bool add_bos) {
-    anemo_error err = {""};
-    ids out = {0};
-    if (anemo_tokenizer_encode(t, text, bytes, add_bos, &out.list, &out.n, &err) != ANEMO_OK)
-        fail_msg("%s", err.text);
-    return out;
-}
-
-static void assert_decodes(const anemo_tokenizer *t, const int32_t *list, size_t n,
-                           const char *text, size_t bytes) {
-    anemo_error err = {""};
-    char *back = NULL;
-    size_t back_bytes = 0;
-    if (anemo_tokenizer_decode(t, list, n, &back, &back_bytes, &err) != ANEMO_OK)
-        fail_msg("%s", err.text);
-    if (back_bytes != bytes || memcmp(back, text, bytes) != 0)
-        fail_msg("decodes to \"%s\" (%zu bytes), not to \"%.*s\" (%zu)", back, back_bytes,
-                 (int)bytes, text, bytes);
-    assert_int_equal(back[back_bytes], '\0');
-    free(back);
-}
-
-static void assert_round_trip(const anemo_tokenizer *t, const char *text, size_t bytes) {
-    const ids out = encode(t, text, bytes, false);
-    assert_decodes(t, out.list, out.n, text, bytes);
-    free(out.list);
-}
-
-static void assert_ids(const anemo_tokenizer *t, const char *text, size_t bytes,
-                       const int32_t *expected, size_t n) {
-    const ids out = encode(t, text, bytes, false);
-    if (out.n != n || memcmp(out.list, expected, n * sizeof *expected) != 0) {
-        for (size_t i = 0; i < n || i < out.n; ++i)
-            print_error("%zu: %d, expected %d\n", i, i < out.n ? (int)out.list[i] : -1,
-                        i < n ? (int)expected[i] : -1);
-        fail_msg("other ids for \"%.*s\"", (int)bytes, text);
-    }
-    free(out.list);
-}
-
 static json_t *goldens(void) {
     json_error_t where;
     json_t *root = json_load_file(DATA "goldens.json", JSON_ALLOW_NUL, &where);
     if (!root)
         fail_msg("goldens.json, line %d: %s", where.line, where.text);
     return root;
-}
-
-static size_t read_ids(const json_t *list, int32_t *out, size_t capacity) {
-    const size_t n = json_array_size(list);
-    assert_true(n <= capacity);
-    for (size_t i = 0; i < n; ++i)
-        out[i] = (int32_t)json_integer_value(json_array_get(list, i));
-    return n;
 }
 
 static uint64_t random_state;
@@ -210,30 +150,19 @@ static void decodes_as_the_libraries(void **state) {
 
 static const char *const containers[] = {DATA "tiny.model", DATA "tiny.gguf", DATA "tiny.json"};
 
-static int32_t id_of(const anemo_tokenizer *t, const char *piece) {
-    for (int32_t id = 0; id < anemo_tokenizer_vocab(t); ++id) {
-        size_t bytes;
-        const char *text = anemo_tokenizer_piece(t, id, &bytes);
-        if (text && bytes == strlen(piece) && memcmp(text, piece, bytes) == 0)
-            return id;
-    }
-    fail_msg("no piece %s", piece);
-    return -1;
-}
-
 static void puts_bos_first_once(void **state) {
     (void)state;
     for (size_t i = 0; i < 3; ++i) {
         anemo_tokenizer *t = open_file(containers[i]);
         assert_int_equal(anemo_tokenizer_bos(t), 1);
         assert_int_equal(anemo_tokenizer_eos(t), 2);
-        const ids with = encode(t, "<s>the text", 11, true),
-                  without = encode(t, "<s>the text", 11, false);
+        const token_ids with = encode(t, "<s>the text", 11, true),
+                        without = encode(t, "<s>the text", 11, false);
         assert_int_equal(with.n, without.n + 1);
         assert_int_equal(with.list[0], 1);
         assert_memory_equal(with.list + 1, without.list, without.n * sizeof(int32_t));
         assert_decodes(t, with.list, with.n, "<s>the text", 11);
-        const ids only = encode(t, "", 0, true), nothing = encode(t, "", 0, false);
+        const token_ids only = encode(t, "", 0, true), nothing = encode(t, "", 0, false);
         assert_int_equal(only.n, 1);
         assert_int_equal(only.list[0], 1);
         assert_int_equal(nothing.n, 0);
@@ -256,7 +185,7 @@ static void text_never_becomes_control(void **state) {
                                    id_of(t, "</s>"),    id_of(t, "[INST]"),
                                    id_of(t, "[/INST]"), id_of(t, "\xe2\x98\xba")};
         for (size_t k = 0; k < sizeof texts / sizeof *texts; ++k) {
-            const ids out = encode(t, texts[k], strlen(texts[k]), false);
+            const token_ids out = encode(t, texts[k], strlen(texts[k]), false);
             for (size_t j = 0; j < out.n; ++j)
                 for (size_t c = 0; c < sizeof control / sizeof *control; ++c)
                     assert_int_not_equal(out.list[j], control[c]);
@@ -384,51 +313,11 @@ static void pieces_and_ids_out_of_range(void **state) {
 
 /* ---------------------------------------------------------------- real files */
 
-static anemo_tokenizer *open_real(const char *relative) {
-    char *path = test_data_path(relative);
-    if (!path)
-        skip();
-    anemo_tokenizer *t = open_file(path);
-    free(path);
-    return t;
-}
-
-static char *read_real(const char *relative, size_t *bytes) {
-    char *path = test_data_path(relative);
-    if (!path)
-        skip();
-    char *text = test_read_file(path, bytes);
-    assert_non_null(text);
-    free(path);
-    return text;
-}
-
 static void llama_spm_vocabulary(void **state) {
     (void)state;
-    static const char separator[] = "\n__ggml_vocab_test__\n";
     anemo_tokenizer *t = open_real("tokenizers/ggml-vocab-llama-spm.gguf");
-    size_t bytes, same = 0;
-    char *inputs = read_real("tokenizers/ggml-vocab-llama-spm.gguf.inp", &bytes);
-    char *outputs = read_real("tokenizers/ggml-vocab-llama-spm.gguf.out", &bytes);
-    char *input = inputs, *line = outputs;
-    for (char *end; (end = strstr(input, separator)) != NULL; input = end + strlen(separator)) {
-        int32_t expected[512];
-        size_t n = 0;
-        for (; *line != '\n' && *line; ++n) {
-            assert_true(n < 512);
-            expected[n] = (int32_t)strtol(line, &line, 10);
-            while (*line == ' ')
-                ++line;
-        }
-        line += *line == '\n';
-        assert_ids(t, input, (size_t)(end - input), expected, n);
-        assert_round_trip(t, input, (size_t)(end - input));
-        ++same;
-    }
-    assert_int_equal(same, 46);
-    assert_int_equal(*line, '\0');
-    free(inputs);
-    free(outputs);
+    check_ggml_vocabulary(t, "tokenizers/ggml-vocab-llama-spm.gguf.inp",
+                          "tokenizers/ggml-vocab-llama-spm.gguf.out");
     anemo_tokenizer_close(t);
 }
 
@@ -449,7 +338,7 @@ static void mistral_v3_in_both_forms(void **state) {
     for (size_t i = 0; i < 2; ++i) {
         size_t bytes;
         char *text = read_real(texts[i].path, &bytes);
-        const ids a = encode(spm, text, bytes, false), b = encode(json, text, bytes, false);
+        const token_ids a = encode(spm, text, bytes, false), b = encode(json, text, bytes, false);
         assert_int_equal(a.n, texts[i].tokens);
         assert_int_equal(b.n, a.n);
         assert_memory_equal(a.list, b.list, a.n * sizeof *a.list);

@@ -1,5 +1,6 @@
 /* anemo run: a prompt in, text out, as it is generated. Text goes to stdout, figures to stderr. */
 #include "harness/cli/common.h"
+#include "harness/cli/run_prompt.h"
 #include "harness/measure/clock.h"
 #include "models/engine.h"
 
@@ -9,10 +10,24 @@
 
 #define CHUNK_TOKENS 512 /* prompt tokens of one step */
 
-enum { KEY_PROMPT, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_WEIGHTS, KEY_WINDOW };
+enum {
+    KEY_PROMPT,
+    KEY_TOKENS,
+    KEY_TEMPERATURE,
+    KEY_TOP_K,
+    KEY_TOP_P,
+    KEY_WEIGHTS,
+    KEY_WINDOW,
+    KEY_CHAT,
+    KEY_MESSAGES,
+    KEY_SYSTEM,
+    KEY_TEMPLATE,
+    KEY_DATE,
+    KEY_SUFFIX
+};
 
 typedef struct run_options {
-    const char *prompt;
+    anemo_run_prompt prompt;
     int64_t tokens;
     anemo_sample_params sample;
     anemo_model_options model;
@@ -23,7 +38,25 @@ static bool run_option(int key, const char *value, void *context) {
     run_options *o = context;
     switch (key - ANEMO_CLI_KEY(0)) {
     case KEY_PROMPT:
-        o->prompt = value;
+        o->prompt.text = value;
+        return true;
+    case KEY_CHAT:
+        o->prompt.chat = true;
+        return true;
+    case KEY_MESSAGES:
+        o->prompt.messages = value;
+        return true;
+    case KEY_SYSTEM:
+        o->prompt.system = value;
+        return true;
+    case KEY_TEMPLATE:
+        o->prompt.template_name = value;
+        return true;
+    case KEY_DATE:
+        o->prompt.date = value;
+        return true;
+    case KEY_SUFFIX:
+        o->prompt.suffix = value;
         return true;
     case KEY_TOKENS:
         o->tokens = anemo_cli_integer("--tokens", value, 1, 1 << 20);
@@ -101,6 +134,7 @@ typedef struct run_state {
     anemo_session *session;
     text_stream text;
     size_t n_prompt;
+    int32_t end;                 /* the token that ends an answer in a chat; -1: none */
     double prompt_s, generate_s; /* to the first id; from there to the last */
 } run_state;
 
@@ -111,8 +145,7 @@ static anemo_status read_prompt(const run_options *o, run_state *run, anemo_erro
         return ANEMO_E_INPUT;
     int32_t *ids = NULL;
     size_t n = 0;
-    anemo_status status = anemo_tokenizer_encode(tokenizer, o->prompt, strlen(o->prompt),
-                                                 info->bos >= 0, &ids, &n, err);
+    anemo_status status = anemo_run_prompt_encode(tokenizer, &o->prompt, &ids, &n, &run->end, err);
     if (status == ANEMO_OK && n == 0)
         status = anemo_fail(err, ANEMO_E_INPUT,
                             "--prompt '': the model has no beginning-of-text token, so at least "
@@ -164,7 +197,9 @@ static void close_everything(run_state *run) {
     anemo_model_close(run->model);
 }
 
-static bool is_end(const anemo_model_info *info, int32_t id) {
+static bool is_end(const run_state *run, const anemo_model_info *info, int32_t id) {
+    if (id >= 0 && id == run->end)
+        return true;
     for (int32_t i = 0; i < info->n_eos; i++)
         if (info->eos[i] == id)
             return true;
@@ -203,7 +238,7 @@ static anemo_status generate(run_state *run, const run_options *o, anemo_error *
     }
     first = anemo_clock_now(&clock);
     run->prompt_s = 1e-9 * (double)(first - start);
-    for (int64_t i = 0; status == ANEMO_OK && !is_end(info, id); i++) {
+    for (int64_t i = 0; status == ANEMO_OK && !is_end(run, info, id); i++) {
         run->text.ids[run->text.n++] = id;
         status = show_new_text(&run->text, false, err);
         if (status == ANEMO_OK && i + 1 == o->tokens)
@@ -234,6 +269,20 @@ static void print_figures(const run_state *run) {
 int anemo_cmd_run(int argc, char **argv) {
     static const struct argp_option options[] = {
         {"prompt", ANEMO_CLI_KEY(KEY_PROMPT), "TEXT", 0, "the text to go on from", 0},
+        {"chat", ANEMO_CLI_KEY(KEY_CHAT), NULL, 0,
+         "--prompt is the user's message, in the form "
+         "of the model's chats",
+         0},
+        {"messages", ANEMO_CLI_KEY(KEY_MESSAGES), "FILE", 0,
+         "a whole chat: [{\"role\": \"user\", \"content\": \"...\"}, ...]", 0},
+        {"system", ANEMO_CLI_KEY(KEY_SYSTEM), "TEXT", 0, "the system message of --chat --prompt",
+         0},
+        {"chat-template", ANEMO_CLI_KEY(KEY_TEMPLATE), "NAME", 0,
+         "the form of a chat (as the model's files tell); a wrong name lists them", 0},
+        {"chat-date", ANEMO_CLI_KEY(KEY_DATE), "YYYY-MM-DD", 0,
+         "the date that gpt-oss is told (none)", 0},
+        {"suffix", ANEMO_CLI_KEY(KEY_SUFFIX), "TEXT", 0,
+         "fill in what stands between --prompt and TEXT", 0},
         {"tokens", ANEMO_CLI_KEY(KEY_TOKENS), "N", 0, "at most so many new tokens (64)", 0},
         {"temperature", ANEMO_CLI_KEY(KEY_TEMPERATURE), "T", 0, "0 = always the likeliest (0)", 0},
         {"top-k", ANEMO_CLI_KEY(KEY_TOP_K), "N", 0, "draw from the N likeliest; 0 = all (0)", 0},
@@ -250,20 +299,23 @@ int anemo_cmd_run(int argc, char **argv) {
                  "or by default the embedded model.",
         .example = "  anemo run --prompt 'sort 6075983='\n"
                    "  anemo run ~/models/Mistral-7B-v0.3 --weights q4_0 --prompt 'The sea' "
-                   "--tokens 200 --temperature 0.7",
+                   "--tokens 200 --temperature 0.7\n"
+                   "  anemo run ~/models/Mistral-7B-Instruct-v0.3 --chat --prompt 'Who are you?'\n"
+                   "  anemo run ~/models/Codestral-22B --prompt 'def f(' --suffix 'return x'",
         .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
                   ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET,
         .options = options,
         .option = run_option,
     };
     run_options o = {.tokens = 64, .sample = {.top_p = 1}, .model = {.window = -1}};
-    run_state run = {0};
+    run_state run = {.end = -1};
     anemo_error err = {0};
     anemo_cli cli;
     char path[4096];
     anemo_cli_parse(&spec, argc, argv, &o, &cli);
-    if (!o.prompt)
-        anemo_cli_usage("expected --prompt TEXT");
+    const char *wrong = anemo_run_prompt_check(&o.prompt);
+    if (wrong)
+        anemo_cli_usage("%s", wrong);
     o.sample.seed = cli.seed;
     bool embedded;
     anemo_status status = anemo_cli_find_model(cli.n_arguments ? cli.arguments[0] : NULL, path,

@@ -96,6 +96,14 @@ static void check_libraries(capability_list *list) {
                        ANEMO_HAVE_HWLOC ? anemo_machine_get()->topology : "not in this build");
     capability_missing(c, "topology from /sys; threads are still bound one per core",
                        "install libhwloc-dev and rebuild");
+    c = capability_add(list, "libraries", "PCRE2", ANEMO_HAVE_PCRE2,
+                       ANEMO_HAVE_PCRE2 ? ANEMO_PCRE2_VERSION : "not in this build");
+    capability_missing(c, "no byte-level tokenizers (GPT-2, Llama 3, Qwen, tekken, gpt-oss)",
+                       "install libpcre2-dev and rebuild");
+    c = capability_add(list, "libraries", "utf8proc", ANEMO_HAVE_UTF8PROC,
+                       ANEMO_HAVE_UTF8PROC ? ANEMO_UTF8PROC_VERSION : "not in this build");
+    capability_missing(c, "no tokenizers that compose text (Qwen)",
+                       "install libutf8proc-dev and rebuild");
 }
 
 /* ---------------------------------------------------------------- what disturbs */

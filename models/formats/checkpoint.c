@@ -211,7 +211,7 @@ static anemo_status open_single_or_shards(anemo_checkpoint *checkpoint, const we
 
 /* In `folder`. */
 static void find_tokenizer(anemo_checkpoint *checkpoint, const char *folder) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
+    static const char *const names[] = {"tokenizer.json", "tekken.json", "tokenizer.model"};
     for (size_t i = 0; i < sizeof names / sizeof *names && !checkpoint->tokenizer_path; ++i) {
         char *path = anemo_join_path(folder, names[i]);
         if (is_file(path))

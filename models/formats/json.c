@@ -4,10 +4,10 @@
 
 #include <stdlib.h>
 
-json_t *anemo_json_object(const char *path, const char *part, const void *bytes, size_t n,
-                          anemo_error *err) {
+static json_t *load(const char *path, const char *part, const void *bytes, size_t n, size_t flags,
+                    anemo_error *err) {
     json_error_t where;
-    json_t *root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+    json_t *root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &where);
     if (!root) {
         anemo_fail(err, ANEMO_E_INPUT,
                    "%s: %sline %d, column %d: %s; accepted: one JSON object in UTF-8 with each key "
@@ -22,6 +22,15 @@ json_t *anemo_json_object(const char *path, const char *part, const void *bytes,
         return NULL;
     }
     return root;
+}
+
+json_t *anemo_json_object(const char *path, const char *part, const void *bytes, size_t n,
+                          anemo_error *err) {
+    return load(path, part, bytes, n, 0, err);
+}
+
+json_t *anemo_json_object_nul(const char *path, const void *bytes, size_t n, anemo_error *err) {
+    return load(path, "", bytes, n, JSON_ALLOW_NUL, err);
 }
 
 /* json_dump's sink: keeps the first bytes and then stops the dump. */

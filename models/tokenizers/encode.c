@@ -13,6 +13,8 @@
  *     SentencePiece replaces by U+FFFD;
  *   - Hugging Face's Metaspace puts no prefix before a text that begins with a space, and so loses
  *     that space; here it always does, as SentencePiece, on which these models were trained, does.
+ * A byte-level vocabulary needs neither: all of a text is in it. Where the file asks for NFC,
+ * decoding gives the composed text.
  *
  * BPE: Sennrich et al., arXiv:1508.07909; SentencePiece: Kudo and Richardson, arXiv:1808.06226. */
 #include "models/tokenizers/internal.h"
@@ -41,7 +43,10 @@ typedef struct encoder {
     size_t n_symbols, symbol_capacity;
     candidate *heap; /* as many entries as two per symbol: more never wait */
     size_t n_heap;
-    uint32_t *falls_apart; /* has_unused: by piece, slot + 1 of the merge last seen for it */
+    uint32_t *falls_apart;  /* has_unused: by piece, slot + 1 of the merge last seen for it */
+    anemo_split_walk *walk; /* byte level */
+    anemo_status failed;    /* of splitting or normalising, with its sentence in err */
+    anemo_error *err;
     bool after_unknown;
     bool out_of_memory; /* set once; all else then does nothing */
 } encoder;
@@ -307,17 +312,67 @@ static void encode_segment(encoder *e, const char *text, size_t n, bool prefix, 
     encode_word(e, text + begin, n - begin, prefix, buffer);
 }
 
+/* ---------------------------------------------------------------- byte level */
+
+static void encode_byte_word(encoder *e, const char *text, size_t n) {
+    const int32_t whole =
+        e->t->whole_words && n <= e->t->longest ? anemo_vocabulary_find(&e->t->vocab, text, n) : -1;
+    if (whole >= 0) {
+        emit(e, (uint32_t)whole);
+        return;
+    }
+    for (size_t i = 0; i < n; ++i)
+        push(e, e->t->byte_ids[(unsigned char)text[i]]);
+    flush(e);
+}
+
+/* Valid UTF-8: normalised, cut into words. */
+static void encode_words(encoder *e, const char *text, size_t n) {
+    char *composed = NULL;
+    if (e->t->nfc)
+        e->failed = anemo_normalize_nfc(text, n, &composed, &n, e->err);
+    if (composed)
+        text = composed;
+    for (size_t at = 0; at < n && e->failed == ANEMO_OK && !e->out_of_memory;) {
+        size_t end = at;
+        e->failed = anemo_split_next(e->walk, text, n, at, &end, e->err);
+        if (e->failed == ANEMO_OK)
+            encode_byte_word(e, text + at, end - at);
+        at = end;
+    }
+    free(composed);
+}
+
+/* What is not UTF-8 cannot be split: each such byte is a word. */
+static void encode_bytes(encoder *e, const char *text, size_t n) {
+    size_t begin = 0;
+    for (size_t i = 0, length; i <= n && e->failed == ANEMO_OK; i += length) {
+        length = i < n ? anemo_utf8_length(text + i, n - i) : 0;
+        if (length > 0)
+            continue;
+        if (i > begin)
+            encode_words(e, text + begin, i - begin);
+        if (i < n)
+            emit(e, e->t->byte_ids[(unsigned char)text[i]]);
+        begin = i + 1;
+        length = 1;
+    }
+}
+
 static void encode_segments(encoder *e, const char *text, size_t n) {
     char *buffer = malloc(e->t->longest + 1);
     e->out_of_memory |= !buffer;
     size_t begin = 0;
-    for (size_t i = 0; i <= n && !e->out_of_memory;) {
+    for (size_t i = 0; i <= n && !e->out_of_memory && e->failed == ANEMO_OK;) {
         size_t length = 1;
         const ptrdiff_t user = i < n ? match_user(e->t, text + i, n - i, &length) : -1;
         if (i > begin && (user >= 0 || i == n)) {
             const bool prefix = e->t->prefix == ANEMO_PREFIX_SEGMENT ||
                                 (e->t->prefix == ANEMO_PREFIX_FIRST && begin == 0);
-            encode_segment(e, text + begin, i - begin, prefix, buffer);
+            if (e->t->byte_level)
+                encode_bytes(e, text + begin, i - begin);
+            else
+                encode_segment(e, text + begin, i - begin, prefix, buffer);
         }
         if (user >= 0) {
             emit(e, e->t->user[user].id);
@@ -385,11 +440,13 @@ anemo_status anemo_tokenizer_encode(const anemo_tokenizer *tokenizer, const char
     if (add_bos && tokenizer->bos < 0)
         return anemo_fail(err, ANEMO_E_INPUT,
                           "BOS is asked for, but the tokenizer has no such token");
-    encoder e = {.t = tokenizer};
+    encoder e = {.t = tokenizer, .err = err};
     if (tokenizer->has_unused) {
         e.falls_apart = calloc(tokenizer->vocab.n, sizeof *e.falls_apart);
         e.out_of_memory = !e.falls_apart;
     }
+    if (tokenizer->byte_level && !(e.walk = anemo_split_begin(tokenizer->splitter)))
+        e.out_of_memory = true;
     e.out_of_memory |= !(e.ids = malloc(sizeof *e.ids)); /* never NULL, also for no ids at all */
     e.id_capacity = 1;
     if (add_bos)
@@ -401,6 +458,11 @@ anemo_status anemo_tokenizer_encode(const anemo_tokenizer *tokenizer, const char
     free(e.symbols);
     free(e.heap);
     free(e.falls_apart);
+    anemo_split_end(e.walk);
+    if (e.failed != ANEMO_OK) {
+        free(e.ids);
+        return e.failed;
+    }
     if (e.out_of_memory) {
         free(e.ids);
         return anemo_fail(err, ANEMO_E_MEMORY, "out of memory encoding %zu bytes", text_bytes);

@@ -14,12 +14,18 @@
  *   junction   (last code point of left, first code point of right) of some merge. Between two
  *              code points that form no junction nothing can ever merge, so a text falls into short
  *              independent chunks, and a heap holds one word instead of one megabyte.
- */
+ *
+ * A byte-level vocabulary (GPT-2 and its heirs; byte_level.c) is the same with bytes for code
+ * points: its pieces are kept as the bytes they stand for, whatever spelling the file has, its 256
+ * one-byte pieces are the symbols that text begins as, and a splitter first cuts the text into
+ * words, across which nothing merges. */
 #ifndef ANEMO_TOKENIZERS_INTERNAL_H
 #define ANEMO_TOKENIZERS_INTERNAL_H
 
 #include "models/engine.h"
 #include "models/formats/internal.h"
+#include "models/formats/json.h"
+#include "models/tokenizers/splitter.h"
 
 #define ANEMO_VOCAB_LIMIT     (1 << 22) /* ids; the largest published vocabulary has 262144 */
 #define ANEMO_PIECE_LIMIT     512       /* bytes of a piece that is cut for merges */
@@ -37,7 +43,8 @@ typedef enum anemo_piece_type {
     ANEMO_PIECE_USER = 4,    /* matched in the text before anything else, never merged */
     ANEMO_PIECE_UNUSED = 5,  /* merges, and falls apart again in the result */
     ANEMO_PIECE_BYTE = 6,
-    ANEMO_PIECE_CHARACTER = 7
+    ANEMO_PIECE_CHARACTER = 7,
+    ANEMO_PIECE_LITERAL = 8 /* byte level: decodes as it stands, never made from text */
 } anemo_piece_type;
 
 typedef struct anemo_piece {
@@ -58,6 +65,8 @@ typedef struct anemo_vocabulary {
     size_t arena_bytes, arena_capacity;
     uint32_t *slots; /* open addressing by text: id + 1, 0 = free */
     size_t slot_mask, filled;
+    bool bytes; /* pieces are any bytes; special ones (all but NORMAL) are looked up on their own,
+                   so that one may be spelt as an ordinary piece is */
 } anemo_vocabulary;
 
 typedef struct anemo_pair {
@@ -85,6 +94,9 @@ typedef enum anemo_prefix {
 } anemo_prefix;
 
 struct anemo_tokenizer {
+    char *path;       /* owned; as it was opened */
+    char version[16]; /* tekken.json's own word; "": none */
+    bool in_gguf;
     anemo_vocabulary vocab;
     anemo_pairs merges, junctions;
     anemo_user_piece *user;
@@ -103,6 +115,9 @@ struct anemo_tokenizer {
     bool fuse_unknown;  /* neighbouring unknown symbols are one unknown id */
     bool byte_fallback; /* then all 256 byte pieces are there */
     bool has_unused;
+    bool byte_level;
+    bool nfc;                 /* byte level: text is composed (NFC) before it is split */
+    anemo_splitter *splitter; /* byte level: owned */
     uint32_t byte_ids[256];
     int32_t ascii[128]; /* symbol of an ASCII character, -1: none */
     int32_t space;      /* symbol of U+2581, -1: none */
@@ -121,6 +136,9 @@ anemo_status anemo_vocabulary_put(anemo_vocabulary *vocab, const char *path, con
                                   float score, anemo_error *err);
 /* The id of a text, -1: none. */
 int32_t anemo_vocabulary_find(const anemo_vocabulary *vocab, const char *text, size_t bytes);
+/* The id of a special piece of a byte-level vocabulary, of any piece of others; -1: none. */
+int32_t anemo_vocabulary_find_special(const anemo_vocabulary *vocab, const char *text,
+                                      size_t bytes);
 /* The value of "<0x0A>", -1: not the name of a byte. */
 int32_t anemo_byte_value(const char *text, size_t bytes);
 
@@ -137,6 +155,31 @@ anemo_status anemo_merges_from_scores(anemo_tokenizer *t, const char *path, anem
  * vocabulary that cannot do what the flags say. */
 anemo_status anemo_tokenizer_seal(anemo_tokenizer *t, const char *path, anemo_error *err);
 
+/* ---------------------------------------------------------------- byte_level.c */
+
+/* The printable spelling of byte-level files ("\u0120the" is " the") to the bytes it stands for;
+ * out has room for `bytes`. Returns their number, -1: a character outside the alphabet of 256. */
+ptrdiff_t anemo_alphabet_bytes(const char *text, size_t bytes, char *out);
+/* Every cut of every NORMAL piece of which both parts are such pieces becomes a merge, ranked by
+ * id: what tiktoken does when it looks up concatenations. */
+anemo_status anemo_merges_from_ids(anemo_tokenizer *t, const char *path, anemo_error *err);
+/* The merge of two pieces named in the printable spelling. *result -1: one of the three is no
+ * NORMAL piece. */
+anemo_status anemo_merge_by_name(anemo_tokenizer *t, const char *path, const char *left,
+                                 size_t left_bytes, const char *right, size_t right_bytes,
+                                 uint32_t rank, int32_t *result, bool *added, anemo_error *err);
+/* Finds the 256 one-byte pieces; refuses a vocabulary without one. */
+anemo_status anemo_find_byte_symbols(anemo_tokenizer *t, const char *path, anemo_error *err);
+
+/* ---------------------------------------------------------------- normalize.c */
+
+/* Valid UTF-8 in, composed (NFC) UTF-8 out, malloc'ed; *out NULL where the text is ASCII, which is
+ * composed already. ANEMO_E_UNSUPPORTED in a build without utf8proc, naming the package. */
+anemo_status anemo_normalize_nfc(const char *text, size_t bytes, char **out, size_t *out_bytes,
+                                 anemo_error *err);
+/* The same refusal, when a file is opened. */
+anemo_status anemo_normalize_available(const char *path, anemo_error *err);
+
 /* ---------------------------------------------------------------- readers */
 
 /* Each fills a zeroed tokenizer up to and including the seal; the caller frees it in any case. */
@@ -146,5 +189,6 @@ anemo_status anemo_read_tokenizer_json(anemo_tokenizer *t, const anemo_mapped_fi
                                        anemo_error *err);
 anemo_status anemo_read_gguf_vocabulary(anemo_tokenizer *t, const anemo_mapped_file *file,
                                         anemo_error *err);
+anemo_status anemo_read_tekken(anemo_tokenizer *t, const anemo_mapped_file *file, anemo_error *err);
 
 #endif

@@ -173,17 +173,27 @@ static size_t last_character(const char *text, size_t bytes) {
     return at;
 }
 
+/* The symbols on both sides of the seam of a merge, -1: no symbol. */
+static void seam_symbols(const anemo_tokenizer *t, const anemo_piece *left,
+                         const anemo_piece *right, int32_t *a, int32_t *b) {
+    if (t->byte_level) {
+        *a = (int32_t)t->byte_ids[(unsigned char)left->text[left->bytes - 1]];
+        *b = (int32_t)t->byte_ids[(unsigned char)right->text[0]];
+        return;
+    }
+    const size_t at = last_character(left->text, left->bytes);
+    *a = anemo_vocabulary_find(&t->vocab, left->text + at, left->bytes - at);
+    *b =
+        anemo_vocabulary_find(&t->vocab, right->text, anemo_utf8_length(right->text, right->bytes));
+}
+
 static bool find_junctions(anemo_tokenizer *t) {
     for (size_t i = 0; t->merges.slots && i <= t->merges.mask; ++i) {
         const anemo_pair *merge = &t->merges.slots[i];
         if (merge->left == ANEMO_NO_PAIR)
             continue;
-        const anemo_piece *left = &t->vocab.pieces[merge->left];
-        const anemo_piece *right = &t->vocab.pieces[merge->right];
-        const size_t at = last_character(left->text, left->bytes);
-        const int32_t a = anemo_vocabulary_find(&t->vocab, left->text + at, left->bytes - at);
-        const int32_t b = anemo_vocabulary_find(&t->vocab, right->text,
-                                                anemo_utf8_length(right->text, right->bytes));
+        int32_t a, b;
+        seam_symbols(t, &t->vocab.pieces[merge->left], &t->vocab.pieces[merge->right], &a, &b);
         /* Where one is no symbol, the merge cannot happen. */
         if (a >= 0 && b >= 0 &&
             !anemo_pairs_add(&t->junctions, (anemo_pair){(uint32_t)a, (uint32_t)b, 0, 0}, NULL))
@@ -276,14 +286,14 @@ anemo_status anemo_tokenizer_seal(anemo_tokenizer *t, const char *path, anemo_er
             t->longest = piece->bytes;
         t->has_unused |= piece->type == ANEMO_PIECE_UNUSED;
     }
-    ANEMO_TRY(find_bytes(t, path, err));
+    ANEMO_TRY(t->byte_level ? anemo_find_byte_symbols(t, path, err) : find_bytes(t, path, err));
     t->space = anemo_vocabulary_find(&t->vocab, ANEMO_SPACE_MARK, 3);
     if (t->escape_spaces && (t->space < 0 || t->vocab.pieces[t->space].type != ANEMO_PIECE_NORMAL))
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: no normal piece U+2581, which stands for a space; accepted: a "
                           "vocabulary with it",
                           path);
-    for (int c = 0; c < 128; ++c)
+    for (int c = 0; c < 128 && !t->byte_level; ++c)
         t->ascii[c] = anemo_vocabulary_find(&t->vocab, &(char){(char)c}, 1);
     if (!find_junctions(t) || !find_user_pieces(t))
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", path);

@@ -14,6 +14,12 @@ static size_t skip_white(const anemo_mapped_file *file, size_t i) {
     return i;
 }
 
+/* tekken.json says how many of its tokens are special. */
+static bool is_tekken(const anemo_mapped_file *file) {
+    static const char key[] = "\"default_num_special_tokens\"";
+    return memmem(file->data, file->bytes, key, sizeof key - 1) != NULL;
+}
+
 /* A JSON object begins with '{' and '"' or '}', white space aside. A SentencePiece model is a
  * protobuf message whose first field has a number from 1 to 5 and a length; for number 1 that tag
  * is a line feed, and a length of 123 reads '{', but what follows then is no '"'. */
@@ -22,14 +28,14 @@ static reader reader_of(const anemo_mapped_file *file) {
     if (brace < file->bytes && file->data[brace] == '{') {
         const size_t next = skip_white(file, brace + 1);
         if (next == file->bytes || file->data[next] == '"' || file->data[next] == '}')
-            return anemo_read_tokenizer_json;
+            return is_tekken(file) ? anemo_read_tekken : anemo_read_tokenizer_json;
     }
     const uint8_t tag = file->data[0];
     return (tag & 7) == 2 && tag >> 3 >= 1 && tag >> 3 <= 5 ? anemo_read_sentencepiece : NULL;
 }
 
 static anemo_status read_file(anemo_tokenizer *t, const anemo_mapped_file *file, anemo_error *err) {
-    if (file->bytes >= 4 && memcmp(file->data, "GGUF", 4) == 0)
+    if (t->in_gguf)
         return anemo_read_gguf_vocabulary(t, file, err); /* with its weights, of any size */
     if (file->bytes > ANEMO_TOKENIZER_LIMIT)
         return anemo_fail(err, ANEMO_E_INPUT, "%s: %zu bytes; accepted: a tokenizer of at most %zu",
@@ -37,8 +43,8 @@ static anemo_status read_file(anemo_tokenizer *t, const anemo_mapped_file *file,
     const reader read = reader_of(file);
     if (!read)
         return anemo_fail(err, ANEMO_E_INPUT,
-                          "%s: begins with byte 0x%02x; accepted: tokenizer.json, a SentencePiece "
-                          "model, or GGUF",
+                          "%s: begins with byte 0x%02x; accepted: tokenizer.json, tekken.json, a "
+                          "SentencePiece model, or GGUF",
                           file->path, file->data[0]);
     return read(t, file, err);
 }
@@ -53,7 +59,11 @@ anemo_status anemo_tokenizer_open(const char *path, anemo_tokenizer **out, anemo
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", path);
     }
     t->bos = t->eos = t->unknown = t->space = -1;
-    const anemo_status status = read_file(t, &file, err);
+    t->path = strdup(path);
+    t->in_gguf = file.bytes >= 4 && memcmp(file.data, "GGUF", 4) == 0;
+    const anemo_status status =
+        t->path ? read_file(t, &file, err)
+                : anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", file.path);
     anemo_map_close(&file);
     if (status == ANEMO_OK)
         *out = t;
@@ -67,7 +77,9 @@ void anemo_tokenizer_close(anemo_tokenizer *tokenizer) {
         return;
     for (size_t i = 0; i < tokenizer->n_user; ++i)
         free(tokenizer->user[i].text);
+    free(tokenizer->path);
     free(tokenizer->user);
+    anemo_splitter_free(tokenizer->splitter);
     free(tokenizer->merges.slots);
     free(tokenizer->junctions.slots);
     free(tokenizer->vocab.pieces);

@@ -54,21 +54,36 @@ static size_t hash_text(const char *text, size_t bytes) {
     return (size_t)(hash ^ hash >> 32);
 }
 
-int32_t anemo_vocabulary_find(const anemo_vocabulary *vocab, const char *text, size_t bytes) {
+static bool is_apart(const anemo_vocabulary *vocab, uint8_t type) {
+    return vocab->bytes && type != ANEMO_PIECE_NORMAL;
+}
+
+static int32_t find(const anemo_vocabulary *vocab, const char *text, size_t bytes, bool apart) {
     if (!vocab->slots)
         return -1;
-    for (size_t i = hash_text(text, bytes) & vocab->slot_mask; vocab->slots[i];
+    for (size_t i = (hash_text(text, bytes) + apart) & vocab->slot_mask; vocab->slots[i];
          i = (i + 1) & vocab->slot_mask) {
         const anemo_piece *piece = &vocab->pieces[vocab->slots[i] - 1];
-        if (piece->bytes == bytes && memcmp(vocab->arena + piece->at, text, bytes) == 0)
+        if (piece->bytes == bytes && is_apart(vocab, piece->type) == apart &&
+            memcmp(vocab->arena + piece->at, text, bytes) == 0)
             return (int32_t)(vocab->slots[i] - 1);
     }
     return -1;
 }
 
+int32_t anemo_vocabulary_find(const anemo_vocabulary *vocab, const char *text, size_t bytes) {
+    return find(vocab, text, bytes, false);
+}
+
+int32_t anemo_vocabulary_find_special(const anemo_vocabulary *vocab, const char *text,
+                                      size_t bytes) {
+    return find(vocab, text, bytes, vocab->bytes);
+}
+
 static void place(anemo_vocabulary *vocab, uint32_t id) {
     const anemo_piece *piece = &vocab->pieces[id];
-    size_t i = hash_text(vocab->arena + piece->at, piece->bytes) & vocab->slot_mask;
+    size_t i = (hash_text(vocab->arena + piece->at, piece->bytes) + is_apart(vocab, piece->type)) &
+               vocab->slot_mask;
     while (vocab->slots[i])
         i = (i + 1) & vocab->slot_mask;
     vocab->slots[i] = id + 1;
@@ -139,13 +154,13 @@ anemo_status anemo_vocabulary_put(anemo_vocabulary *vocab, const char *path, con
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: %s: the piece of id %" PRId64 " has %zu bytes; accepted: 1 or more",
                           path, where, id, bytes);
-    if (!anemo_utf8_valid(text, bytes))
+    if (!vocab->bytes && !anemo_utf8_valid(text, bytes))
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: %s: the piece of id %" PRId64
                           " is not UTF-8; accepted: UTF-8, with bytes "
                           "named <0x00> to <0xFF>",
                           path, where, id);
-    const int32_t taken = anemo_vocabulary_find(vocab, text, bytes);
+    const int32_t taken = find(vocab, text, bytes, is_apart(vocab, (uint8_t)type));
     if (taken >= 0)
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: %s: \"%s\" has the ids %d and %" PRId64
