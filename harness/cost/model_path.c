@@ -84,7 +84,8 @@ static double bill_of(api_bill *bill, int32_t month, double requests, double pri
         bill->request =
             anemo_cost_api_price(bill->model, bill->option, bill->x, month - 0.5).request;
     }
-    return fmax(requests * bill->request * price, bill->commitment) + bill->monthly;
+    double cost = requests * bill->request * price;
+    return (cost > bill->commitment ? cost : bill->commitment) + bill->monthly;
 }
 
 static int32_t api_path(const anemo_cost_model *model, int32_t option, const double *x,
@@ -134,6 +135,7 @@ static int32_t machine_path(const anemo_cost_model *model, int32_t option, const
     double peak = anemo_cost_peak_rate(model, x, 1), mean = 1 / (COST_HOURS_PER_MONTH * 3600);
     double must = hybrid ? x[ANEMO_G_SENSITIVE] : 1; /* share that machines have to serve */
     const running run = running_of(model, box, x);
+    double safe = 0; /* peak that the servers bought so far can take */
     double decline = hybrid ? x[model->option[o->api].first + ANEMO_A_DECLINE] : 0;
     months m = months_start(x, decline, flow);
     api_bill bill = {0};
@@ -141,13 +143,17 @@ static int32_t machine_path(const anemo_cost_model *model, int32_t option, const
         bill = bill_start(model, o->api, x);
     *path = (anemo_cost_path){0};
     for (int32_t month = 1; month <= m.n; month++, next(&m)) {
-        int32_t need = cost_servers_for(m.requests * must * peak, rate, headroom);
-        need = need > 0 ? need + machine->redundant_servers : 0;
-        if (hybrid && need < o->servers)
-            need = o->servers;
-        if (need > n_servers) {
-            buy(&m, month, (need - n_servers) * price * (1 + b[ANEMO_B_NETWORK]), &path->purchase);
-            n_servers = need;
+        if (m.requests * must * peak > safe || (hybrid && n_servers < o->servers)) {
+            int32_t need = cost_servers_for(m.requests * must * peak, rate, headroom);
+            need = need > 0 ? need + machine->redundant_servers : 0;
+            if (hybrid && need < o->servers)
+                need = o->servers;
+            if (need > n_servers) {
+                double price_all = price * (1 + b[ANEMO_B_NETWORK]);
+                buy(&m, month, (need - n_servers) * price_all, &path->purchase);
+                n_servers = need;
+                safe = (need - machine->redundant_servers) * rate * (1 - headroom);
+            }
         }
         double served = 1;
         if (hybrid) {
