@@ -135,14 +135,16 @@ static int32_t machine_path(const anemo_cost_model *model, int32_t option, const
     double peak = anemo_cost_peak_rate(model, x, 1), mean = 1 / (COST_HOURS_PER_MONTH * 3600);
     double must = hybrid ? x[ANEMO_G_SENSITIVE] : 1; /* share that machines have to serve */
     const running run = running_of(model, box, x);
+    double per_mean = 1 / (mean * x[ANEMO_G_BURST]), per_rate = mean / rate;
     double safe = 0; /* peak that the servers bought so far can take */
     double decline = hybrid ? x[model->option[o->api].first + ANEMO_A_DECLINE] : 0;
     months m = months_start(x, decline, flow);
     api_bill bill = {0};
     if (hybrid)
         bill = bill_start(model, o->api, x);
+    double inverse = 1 / m.requests, shrink = 1 / m.growth; /* no division in the loop */
     *path = (anemo_cost_path){0};
-    for (int32_t month = 1; month <= m.n; month++, next(&m)) {
+    for (int32_t month = 1; month <= m.n; month++, inverse *= shrink, next(&m)) {
         if (m.requests * must * peak > safe || (hybrid && n_servers < o->servers)) {
             int32_t need = cost_servers_for(m.requests * must * peak, rate, headroom);
             need = need > 0 ? need + machine->redundant_servers : 0;
@@ -158,14 +160,13 @@ static int32_t machine_path(const anemo_cost_model *model, int32_t option, const
         double served = 1;
         if (hybrid) {
             double spare = n_servers - machine->redundant_servers;
-            double capacity = spare * rate * (1 - headroom) / m.requests; /* per request a month */
+            double capacity = spare * rate * (1 - headroom) * inverse; /* per request a month */
             if (capacity < peak)
-                served = fmax(anemo_cost_served_share(model, capacity / (mean * x[ANEMO_G_BURST])),
-                              must);
+                served = fmax(anemo_cost_served_share(model, capacity * per_mean), must);
             if (!(capacity > 0))
                 served = 0;
         }
-        double used = m.requests * served * mean / rate; /* servers' worth of work */
+        double used = m.requests * served * per_rate; /* servers' worth of work */
         double cost = n_servers > 0 ? run.fixed + run.each * n_servers + run.busy * used : 0;
         if (hybrid)
             cost += bill_of(&bill, month, m.requests * (1 - served), m.price);

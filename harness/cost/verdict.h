@@ -56,7 +56,7 @@ typedef struct anemo_verdict_span {
     double lo, hi;
     anemo_verdict_kind money;
 } anemo_verdict_span;
-/* From 1/range to range times the volume; edges to 1 %.
+/* From 1/range to range times the volume; edges to 2 %.
  * Returns how many, at most max. */
 int32_t anemo_cost_verdict_spans(const anemo_cost_scenario *s, const anemo_cost_draws *draws,
                                  double range, anemo_verdict_span *span, int32_t max);
