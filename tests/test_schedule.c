@@ -192,6 +192,16 @@ static void capacity_keeps_the_limits_and_is_near_the_edge(void **state) {
     assert_true(looser >= rate);
     anemo_simulate_capacity(&roomy, &table, &load, 0.1, 0.1, &rate, &at, NULL);
     assert_true(rate == 0); /* no prompt is read in 0.1 s */
+    /* without limits: what can be served for ever, 1 / (0.2 s + 20 steps shared by those who
+     * decode) */
+    load.requests = 3000;
+    assert_int_equal(anemo_simulate_capacity(&roomy, &table, &load, 0, 0, &rate, &at, NULL),
+                     ANEMO_OK);
+    assert_false(at.growing);
+    assert_true(rate > 3.5 && rate < 5);
+    load.requests_per_s = 6;
+    assert_int_equal(anemo_simulate(&roomy, &table, &load, &more, NULL), ANEMO_OK);
+    assert_true(more.growing);
 }
 
 static void what_was_not_measured_is_refused(void **state) {

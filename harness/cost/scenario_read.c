@@ -384,7 +384,8 @@ static void read_option(scenario_reader *r, const json_t *option) {
     static const char *const box_keys =
         "id role model machine units_per_server redundant_servers power_in_colocation server_price "
         "hourly_price on_share unit_price residual_share network_share failures maintenance_share "
-        "software idle_power busy_power host_power psu_efficiency staff_share capacity accuracy "
+        "software idle_power busy_power host_power psu_efficiency staff_share capacity sizing "
+        "accuracy "
         "note";
     anemo_cost_scenario *s = r->s;
     int32_t index = s->model.n_options;

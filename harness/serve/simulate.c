@@ -133,15 +133,29 @@ static anemo_status run(queue *q, anemo_simulation *out, anemo_error *err) {
     return ANEMO_OK;
 }
 
+/* Median of the time to the first token over the requests [from, to). */
+static double median_between(const queue *q, int32_t from, int32_t to, double *scratch) {
+    for (int32_t i = from; i < to; i++)
+        scratch[i - from] = q->request[i].first_s - q->request[i].arrival_s;
+    anemo_stats_sort(scratch, to - from);
+    return anemo_stats_quantile(scratch, to - from, 0.5);
+}
+
 static anemo_status summarise(const queue *q, anemo_simulation *out, anemo_error *err) {
     double *x = malloc((size_t)q->n * sizeof *x);
     int32_t n = 0, waited = 0;
     if (!x)
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %d requests", q->n);
-    for (int32_t i = 0; i < q->n; i++) {
-        x[i] = q->request[i].first_s - q->request[i].arrival_s;
+    for (int32_t i = 0; i < q->n; i++)
         waited += q->request[i].waited;
-    }
+    /* above capacity it grows in proportion to time: from the middle of the middle third to that of
+     * the last one by 5/3 */
+    double middle = median_between(q, q->n / 3, 2 * q->n / 3, x);
+    double last = median_between(q, 2 * q->n / 3, q->n, x);
+    out->growing =
+        q->n >= 30 && last > 1.5 * middle && last - middle > 5 * q->busy_s / (double)out->steps;
+    for (int32_t i = 0; i < q->n; i++)
+        x[i] = q->request[i].first_s - q->request[i].arrival_s;
     anemo_stats_sort(x, q->n);
     out->ttft_p50_s = anemo_stats_quantile(x, q->n, 0.5);
     out->ttft_p95_s = anemo_stats_quantile(x, q->n, 0.95);
@@ -192,7 +206,7 @@ anemo_status anemo_simulate(const anemo_schedule_limits *limits, const anemo_ste
 
 static bool keeps(const anemo_simulation *s, double ttft_s, double tpot_s) {
     return (ttft_s <= 0 || s->ttft_p95_s <= ttft_s) && (tpot_s <= 0 || s->tpot_p95_s <= tpot_s) &&
-           s->busy_share < 0.98; /* at the brim the queue of a longer run would grow for ever */
+           !s->growing;
 }
 
 anemo_status anemo_simulate_capacity(const anemo_schedule_limits *limits,

@@ -35,6 +35,7 @@ typedef struct anemo_simulation {
     double ttft_p50_s, ttft_p95_s, tpot_p50_s, tpot_p95_s; /* from arrival; over n - 1 tokens */
     double duration_s, busy_share;                         /* first arrival to last token */
     double waited_share; /* requests that were not in the first step after they came */
+    bool growing;        /* the queue was still getting longer at the end: no steady load */
     int64_t steps, preemptions;
     int32_t finished;
 } anemo_simulation;
@@ -43,7 +44,8 @@ typedef struct anemo_simulation {
 anemo_status anemo_simulate(const anemo_schedule_limits *limits, const anemo_step_table *table,
                             const anemo_load *load, anemo_simulation *out, anemo_error *err);
 
-/* The largest arrival rate at which both p95 keep their limits (0: no limit), by bisection to 1 %
+/* The largest arrival rate at which both p95 keep their limits (0: no limit) and the queue
+ * does not grow, by bisection to 1 %
  * between what surely works and what surely does not; 0 when none does. *at: the simulation there.
  */
 anemo_status anemo_simulate_capacity(const anemo_schedule_limits *limits,
