@@ -32,9 +32,11 @@ static const input_row boxes[ANEMO_B_COUNT] = {
 static void name_number(anemo_cost_scenario *s, int32_t index, const char *option,
                         const input_row *row) {
     anemo_cost_number *n = &s->number[index];
+    char id[41]; /* a copy: the name may lie in the same scenario */
+    snprintf(id, sizeof id, "%s", option ? option : "");
     *n = (anemo_cost_number){.least = row->least, .most = row->most, .what = row->what};
     if (option)
-        snprintf(n->key, sizeof n->key, "options.%.40s.%s", option, row->key);
+        snprintf(n->key, sizeof n->key, "options.%s.%s", id, row->key);
     else
         snprintf(n->key, sizeof n->key, "%s", row->key);
     if (row->unit[0] == '$')
