@@ -83,13 +83,6 @@ anemo_status anemo_cost_assumptions_read(const char *path, anemo_cost_assumption
 
 /* ---------------------------------------------------------------- the line */
 
-double anemo_cost_capital_recovery(double rate, double years) {
-    if (rate == 0)
-        return 1 / years;
-    double growth = pow(1 + rate, years);
-    return rate * growth / (growth - 1);
-}
-
 typedef struct cost_parts {
     double price, watts, yearly_capital, yearly_energy, per_million;
 } cost_parts;

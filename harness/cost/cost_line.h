@@ -12,6 +12,7 @@
 #ifndef ANEMO_COST_LINE_H
 #define ANEMO_COST_LINE_H
 
+#include "harness/cost/finance.h"
 #include "harness/record/record.h"
 
 /* clang-format off */
@@ -70,7 +71,4 @@ typedef struct anemo_cost_line {
 anemo_status anemo_cost_line_make(const anemo_record *record,
                                   const anemo_cost_assumptions *assumptions, anemo_cost_line *out,
                                   anemo_error *err);
-/* 1 / n without interest. */
-double anemo_cost_capital_recovery(double rate, double years);
-
 #endif
