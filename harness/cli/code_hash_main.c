@@ -1,6 +1,6 @@
-/* anemo_code_hash LIBRARY OUT.c FLAGS BLAS: a tool of the build. It knows the registry, because it
- * is linked with the kernels, and reads what they are made of from their library. A library that it
- * cannot read is no reason to fail a build: then the table is empty and says why, and the gate
+/* anemo_code_hash OUT.c FLAGS BLAS LIBRARY...: a tool of the build. It knows the registry, because
+ * it is linked with the kernels, and reads what they are made of from their library. A library that
+ * it cannot read is no reason to fail a build: then the table is empty and says why, and the gate
  * measures everything. */
 #include "harness/gate/code_object.h"
 
@@ -43,6 +43,16 @@ static anemo_status hash_of(anemo_code_objects *code, const anemo_variant *v, co
     return status;
 }
 
+static void write_entry(FILE *out, const char *name, const anemo_code_answer *answer) {
+    fprintf(out, "    {\"%s\",\n     \"%s\",\n     %lld, %lld},\n", name, answer->hex,
+            (long long)answer->code_bytes, (long long)answer->constant_bytes);
+}
+
+/* What a model runs through: the doors of the engine, and with the registry every kernel. */
+static const char *const engine_roots[] = {
+    "anemo_model_open",  "anemo_plan_create", "anemo_session_create", "anemo_session_fork",
+    "anemo_step_submit", "anemo_step_wait",   "anemo_team_create"};
+
 static void write_entries(FILE *out, anemo_code_objects *code, const char *flags, const char *blas,
                           anemo_error *err) {
     for (int32_t i = 0; i < anemo_variant_count(); i++) {
@@ -51,8 +61,14 @@ static void write_entries(FILE *out, anemo_code_objects *code, const char *flags
         if (hash_of(code, v, flags, blas, &answer, err)) {
             continue; /* this one has no hash, and err says why */
         }
-        fprintf(out, "    {\"%s\",\n     \"%s\",\n     %lld, %lld},\n", v->name, answer.hex,
-                (long long)answer.code_bytes, (long long)answer.constant_bytes);
+        write_entry(out, v->name, &answer);
+    }
+    anemo_code_answer answer;
+    char note[1024];
+    snprintf(note, sizeof note, "%s\n%s", flags, blas);
+    if (!anemo_code_hash(code, engine_roots, sizeof engine_roots / sizeof *engine_roots, SIZE_MAX,
+                         note, &answer, err)) {
+        write_entry(out, "engine", &answer);
     }
 }
 
@@ -66,24 +82,25 @@ static void write_text(FILE *out, const char *text) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fputs("usage: anemo_code_hash LIBRARY OUT.c FLAGS BLAS\n", stderr);
+    if (argc < 5) {
+        fputs("usage: anemo_code_hash OUT.c FLAGS BLAS LIBRARY...\n", stderr);
         return 2;
     }
-    FILE *out = fopen(argv[2], "w");
+    FILE *out = fopen(argv[1], "w");
     if (!out) {
-        perror(argv[2]);
+        perror(argv[1]);
         return 6;
     }
     anemo_code_objects *code;
     anemo_error err = {{0}};
-    const anemo_status status = anemo_code_open(argv[1], &code, &err);
+    const anemo_status status =
+        anemo_code_open((const char *const *)argv + 4, argc - 4, &code, &err);
     fputs(
         "/* Made by anemo_code_hash from the objects of this build. */\n"
         "#include \"harness/gate/code_hash.h\"\n\nconst anemo_code_entry anemo_code_table[] = {\n",
         out);
     if (!status) {
-        write_entries(out, code, argv[3], argv[4], &err);
+        write_entries(out, code, argv[2], argv[3], &err);
         anemo_code_close(code);
     }
     fputs("    {0}};\nconst int32_t anemo_code_table_size =\n"
@@ -96,7 +113,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "anemo_code_hash: warning: %s\n", err.text);
     }
     if (fclose(out) != 0) {
-        perror(argv[2]);
+        perror(argv[1]);
         return 6;
     }
     return 0;

@@ -5,7 +5,8 @@
  * that it calls inside anemo, its layout's packer and unpacker, its activation format, the thread
  * team behind `exec`, the global compiler flags, or (if it calls one) the version of the BLAS. It
  * does not change with comments, documents, line numbers or the version of anemo. There are no
- * tuned choices yet that could enter. */
+ * tuned choices yet that could enter. One more entry, "engine", is all that a model runs through:
+ * the doors of models/engine.h and every kernel. */
 #ifndef ANEMO_CODE_HASH_H
 #define ANEMO_CODE_HASH_H
 

@@ -40,15 +40,13 @@ typedef struct code_global {
 } code_global;
 
 struct anemo_code_objects {
-    uint8_t *file;
-    size_t file_bytes;
     code_object *objects;
     int32_t n_objects;
     code_section *sections;
     int32_t n_sections;
     code_global *globals; /* sorted by name */
     int32_t n_globals;
-    void **copies; /* sorted relocations */
+    void **copies; /* files, members, sorted relocations */
     int32_t n_copies;
     char path[192];
 };
@@ -200,14 +198,15 @@ static anemo_status take_object(anemo_code_objects *code, const uint8_t *at, siz
  * 8-byte boundaries, because ELF structures are read in place. */
 enum { AR_MAGIC = 8, AR_HEADER = 60 };
 
-static anemo_status take_members(anemo_code_objects *code, anemo_error *err) {
-    for (size_t at = AR_MAGIC; at + AR_HEADER <= code->file_bytes;) {
+static anemo_status take_members(anemo_code_objects *code, const uint8_t *file, size_t file_bytes,
+                                 anemo_error *err) {
+    for (size_t at = AR_MAGIC; at + AR_HEADER <= file_bytes;) {
         char digits[11] = "";
-        memcpy(digits, code->file + at + 48, 10);
+        memcpy(digits, file + at + 48, 10);
         const size_t bytes = strtoull(digits, NULL, 10);
-        const uint8_t *name = code->file + at;
+        const uint8_t *name = file + at;
         at += AR_HEADER;
-        if (bytes > code->file_bytes - at) {
+        if (bytes > file_bytes - at) {
             return broken(code, "a member is cut off", err);
         }
         if (name[0] != '/' || (name[1] >= '0' && name[1] <= '9')) { /* not the index */
@@ -215,7 +214,7 @@ static anemo_status take_members(anemo_code_objects *code, anemo_error *err) {
             if (!copy) {
                 return anemo_fail(err, ANEMO_E_MEMORY, "%s: no memory for a member", code->path);
             }
-            memcpy(copy, code->file + at, bytes);
+            memcpy(copy, file + at, bytes);
             APPEND(code, copies, n_copies, (void *)copy, err);
             const anemo_status status = take_object(code, copy, bytes, err);
             if (status) {
@@ -227,19 +226,24 @@ static anemo_status take_members(anemo_code_objects *code, anemo_error *err) {
     return ANEMO_OK;
 }
 
-static anemo_status read_file(anemo_code_objects *code, const char *path, anemo_error *err) {
+static anemo_status read_file(anemo_code_objects *code, const char *path, uint8_t **data,
+                              size_t *data_bytes, anemo_error *err) {
     FILE *file = fopen(path, "rb");
     if (!file) {
         return anemo_fail(err, ANEMO_E_INPUT, "%s: %s", path, strerror(errno));
     }
     long bytes = -1;
+    *data = NULL;
     if (fseek(file, 0, SEEK_END) == 0 && (bytes = ftell(file)) >= 0) {
         rewind(file);
-        code->file = malloc((size_t)bytes + 1);
+        *data = malloc((size_t)bytes + 1);
     }
-    const bool read = code->file && fread(code->file, 1, (size_t)bytes, file) == (size_t)bytes;
+    const bool read = *data && fread(*data, 1, (size_t)bytes, file) == (size_t)bytes;
     fclose(file);
-    code->file_bytes = read ? (size_t)bytes : 0;
+    *data_bytes = read ? (size_t)bytes : 0;
+    if (*data) {
+        APPEND(code, copies, n_copies, (void *)*data, err);
+    }
     return read ? ANEMO_OK : anemo_fail(err, ANEMO_E_IO, "%s: cannot be read", path);
 }
 
@@ -249,18 +253,28 @@ static int by_name(const void *a, const void *b) {
     return order ? order : x->object - y->object;
 }
 
-anemo_status anemo_code_open(const char *path, anemo_code_objects **out, anemo_error *err) {
+static anemo_status take_file(anemo_code_objects *code, const char *path, anemo_error *err) {
+    uint8_t *data = NULL;
+    size_t bytes = 0;
+    snprintf(code->path, sizeof code->path, "%s", path);
+    const anemo_status status = read_file(code, path, &data, &bytes, err);
+    if (status) {
+        return status;
+    }
+    if (bytes >= AR_MAGIC && memcmp(data, "!<arch>\n", AR_MAGIC) == 0) {
+        return take_members(code, data, bytes, err);
+    }
+    return take_object(code, data, bytes, err);
+}
+
+anemo_status anemo_code_open(const char *const *paths, int32_t n, anemo_code_objects **out,
+                             anemo_error *err) {
     *out = NULL;
     anemo_code_objects *code = calloc(1, sizeof *code);
-    if (!code) {
-        return anemo_fail(err, ANEMO_E_MEMORY, "%s: no memory", path);
-    }
-    snprintf(code->path, sizeof code->path, "%s", path);
-    anemo_status status = read_file(code, path, err);
-    if (!status && code->file_bytes >= AR_MAGIC && memcmp(code->file, "!<arch>\n", AR_MAGIC) == 0) {
-        status = take_members(code, err);
-    } else if (!status) {
-        status = take_object(code, code->file, code->file_bytes, err);
+    anemo_status status =
+        code ? ANEMO_OK : anemo_fail(err, ANEMO_E_MEMORY, "no memory to read objects");
+    for (int32_t i = 0; !status && i < n; i++) {
+        status = take_file(code, paths[i], err);
     }
     if (status) {
         anemo_code_close(code);
@@ -284,7 +298,6 @@ void anemo_code_close(anemo_code_objects *code) {
     free(code->globals);
     free(code->sections);
     free(code->objects);
-    free(code->file);
     free(code);
 }
 

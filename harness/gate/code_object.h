@@ -2,7 +2,8 @@
  * relocatable objects of a build, as one number that changes when they do.
  *
  *     anemo_code_objects *code;
- *     status = anemo_code_open("libanemo_kernels.a", &code, &err);
+ *     const char *files[] = {"libanemo_kernels.a"};
+ *     status = anemo_code_open(files, 1, &code, &err);
  *     const char *roots[] = {"anemo_qgemm_c", "anemo_layout_rows"};
  *     status = anemo_code_hash(code, roots, 2, SIZE_MAX, "-O3", &answer, &err);
  *
@@ -23,9 +24,10 @@
 
 typedef struct anemo_code_objects anemo_code_objects;
 
-/* A relocatable ELF64 little-endian object, or an archive of them. ANEMO_E_INPUT: neither.
+/* Relocatable ELF64 little-endian objects, or archives of them. ANEMO_E_INPUT: neither.
  * ANEMO_E_UNSUPPORTED: objects without machine code in them (link-time optimisation). */
-anemo_status anemo_code_open(const char *path, anemo_code_objects **out, anemo_error *err);
+anemo_status anemo_code_open(const char *const *paths, int32_t n, anemo_code_objects **out,
+                             anemo_error *err);
 void anemo_code_close(anemo_code_objects *code);
 
 typedef struct anemo_code_answer {
