@@ -139,7 +139,7 @@ static void what_is_faster_passes(void **state) {
     const program_setting setting = {.environment = (const char *const[]){summary, NULL}};
     program_result r =
         program_run_with(&setting, (const char *const[]){"gate", "--threads", "1", "--looks", "12",
-                                                         "--base", base, NULL});
+                                                         "--base", base, "--delta", "100", NULL});
     assert_int_equal(r.code, 0);
     assert_contains(r.out, "1 pass");
     program_result_free(&r);
@@ -244,6 +244,20 @@ static void canaries_and_swaps_are_judged(void **state) {
     assert_false(anemo_gate_swap_good(&slow, &none));
 }
 
+/* ---------------------------------------------------------------- the signature */
+
+static void the_signature_is_the_same_on_every_instruction_set(void **state) {
+    (void)state;
+    program_result one = run(0, (const char *const[]){"check", "--signature", "--isa", "baseline",
+                                                      "--format", "csv", NULL});
+    program_result other_one = run(0, (const char *const[]){"check", "--signature", "--threads",
+                                                            "1", "--format", "csv", NULL});
+    assert_string_equal(one.out, other_one.out);
+    assert_contains(one.out, ",600,440"); /* 2 experts, 4 layers, 55 rows; and what else it holds */
+    program_result_free(&one);
+    program_result_free(&other_one);
+}
+
 int main(void) {
 #define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -255,6 +269,7 @@ int main(void) {
         WITH_FOLDER(records_prove_but_do_not_judge),
         WITH_FOLDER(bad_input_is_one_sentence),
         cmocka_unit_test(canaries_and_swaps_are_judged),
+        cmocka_unit_test(the_signature_is_the_same_on_every_instruction_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,7 @@ static int tear_down(void **state) {
 static pid_t start(void) {
     char *argv[32] = {ANEMO_RUN_PREFIX ANEMO_BINARY};
     static const char *const words[] = {"bench",   "kernel",    "add_rmsnorm", "--shape",
-                                        "1b/norm", "--m",       "1,2",       "--stop",
+                                        "1b/norm", "--m",       "1,2",         "--stop",
                                         "n:6",     "--threads", "1",           "--record"};
     size_t n = 0;
     while (argv[n]) {
