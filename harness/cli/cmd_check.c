@@ -1,5 +1,6 @@
 /* anemo check: is every kernel here right? */
 #include "harness/check/check.h"
+#include "harness/check/signature.h"
 #include "harness/cli/common.h"
 #include "harness/cli/table.h"
 
@@ -8,13 +9,17 @@
 
 typedef struct choices {
     anemo_check_options check;
-    bool verbose;
+    bool verbose, signature;
 } choices;
 
 static const struct argp_option own_options[] = {
     {"case", ANEMO_CLI_KEY(0), "TEXT", 0, "only cases with TEXT in their name (see --verbose)", 0},
     {"quick", ANEMO_CLI_KEY(1), NULL, 0, "a quarter of the cases", 0},
     {"verbose", ANEMO_CLI_KEY(2), NULL, 0, "one line per case", 0},
+    {"signature", ANEMO_CLI_KEY(3), NULL, 0,
+     "only print the accuracy signature: a hash of the experts and tokens that the definitions "
+     "choose in the embedded model; the same on every instruction set",
+     0},
     {0}};
 
 static bool option(int key, const char *value, void *context) {
@@ -25,6 +30,8 @@ static bool option(int key, const char *value, void *context) {
         c->check.quick = true;
     else if (key == ANEMO_CLI_KEY(2))
         c->verbose = true;
+    else if (key == ANEMO_CLI_KEY(3))
+        c->signature = true;
     else
         return false;
     return true;
@@ -167,6 +174,27 @@ static void print_report(const anemo_check_report *report, const anemo_cli *cli,
     anemo_table_free(summary);
 }
 
+static int print_signature(anemo_cli *cli, anemo_device *device) {
+    char path[4096];
+    bool embedded;
+    anemo_error err = {{0}};
+    anemo_signature signature;
+    anemo_status status = anemo_cli_find_model(NULL, path, sizeof path, &embedded, &err);
+    status = status ? status : anemo_signature_make(device, path, &signature, &err);
+    if (status != ANEMO_OK)
+        return anemo_cli_fail(status, &err);
+    anemo_table *table = anemo_table_create("signature", NULL);
+    anemo_table_column(table, "signature", "signature");
+    anemo_table_column(table, "decisions", "decisions");
+    anemo_table_column(table, "experts", "of them experts");
+    anemo_table_text(table, "%s", signature.hex);
+    anemo_table_number(table, (double)signature.decisions, "%.0f");
+    anemo_table_number(table, (double)signature.experts, "%.0f");
+    anemo_table_print((const anemo_table *const *)&table, 1, cli->format, cli->out);
+    anemo_table_free(table);
+    return ANEMO_EXIT_OK;
+}
+
 int anemo_cmd_check(int argc, char **argv) {
     static const anemo_cli_spec spec = {
         .about = "Holds every kernel variant and weight layout that runs here against its "
@@ -189,6 +217,11 @@ int anemo_cmd_check(int argc, char **argv) {
     anemo_status status = anemo_cli_open_device(&cli, &device, &err);
     if (status != ANEMO_OK)
         return anemo_cli_close(&cli, anemo_cli_fail(status, &err));
+    if (own.signature) {
+        const int code = print_signature(&cli, device);
+        anemo_device_free(device);
+        return anemo_cli_close(&cli, code);
+    }
     watcher w = {.progress = anemo_progress_start(&cli, "check", 1),
                  .cases = own.verbose ? case_table() : NULL};
     anemo_check_report report;

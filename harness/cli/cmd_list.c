@@ -2,6 +2,7 @@
 #include "harness/check/check.h"
 #include "harness/cli/common.h"
 #include "harness/cli/table.h"
+#include "harness/gate/code_hash.h"
 #include "models/engine.h"
 
 #include <stdio.h>
@@ -112,6 +113,25 @@ static anemo_table *list_variants(const listing *l) {
         else
             anemo_table_text(table, "no: %s", why);
         anemo_table_text(table, "%s", v->idea);
+    }
+    return table;
+}
+
+/* ---------------------------------------------------------------- code */
+
+static anemo_table *list_code(const listing *l) {
+    anemo_table *table = anemo_table_create("code", "What variants are made of");
+    columns(table, (const char *const[]){"variant", "variant", "code_hash",
+                                         "hash of all it reaches", "code_bytes", "code, bytes",
+                                         "constant_bytes", "constants, bytes", NULL});
+    for (int32_t i = 0; i < anemo_code_table_size; i++) {
+        const anemo_code_entry *entry = &anemo_code_table[i];
+        if (!wanted(l, entry->variant))
+            continue;
+        anemo_table_text(table, "%s", entry->variant);
+        anemo_table_text(table, "%s", entry->hash);
+        anemo_table_number(table, (double)entry->code_bytes, "%.0f");
+        anemo_table_number(table, (double)entry->constant_bytes, "%.0f");
     }
     return table;
 }
@@ -257,7 +277,8 @@ static const struct {
     const char *name;
     anemo_table *(*make)(const listing *l);
 } kinds[] = {{"ops", list_ops},   {"variants", list_variants}, {"layouts", list_layouts},
-             {"acts", list_acts}, {"models", list_models},     {"tolerances", list_tolerances}};
+             {"acts", list_acts}, {"models", list_models},     {"tolerances", list_tolerances},
+             {"code", list_code}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static int capability_of(const anemo_cli *cli, int32_t *capability) {
@@ -275,16 +296,18 @@ static int capability_of(const anemo_cli *cli, int32_t *capability) {
 
 int anemo_cmd_list(int argc, char **argv) {
     static const anemo_cli_spec spec = {
-        .arguments = "[ops|variants|layouts|acts|models|tolerances]",
+        .arguments = "[ops|variants|layouts|acts|models|tolerances|code]",
         .max_arguments = 1,
-        .about = "Lists what there is: ops, their variants and whether those run here, weight "
-                 "layouts, activation formats, models that need no download, and the checker's "
-                 "tolerances. Without a word, all but the tolerances.",
+        .about =
+            "Lists what there is: ops, their variants and whether those run here, weight "
+            "layouts, activation formats, models that need no download, and the checker's "
+            "tolerances; or what each built-in variant is made of, as a hash that changes with its "
+            "code (what `anemo gate` goes by). Without a word, all but the last two.",
         .example = "anemo list variants --filter qgemm\nanemo list models --format json",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_DEVICE | ANEMO_CLI_FILTER |
                   ANEMO_CLI_PLUGIN};
     static const char *const names[] = {"ops",    "variants",   "layouts", "acts",
-                                        "models", "tolerances", NULL};
+                                        "models", "tolerances", "code",    NULL};
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, NULL, &cli);
     const int only = cli.n_arguments ? anemo_cli_choice("list", cli.arguments[0], names) : -1;
@@ -295,7 +318,8 @@ int anemo_cmd_list(int argc, char **argv) {
     anemo_table *tables[KINDS];
     int32_t n = 0;
     for (int i = 0; i < KINDS; i++)
-        if (only == i || (only < 0 && kinds[i].make != list_tolerances))
+        if (only == i ||
+            (only < 0 && kinds[i].make != list_tolerances && kinds[i].make != list_code))
             tables[n++] = kinds[i].make(&l);
     int32_t rows = 0;
     for (int32_t i = 0; i < n; i++)

@@ -2,6 +2,8 @@
  * problem, drop what is wrong or hopelessly slow, then sample the rest in rounds with the probes in
  * between. All variants of a case are arms of one run: what is compared was measured together. */
 #include "harness/measure/bench_kernel.h"
+
+#include "harness/gate/code_hash.h"
 #include "harness/measure/machine.h"
 
 #include <math.h>
@@ -400,6 +402,8 @@ void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_var
     anemo_record_text(record, "solution", "variant", variant->name);
     anemo_record_text(record, "solution", "layout", variant->layout);
     anemo_record_text(record, "solution", "act", variant->act);
+    const anemo_code_entry *code = anemo_code_entry_of(variant->name);
+    anemo_record_text(record, "solution", "code_hash", code ? code->hash : NULL);
     anemo_record_flag(record, "solution", "reference", variant->traits & ANEMO_TRAIT_REFERENCE);
     if (isfinite(error)) {
         anemo_record_number(record, "solution", "error", error);

@@ -162,6 +162,23 @@ static void record_time(anemo_record *record, const anemo_samples *samples, int3
     free(raw);
 }
 
+static void record_known(anemo_record *record, const char *key, double value) {
+    if (isfinite(value)) {
+        anemo_record_number(record, "sampling", key, value);
+    }
+}
+
+void bench_record_noise(anemo_record *record, const anemo_noise *noise) {
+    if (noise->involuntary_switches >= 0) {
+        anemo_record_integer(record, "sampling", "involuntary_switches",
+                             noise->involuntary_switches);
+    }
+    record_known(record, "steal_fraction", noise->steal_fraction);
+    record_known(record, "busy_fraction", noise->busy_fraction);
+    record_known(record, "pressure_fraction", noise->pressure_fraction);
+    record_known(record, "frequency_hz", noise->frequency_khz * 1e3);
+}
+
 void bench_record_result(anemo_record *record, const anemo_samples *samples, int32_t arm,
                          const anemo_sampling *how, const bench_result *result) {
     char stop[48], name[32];
@@ -177,12 +194,7 @@ void bench_record_result(anemo_record *record, const anemo_samples *samples, int
     anemo_record_integer(record, "sampling", "outliers", result->outliers);
     anemo_record_integer(record, "sampling", "above_ceiling", result->above_ceiling);
     anemo_record_flag(record, "sampling", "interleaved", samples->n_arms > 1);
-    anemo_record_integer(record, "sampling", "involuntary_switches",
-                         samples->noise.involuntary_switches);
-    if (isfinite(samples->noise.steal_fraction)) {
-        anemo_record_number(record, "sampling", "steal_fraction", samples->noise.steal_fraction);
-        anemo_record_number(record, "sampling", "busy_fraction", samples->noise.busy_fraction);
-    }
+    bench_record_noise(record, &samples->noise);
     record_time(record, samples, arm, &result->time_s);
     if (isfinite(result->roof.value)) {
         const anemo_estimate *r = &result->roof;

@@ -52,4 +52,7 @@ anemo_status bench_evaluate(const anemo_samples *samples, int32_t arm,
 void bench_record_result(anemo_record *record, const anemo_samples *samples, int32_t arm,
                          const anemo_sampling *how, const bench_result *result);
 
+/* What of it this machine tells; the rest stays absent. */
+void bench_record_noise(anemo_record *record, const anemo_noise *noise);
+
 #endif

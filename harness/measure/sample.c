@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum {
     FIRST_LOOK = 10,
@@ -120,44 +119,6 @@ bool anemo_caches_from_name(const char *name, anemo_caches *out) {
         }
     }
     return false;
-}
-
-/* ---------------------------------------------------------------- noise */
-
-typedef struct noise_reading {
-    int64_t involuntary_switches;
-    double total, idle, steal; /* clock ticks of all CPUs; NaN when unreadable */
-} noise_reading;
-
-static noise_reading read_noise(void) {
-    noise_reading r = {.total = NAN, .idle = NAN, .steal = NAN};
-    struct rusage usage;
-    if (getrusage(RUSAGE_SELF, &usage) == 0) {
-        r.involuntary_switches = usage.ru_nivcsw;
-    }
-    FILE *file = fopen("/proc/stat", "r");
-    if (!file) {
-        return r;
-    }
-    /* cpu user nice system idle iowait irq softirq steal */
-    double t[8];
-    if (fscanf(file, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &t[0], &t[1], &t[2], &t[3], &t[4],
-               &t[5], &t[6], &t[7]) == 8) {
-        r.total = t[0] + t[1] + t[2] + t[3] + t[4] + t[5] + t[6] + t[7];
-        r.idle = t[3] + t[4];
-        r.steal = t[7];
-    }
-    fclose(file);
-    return r;
-}
-
-static anemo_noise noise_between(noise_reading a, noise_reading b) {
-    const double total = b.total - a.total; /* 0 in runs shorter than a tick: no fraction */
-    return (anemo_noise){
-        .involuntary_switches = b.involuntary_switches - a.involuntary_switches,
-        .steal_fraction = total > 0 ? (b.steal - a.steal) / total : NAN,
-        .busy_fraction = total > 0 ? 1 - (b.idle - a.idle) / total : NAN,
-    };
 }
 
 /* ---------------------------------------------------------------- the loop */
@@ -343,9 +304,10 @@ static anemo_status sample_all(sampler *s) {
     if (status) {
         return status;
     }
-    const noise_reading before = read_noise();
+    const anemo_noise_reading before = anemo_noise_read();
     status = sample_batches(s);
-    s->out->noise = noise_between(before, read_noise());
+    const anemo_noise_reading after = anemo_noise_read();
+    s->out->noise = anemo_noise_between(&before, &after);
     s->out->sampling_ns = (double)s->spent_ns;
     return status;
 }

@@ -8,6 +8,7 @@
 #define ANEMO_SAMPLE_H
 
 #include "harness/measure/clock.h"
+#include "harness/measure/noise.h"
 #include "harness/measure/stats.h"
 #include "kernels/kernel.h"
 
@@ -62,13 +63,6 @@ typedef struct anemo_sampling {
     int64_t calls_per_sample;  /* 0: so many that a sample lasts 1000 clock reads */
     bool (*interrupted)(void); /* true: end after this round; may be NULL */
 } anemo_sampling;
-
-/* What disturbed the run: of the whole process and machine, from start to end of sampling. */
-typedef struct anemo_noise {
-    int64_t involuntary_switches; /* getrusage, all threads */
-    double steal_fraction;        /* of all CPU time, /proc/stat; NaN when unreadable */
-    double busy_fraction;         /* of all CPU time, whoever used it; NaN when unreadable */
-} anemo_noise;
 
 typedef struct anemo_samples {
     int32_t n_arms;

@@ -142,14 +142,17 @@ int64_t anemo_record_sink_count(const anemo_record_sink *sink) {
 /* Keys in the order in which a person wants to read them. */
 static json_t *ordered(const json_t *root) {
     static const char *const order[] = {
-        "schema_version", "id",       "time",    "kind",  "suite",    "demo",
-        "status",         "why",      "judged",  "case",  "solution", "sampling",
-        "metrics",        "validity", "machine", "build", "repro"};
+        "schema_version", "id",      "time",     "kind",    "suite", "demo",
+        "status",         "why",     "judged",   "verdict", "case",  "solution",
+        "sampling",       "metrics", "validity", "machine", "build", "repro"};
     json_t *copy = json_object();
     for (size_t i = 0; copy && i < sizeof order / sizeof *order; i++) {
         json_t *value = json_object_get(root, order[i]);
         if (value)
             json_object_set(copy, order[i], value);
+    }
+    if (copy) { /* a field of fields.inc that has no place above */
+        json_object_update_missing(copy, (json_t *)root);
     }
     return copy;
 }

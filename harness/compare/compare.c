@@ -1,0 +1,187 @@
+/* The table's loop: at each look every undecided case is sampled up to that number of pairs, then
+ * the table is judged as a whole, because Holm needs all p-values of a look together. Which side of
+ * a pair comes first is the sampler's order: AB BA BA AB, so that linear drift cancels within two
+ * pairs and neither side always follows itself. */
+#include "harness/compare/compare.h"
+
+#include "harness/measure/sample.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- the rule */
+
+anemo_compare_rule anemo_compare_rule_usual(void) {
+    return (anemo_compare_rule){
+        .delta = 0.03, .alpha = 0.05, .level = 0.95, .n_looks = 3, .look = {52, 104, 208}};
+}
+
+anemo_compare_rule anemo_compare_rule_fixed(double delta, int64_t n) {
+    return (anemo_compare_rule){
+        .delta = delta, .alpha = 0.05, .level = 0.95, .n_looks = 1, .look = {n}};
+}
+
+anemo_status anemo_compare_looks_parse(const char *text, anemo_compare_rule *rule,
+                                       anemo_error *err) {
+    int64_t looks[ANEMO_COMPARE_LOOKS];
+    int32_t n = 0;
+    const char *at = text;
+    bool good = true;
+    for (bool more = true; good && more; at++) {
+        char *end;
+        const long long value = strtoll(at, &end, 10);
+        good = *at >= '0' && *at <= '9' && n < ANEMO_COMPARE_LOOKS && value >= 6 &&
+               value <= 100000 && (n == 0 || value > looks[n - 1]) && (*end == ',' || *end == 0);
+        if (good) {
+            looks[n++] = value;
+            more = *end == ',';
+            at = end;
+        }
+    }
+    if (!good) {
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "looks '%s': expected 1 to %d ascending numbers of pairs from 6 to "
+                          "100000, apart by commas, for example 52,104,208",
+                          text, ANEMO_COMPARE_LOOKS);
+    }
+    memcpy(rule->look, looks, sizeof looks);
+    rule->n_looks = n;
+    return ANEMO_OK;
+}
+
+double anemo_compare_look_alpha(const anemo_compare_rule *rule) {
+    return rule->alpha / rule->n_looks;
+}
+
+double anemo_compare_look_level(const anemo_compare_rule *rule) {
+    return 1 - (1 - rule->level) / rule->n_looks;
+}
+
+const char *anemo_compare_verdict_name(anemo_compare_verdict verdict) {
+    static const char *const names[] = {"INCONCLUSIVE", "PASS", "REGRESSION"};
+    return names[verdict];
+}
+
+/* ---------------------------------------------------------------- sampling one case */
+
+static anemo_status make_room(anemo_compare_result *r, int64_t pairs, anemo_error *err) {
+    for (int side = 0; side < 2 && pairs > r->capacity; side++) {
+        double *ns = realloc(r->ns[side], (size_t)pairs * sizeof *ns);
+        if (!ns) {
+            return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %lld pairs", (long long)pairs);
+        }
+        r->ns[side] = ns;
+    }
+    r->capacity = pairs > r->capacity ? pairs : r->capacity;
+    return ANEMO_OK;
+}
+
+static anemo_status one_pair(const anemo_compare_case *c, anemo_compare_result *r) {
+    int32_t order[2];
+    anemo_sample_order(r->pairs, 2, order);
+    for (int i = 0; i < 2; i++) {
+        double ns = NAN;
+        const anemo_status status = c->sample(c->ctx, order[i], &ns, &r->error);
+        if (status) {
+            return status;
+        }
+        if (!(ns > 0 && isfinite(ns))) {
+            return anemo_fail(&r->error, ANEMO_E_NUMERIC, "%s: side %c took %g ns", c->name,
+                              'A' + order[i], ns);
+        }
+        r->ns[order[i]][r->pairs] = ns;
+    }
+    r->pairs++;
+    return ANEMO_OK;
+}
+
+/* Up to `pairs`, or until interrupted. */
+static void sample_to(const anemo_compare_case *c, anemo_compare_result *r, int64_t pairs,
+                      const anemo_compare_hooks *hooks) {
+    r->status = make_room(r, pairs, &r->error);
+    if (!r->status && c->open) {
+        r->status = c->open(c->ctx, &r->error);
+    }
+    if (r->status) {
+        return;
+    }
+    while (!r->status && r->pairs < pairs && !(hooks->interrupted && hooks->interrupted())) {
+        r->status = one_pair(c, r);
+    }
+    if (c->close) {
+        c->close(c->ctx);
+    }
+}
+
+/* ---------------------------------------------------------------- the table */
+
+static bool wants_more(const anemo_compare_result *r) {
+    return !r->status && !r->decided;
+}
+
+/* false: interrupted. */
+static bool take_look(const anemo_compare_case *cases, int32_t n, const anemo_compare_rule *rule,
+                      int32_t look, const anemo_compare_hooks *hooks,
+                      anemo_compare_result *results) {
+    const int64_t pairs = rule->look[look];
+    for (int32_t i = 0; i < n; i++) {
+        anemo_compare_result *r = &results[i];
+        if (!wants_more(r)) {
+            continue;
+        }
+        sample_to(&cases[i], r, pairs, hooks);
+        if (hooks->interrupted && hooks->interrupted()) {
+            return false;
+        }
+        if (!r->status) {
+            r->look = look;
+            anemo_compare_describe(r, rule);
+        }
+        if (hooks->progress) {
+            hooks->progress(hooks->ctx, i, r->pairs, rule->look[rule->n_looks - 1]);
+        }
+    }
+    anemo_compare_judge(results, n, rule, look);
+    for (int32_t i = 0; n > 1 && i < n; i++) { /* again: what would be found depends on p_needed */
+        if (!results[i].status && results[i].look == look) {
+            anemo_compare_describe(&results[i], rule);
+        }
+    }
+    return true;
+}
+
+anemo_status anemo_compare_run(const anemo_compare_case *cases, int32_t n,
+                               const anemo_compare_rule *rule, const anemo_compare_hooks *hooks,
+                               anemo_compare_result *results, anemo_error *err) {
+    static const anemo_compare_hooks none;
+    const double one = anemo_compare_look_alpha(rule);
+    for (int32_t i = 0; i < n; i++) {
+        results[i] = (anemo_compare_result){.look = -1, .p_needed = one / n};
+        anemo_compare_describe(&results[i], rule);
+    }
+    bool undecided = n > 0;
+    for (int32_t look = 0; look < rule->n_looks && undecided; look++) {
+        if (!take_look(cases, n, rule, look, hooks ? hooks : &none, results)) {
+            for (int32_t i = 0; i < n; i++) {
+                if (wants_more(&results[i])) {
+                    anemo_compare_describe(&results[i], rule);
+                }
+            }
+            return anemo_fail(err, ANEMO_E_CANCELLED, "interrupted");
+        }
+        undecided = false;
+        for (int32_t i = 0; i < n; i++) {
+            undecided = undecided || wants_more(&results[i]);
+        }
+    }
+    return ANEMO_OK;
+}
+
+void anemo_compare_results_free(anemo_compare_result *results, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        free(results[i].ns[0]);
+        free(results[i].ns[1]);
+        results[i].ns[0] = results[i].ns[1] = NULL;
+    }
+}
