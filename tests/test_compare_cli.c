@@ -219,6 +219,23 @@ static void a_comparison_is_recorded(void **state) {
     anemo_record_free(record);
 }
 
+/* ---------------------------------------------------------------- the self-test */
+
+static void selftest_counts_and_says_what_it_cannot_say(void **state) {
+    (void)state;
+    expect(2, "expected measurement", "selftest", "everything");
+    expect(2, "expected measurement", "selftest");
+    expect(2, "--only", "selftest", "measurement", "--only", "endpoint");
+    program_result r =
+        program_run("selftest", "measurement", "--quick", "--only", "kernel", "--format", "json");
+    assert_true(r.code == 0 || r.code == 1 || r.code == 4); /* as the machine is */
+    json_t *root = json_loads(r.out, 0, NULL);
+    assert_int_equal(json_array_size(json_object_get(root, "bounds_rows")), 6);
+    assert_int_equal(json_array_size(json_object_get(root, "rules_rows")), 4);
+    json_decref(root);
+    program_result_free(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(variants_are_compared),
@@ -229,6 +246,7 @@ int main(void) {
         cmocka_unit_test(wrong_usage_says_what_is_right),
         cmocka_unit_test(files_apart_are_never_judged),
         cmocka_unit_test(a_comparison_is_recorded),
+        cmocka_unit_test(selftest_counts_and_says_what_it_cannot_say),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }
