@@ -21,7 +21,7 @@ typedef struct anemo_selftest_bed {
     int64_t units[ANEMO_SELFTEST_EFFECTS][2]; /* of sides A and B; e.g. {{17, 17}, {50, 51}, ..} */
 } anemo_selftest_bed;
 
-/* add_rmsnorm, rows of 1024 floats in the second cache, about 0.5 ms a sample; the best variant
+/* add_rmsnorm, rows of 512 floats in the second cache, about 0.5 ms a sample; the best variant
  * that runs here, checked first. */
 anemo_status anemo_selftest_kernel_bed(anemo_device *device, anemo_selftest_bed *out,
                                        anemo_error *err);

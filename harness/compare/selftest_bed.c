@@ -11,7 +11,7 @@
 
 /* ---------------------------------------------------------------- a kernel */
 
-enum { ROWS = 100, ROWS_MOST = 106, WIDTH = 1024 };
+enum { ROWS = 100, ROWS_MOST = 106, WIDTH = 512 };
 #define KERNEL_SAMPLE_NS 5e5
 
 static const bench_shape norm_shape = {.op = ANEMO_OP_ADD_RMSNORM,
