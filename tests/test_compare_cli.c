@@ -212,6 +212,9 @@ static void a_comparison_is_recorded(void **state) {
     assert_string_equal(anemo_record_get_text(record, "solution", "variant"), "add_rmsnorm_ref");
     assert_string_equal(anemo_record_get_text(record, "sampling", "looks"), "6,8");
     assert_non_null(anemo_record_get_text(record, NULL, "verdict"));
+    assert_string_equal(anemo_record_get_text(record, NULL, "repro"),
+                        "anemo compare add_rmsnorm_c add_rmsnorm_ref --shape 1b/norm --m 1 "
+                        "--caches warm --weights q4_0 --looks 6,8 --delta 3 --seed 1");
     assert_true(anemo_record_find_metric(record, "ratio", &ratio));
     assert_true(anemo_record_find_metric(record, "time", &time));
     assert_true(anemo_record_find_metric(record, "baseline_time", &baseline));
