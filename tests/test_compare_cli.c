@@ -212,11 +212,31 @@ static void a_comparison_is_recorded(void **state) {
     assert_string_equal(anemo_record_get_text(record, "solution", "variant"), "add_rmsnorm_ref");
     assert_string_equal(anemo_record_get_text(record, "sampling", "looks"), "6,8");
     assert_non_null(anemo_record_get_text(record, NULL, "verdict"));
+    assert_string_equal(anemo_record_get_text(record, NULL, "repro"),
+                        "anemo compare add_rmsnorm_c add_rmsnorm_ref --shape 1b/norm --m 1 "
+                        "--caches warm --weights q4_0 --looks 6,8 --delta 3 --seed 1");
     assert_true(anemo_record_find_metric(record, "ratio", &ratio));
     assert_true(anemo_record_find_metric(record, "time", &time));
     assert_true(anemo_record_find_metric(record, "baseline_time", &baseline));
     assert_true(ratio.n == time.n && (ratio.n == 6 || ratio.n == 8));
     anemo_record_free(record);
+}
+
+/* ---------------------------------------------------------------- the self-test */
+
+static void selftest_counts_and_says_what_it_cannot_say(void **state) {
+    (void)state;
+    expect(2, "expected measurement", "selftest", "everything");
+    expect(2, "expected measurement", "selftest");
+    expect(2, "--only", "selftest", "measurement", "--only", "endpoint");
+    program_result r =
+        program_run("selftest", "measurement", "--quick", "--only", "kernel", "--format", "json");
+    assert_true(r.code == 0 || r.code == 1 || r.code == 4); /* as the machine is */
+    json_t *root = json_loads(r.out, 0, NULL);
+    assert_int_equal(json_array_size(json_object_get(root, "bounds_rows")), 6);
+    assert_int_equal(json_array_size(json_object_get(root, "rules_rows")), 4);
+    json_decref(root);
+    program_result_free(&r);
 }
 
 int main(void) {
@@ -229,6 +249,7 @@ int main(void) {
         cmocka_unit_test(wrong_usage_says_what_is_right),
         cmocka_unit_test(files_apart_are_never_judged),
         cmocka_unit_test(a_comparison_is_recorded),
+        cmocka_unit_test(selftest_counts_and_says_what_it_cannot_say),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }

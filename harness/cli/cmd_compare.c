@@ -527,6 +527,33 @@ static void record_solution(anemo_record *record, const comparison *run, const p
     }
 }
 
+static void record_repro(anemo_record *record, const comparison *run, const pair_case *c,
+                         const char *looks) {
+    const compare_choices *own = run->own;
+    const char *const *argument = run->cli->arguments;
+    char text[1536], what[512];
+    if (c->shape) {
+        const bool builds = run->kind == COMPARE_BUILDS;
+        snprintf(what, sizeof what, "%s%.100s --shape %.100s --m %lld --caches %s --weights %.40s",
+                 builds ? " --variant " : "", builds ? c->variant_name : "", c->shape->name,
+                 (long long)c->m, anemo_caches_name(own->caches),
+                 own->weights ? own->weights : "q4_0");
+    } else {
+        snprintf(what, sizeof what, " --prompt %lld --tokens %lld --batch %d%s%.40s",
+                 (long long)own->spec.prompt_tokens, (long long)own->spec.generated_tokens,
+                 own->spec.batch_max, own->weights ? " --weights " : "",
+                 own->weights ? own->weights : "");
+    }
+    int at = snprintf(text, sizeof text, "anemo compare %.300s %.300s%s", argument[0], argument[1],
+                      what);
+    for (int32_t i = 0; i < own->n_with_b && at < (int)sizeof text - 200; i++) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --with-b %.80s", own->with_b[i]);
+    }
+    snprintf(text + at, sizeof text - (size_t)at, " --looks %s --delta %g --seed %llu%s", looks,
+             100 * own->rule.delta, (unsigned long long)run->cli->seed, anemo_isa_option());
+    anemo_record_text(record, NULL, "repro", text);
+}
+
 static anemo_status write_record(anemo_record_sink *sink, const comparison *run, const pair_case *c,
                                  const anemo_compare_result *r, const anemo_noise *noise,
                                  anemo_error *err) {
@@ -543,6 +570,7 @@ static anemo_status write_record(anemo_record_sink *sink, const comparison *run,
     anemo_record_text(record, "case", "name", run->name[c->index]);
     anemo_record_integer(record, "case", "seed", (int64_t)run->cli->seed);
     record_solution(record, run, c);
+    record_repro(record, run, c, looks);
     anemo_record_number(record, "sampling", "delta", rule->delta);
     anemo_record_text(record, "sampling", "looks", looks);
     anemo_record_flag(record, "sampling", "interleaved", true);
