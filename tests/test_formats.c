@@ -77,7 +77,7 @@ static void for_each_role(const anemo_checkpoint *checkpoint, visit *each, void 
         for (int64_t layer = 0; layer < (anemo_roles[role].per_layer ? h->layers : 1); ++layer)
             for (int64_t e = 0; e < (anemo_roles[role].per_expert && h->experts ? h->experts : 1);
                  ++e)
-                if (role != ANEMO_T_ROUTER || h->experts)
+                if (role == ANEMO_T_OUTPUT || anemo_has_role(h, (anemo_tensor_role)role))
                     each(checkpoint, role, layer, e, context);
 }
 
@@ -687,6 +687,8 @@ static void synth_presets(void **state) {
         double parameters = 0;
         for (int role = 0; role < ANEMO_T_COUNT; ++role) {
             int64_t n, k;
+            if (role != ANEMO_T_OUTPUT && !anemo_has_role(h, (anemo_tensor_role)role))
+                continue;
             anemo_role_shape(h, role, &n, &k);
             parameters += (double)n * (double)k *
                           (double)(anemo_roles[role].per_layer ? h->layers : 1) *
