@@ -26,6 +26,12 @@ static void test_mixtral_window(void **state) {
     (void)state;
     golden_check_forms("mixtral-window", 4);
 }
+static void test_greedy(void **state) {
+    (void)state;
+    golden_check_greedy("mistral-full");
+    golden_check_greedy("mistral-window");
+    golden_check_greedy("mixtral-window");
+}
 static void test_long_and_interleaved(void **state) {
     (void)state;
     golden_check_long("mistral-full");
@@ -148,10 +154,15 @@ static void test_no_renormalisation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mistral_full),       cmocka_unit_test(test_mistral_window),
-        cmocka_unit_test(test_mixtral_window),     cmocka_unit_test(test_long_and_interleaved),
-        cmocka_unit_test(test_window_controls),    cmocka_unit_test(test_pairing_controls),
-        cmocka_unit_test(test_swapped_experts),    cmocka_unit_test(test_top_1),
+        cmocka_unit_test(test_mistral_full),
+        cmocka_unit_test(test_mistral_window),
+        cmocka_unit_test(test_mixtral_window),
+        cmocka_unit_test(test_long_and_interleaved),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_window_controls),
+        cmocka_unit_test(test_pairing_controls),
+        cmocka_unit_test(test_swapped_experts),
+        cmocka_unit_test(test_top_1),
         cmocka_unit_test(test_no_renormalisation),
     };
     return cmocka_run_group_tests_name("golden logits", tests, NULL, NULL);
