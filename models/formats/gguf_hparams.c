@@ -331,10 +331,12 @@ static anemo_status read_windows(const keys *k, anemo_hparams *h) {
                    : ANEMO_OK;
     ANEMO_TRY(read_pattern(k, h));
     const int64_t n_full = anemo_full_layers(h);
-    if (n_full == h->layers)
-        h->window = 0;
-    else if (n_full > 0 && h->arch == ANEMO_ARCH_MISTRAL)
+    if (n_full == h->layers) {
+        h->window = 0; /* and a window that the user asks for is one of all layers */
+        memset(h->full_layers, 0, sizeof h->full_layers);
+    } else if (n_full > 0 && h->arch == ANEMO_ARCH_MISTRAL) {
         h->arch = ANEMO_ARCH_MINISTRAL;
+    }
     return ANEMO_OK;
 }
 

@@ -271,8 +271,10 @@ static anemo_status read_layer_types(const config *c, anemo_hparams *h) {
         if (full && h->window > 0)
             anemo_set_full_layer(h, (int64_t)i);
     }
-    if (h->window > 0 && anemo_full_layers(h) == h->layers)
-        h->window = 0;
+    if (h->window > 0 && anemo_full_layers(h) == h->layers) {
+        h->window = 0; /* and a window that the user asks for is one of all layers */
+        memset(h->full_layers, 0, sizeof h->full_layers);
+    }
     return ANEMO_OK;
 }
 
