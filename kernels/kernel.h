@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define ANEMO_ABI_MAJOR 1 /* a plug-in with another major number is refused */
+#define ANEMO_ABI_MAJOR 2 /* a plug-in with another major number is refused */
 #define ANEMO_ABI_MINOR 0
 
 /* ---------------------------------------------------------------- status and errors */
@@ -466,6 +466,10 @@ typedef struct anemo_rope_problem {
     int32_t rotary_dims; /* <= head_dim; the rest passes unrotated */
     int32_t pairing;     /* anemo_rope_pairing */
     float magnitude;     /* multiplies cos and sin (YaRN); 1 otherwise */
+    /* q *= 1 + temperature * ln(1 + floor(position / temperature_period)) behind the rotation, all
+     * of its elements (Llama 4, Ministral 3); temperature 0: not, and the period is not read. */
+    float temperature;
+    int64_t temperature_period;
 } anemo_rope_problem;
 
 typedef struct anemo_rope_args {

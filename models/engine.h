@@ -21,22 +21,26 @@ typedef struct anemo_tokenizer anemo_tokenizer;
 typedef struct anemo_model_options {
     const char *requantise; /* NULL, "q8_0" or "q4_0": every matrix but the router is requantised
                                when opened */
-    int64_t window; /* -1: as the model says; 0: none; N > 0: N keys, the token itself included */
+    /* -1: as the model says; 0: none; N > 0: N keys, the token itself included, in the layers that
+     * have a window (all, when none has) */
+    int64_t window;
 } anemo_model_options;
 
 /* What a checkpoint says of itself, after validation. */
 typedef struct anemo_model_info {
     char name[128];         /* directory or file name, or the synth: URI */
-    char architecture[32];  /* "mistral", "mixtral" */
+    char architecture[32];  /* "mistral", "mixtral", "gpt-oss", ...: anemo_model_architecture() */
     char weights[32];       /* "bf16", "q4_0", "mixed": what most matrix bytes are stored as */
     char source_sha256[65]; /* of the (first) weight file's header and config: identity, not
                                integrity; "" for synth */
     bool synthetic;         /* accuracy is not applicable */
     int64_t vocab, d, ffn, layers, heads, kv_heads, head_dim;
     int64_t experts, experts_per_token; /* 0, 0 when dense */
-    int64_t window;                     /* 0 = none */
+    int64_t window;                     /* 0 = none; of the layers that have one */
+    int64_t full_layers;                /* layers that see everything */
     int64_t context_max;
     int32_t bos, eos[8], n_eos; /* bos -1: none */
+    char skipped[160]; /* a multimodal checkpoint's tensors beside the text path; "" = none */
     double parameters, active_parameters;
     double weight_bytes;        /* canonical bytes of all tensors */
     double active_weight_bytes; /* what a decode step of one token reads: no embedding table, top-k
@@ -50,6 +54,8 @@ anemo_status anemo_model_open(const char *path, const anemo_model_options *optio
 void anemo_model_close(anemo_model *model);
 /* Names of the synth: presets; NULL at the end. */
 const char *anemo_model_preset(int32_t index);
+/* Names of the architectures, in the order of anemo_arch; NULL at the end. */
+const char *anemo_model_architecture(int32_t index);
 const anemo_model_info *anemo_model_describe(const anemo_model *model);
 /* NULL when the model has none (synth:, or a directory opened without one); `why` then says so. */
 const anemo_tokenizer *anemo_model_tokenizer(const anemo_model *model, anemo_error *why);

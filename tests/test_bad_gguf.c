@@ -24,6 +24,14 @@ static void gguf_keys(void **state) {
         {0, "general.architecture", '-', "", 0, "", {"general.architecture is missing", "llama"}},
         {0, "general.architecture", 's', "general.architecture", 0, "gpt2", {"is gpt2", "llama"}},
         {0, "general.architecture", 'u', "general.architecture", 3, "", {"architecture is 3"}},
+        {0,
+         "general.architecture",
+         's',
+         "general.architecture",
+         0,
+         "gpt-oss",
+         {"gpt-oss.embedding_length is missing"}},
+        {0, NULL, 'f', "llama.attention.temperature_scale", 0.1, "", {"absent", "mistral3"}},
         {0, NULL, 's', "general.type", 0, "adapter", {"general.type is adapter", "model"}},
         {0, NULL, 'u', "split.count", 3, "", {"split.count is 3", "-00001-of-00003.gguf"}},
         {0, NULL, 's', "split.count", 0, "3", {"split.count has value type 8", "an integer"}},
@@ -304,7 +312,7 @@ static void gguf_tensors(void **state) {
     strcpy(fields->name, "blk.0.attn_q.weight");
     gguf_add_tensor(writer, "rope_freqs.weight", 0, 1, (const uint64_t[]){1}, "\0\0\0", 4);
     gguf_write(writer, path);
-    refused(path, "tensor rope_freqs.weight is not part of the architecture");
+    refused(path, "tensor rope_freqs.weight has shape [1]; accepted: [8] (head_dim / 2)");
     gguf_writer_free(writer);
 }
 

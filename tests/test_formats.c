@@ -77,7 +77,7 @@ static void for_each_role(const anemo_checkpoint *checkpoint, visit *each, void 
         for (int64_t layer = 0; layer < (anemo_roles[role].per_layer ? h->layers : 1); ++layer)
             for (int64_t e = 0; e < (anemo_roles[role].per_expert && h->experts ? h->experts : 1);
                  ++e)
-                if (role != ANEMO_T_ROUTER || h->experts)
+                if (role == ANEMO_T_OUTPUT || anemo_has_role(h, (anemo_tensor_role)role))
                     each(checkpoint, role, layer, e, context);
 }
 
@@ -683,16 +683,26 @@ static void synth_presets(void **state) {
                    {"synth:codestral-22b:q8_0", 6144, 56, 0, 22.2},
                    {"synth:mixtral-8x7b:q4_g128", 4096, 32, 8, 46.7},
                    {"synth:mixtral-8x22b:bf16", 6144, 56, 8, 140.6},
-                   {"synth:mixtral-8x22b:bf16:layers=3", 6144, 3, 8, 7.9}};
+                   {"synth:mixtral-8x22b:bf16:layers=3", 6144, 3, 8, 7.9},
+                   {"synth:ministral-8b:q4_0", 4096, 36, 0, 8.02},
+                   {"synth:llama-3.1-8b:q4_0", 4096, 32, 0, 8.03},
+                   {"synth:qwen3-30b-a3b:q4_0", 2048, 48, 128, 30.53},
+                   {"synth:gpt-oss-20b:q4_0", 2880, 24, 32, 20.91}};
     for (size_t i = 0; i < COUNT(presets); ++i) {
         anemo_checkpoint *checkpoint = open_model(presets[i].uri);
         const anemo_hparams *h = anemo_checkpoint_hparams(checkpoint);
         assert_int_equal(h->d, presets[i].d);
         assert_int_equal(h->layers, presets[i].layers);
         assert_int_equal(h->experts, presets[i].experts);
+        const int64_t n_full = strstr(presets[i].uri, "ministral") ? 9
+                               : strstr(presets[i].uri, "gpt-oss") ? 12
+                                                                   : h->layers;
+        assert_int_equal(anemo_full_layers(h), n_full);
         double parameters = 0;
         for (int role = 0; role < ANEMO_T_COUNT; ++role) {
             int64_t n, k;
+            if (role != ANEMO_T_OUTPUT && !anemo_has_role(h, (anemo_tensor_role)role))
+                continue;
             anemo_role_shape(h, role, &n, &k);
             parameters += (double)n * (double)k *
                           (double)(anemo_roles[role].per_layer ? h->layers : 1) *
@@ -711,6 +721,7 @@ static void synth_refusals(void **state) {
         {"synth:", "preset", "\"\"", "mixtral-8x22b"},
         {"synth:mistral-8b:q4_0", "preset", "\"mistral-8b\"", "mistral-7b"},
         {"synth:tiny", "type", "\"\"", "q4_g128"},
+        {"synth:gpt-oss-20b:q4_g128", "type", "\"q4_g128\"", "groups divide"},
         {"synth:tiny:q4", "type", "\"q4\"", "q4_0"},
         {"synth:tiny:f32:layers", "option", "\"layers\"", "layers=N"},
         {"synth:tiny:f32:layers=", "layers", "\"\"", "1 to 4096"},

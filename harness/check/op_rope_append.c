@@ -24,7 +24,7 @@ static const struct {
     int32_t heads, kv_heads, dim, rotary;
 } shapes[] = {{4, 2, 32, 32},  {8, 1, 64, 64}, {3, 3, 80, 80},
               {4, 1, 128, 64}, {2, 2, 64, 16}, {4, 4, 32, 2}};
-enum { SHAPES = sizeof shapes / sizeof *shapes, TYPES = 4, FORMS = 4 };
+enum { SHAPES = sizeof shapes / sizeof *shapes, TYPES = 4, FORMS = 5 };
 
 static int32_t count(void) {
     return SHAPES * TYPES * FORMS;
@@ -79,11 +79,15 @@ static void *create(int32_t index, check_random *random, char *name, size_t name
                              .kv = shape,
                              .rotary_dims = shapes[s].rotary,
                              .pairing = form % 2 ? ANEMO_ROPE_INTERLEAVED : ANEMO_ROPE_HALF,
-                             .magnitude = form == 2 ? 1.25f : 1};
+                             .magnitude = form == 2 ? 1.25f : 1,
+                             .temperature = form == 4 ? 0.3f : 0,
+                             .temperature_period = form == 4 ? 7 : 0};
     snprintf(name, name_bytes, "rows=%lld h%d/%d d%d rotary=%d %s page%d %s%s", (long long)rows,
              shape.n_heads, shape.n_kv_heads, shape.head_dim, f->problem.rotary_dims,
              form % 2 ? "interleaved" : "half", shape.page_tokens, types[type],
-             form == 2 ? " magnitude" : "");
+             form == 2   ? " magnitude"
+             : form == 4 ? " temperature"
+                         : "");
     f->q = check_random_floats(random, rows * shape.n_heads * shape.head_dim, 1);
     f->k = check_random_floats(random, rows * shape.n_kv_heads * shape.head_dim, 1);
     f->v = check_random_floats(random, rows * shape.n_kv_heads * shape.head_dim, 1);
@@ -204,34 +208,41 @@ static anemo_status execute(void *fixture, const check_run *run, check_result *r
     return status;
 }
 
-static void rotate(const rope_fixture *f, int64_t position, const float *x, float *y,
+/* Of q (`heat`): the temperature, one more product after the rotation. */
+static void rotate(const rope_fixture *f, int64_t position, bool heat, const float *x, float *y,
                    check_scale *scale) {
     const anemo_rope_problem *p = &f->problem;
     const int32_t pairs = p->rotary_dims / 2;
-    for (int32_t i = 0; i < p->kv.head_dim; i++)
-        y[i] = x[i]; /* what is not rotated has magnitude 0: exact */
+    const double turns =
+        heat && p->temperature != 0 ? floor((double)position / (double)p->temperature_period) : 0;
+    const double factor = 1 + (double)p->temperature * log1p(turns);
+    for (int32_t i = 0; i < p->kv.head_dim; i++) {
+        y[i] = (float)(x[i] * factor); /* what is not rotated and not scaled is exact */
+        if (turns > 0)
+            scale[i] = (check_scale){fabs(x[i]) * factor, 1, fabs(x[i]) * factor};
+    }
     for (int32_t i = 0; i < pairs; i++) {
         const int32_t a = p->pairing == ANEMO_ROPE_HALF ? i : 2 * i;
         const int32_t b = p->pairing == ANEMO_ROPE_HALF ? i + pairs : 2 * i + 1;
         const long double angle = (double)position * (double)f->inv_freq[i];
         const complex long double turned = ((long double)x[a] + I * (long double)x[b]) *
-                                           cexpl(I * angle) * (long double)p->magnitude;
+                                           cexpl(I * angle) * (long double)(p->magnitude * factor);
         y[a] = (float)creall(turned);
         y[b] = (float)cimagl(turned);
-        const double size = (fabs(x[a]) + fabs(x[b])) * p->magnitude;
+        const double size = (fabs(x[a]) + fabs(x[b])) * p->magnitude * factor;
         scale[a] = scale[b] = (check_scale){size, 1, size};
     }
 }
 
-static bool rotate_all(const rope_fixture *f, const char *name, const float *x, int32_t heads,
-                       check_result *result) {
+static bool rotate_all(const rope_fixture *f, const char *name, bool heat, const float *x,
+                       int32_t heads, check_result *result) {
     const int64_t rows = check_paged_rows(&f->paged), dim = f->problem.kv.head_dim;
     float *y = check_result_add(result, name, CHECK_FLOAT, true, rows, heads * dim);
     check_scale *scale = y ? check_result_scale(result) : NULL;
     for (int64_t i = 0; scale && i < rows * heads; i++) {
         int64_t position;
         check_paged_sequence(&f->paged, i / heads, &position);
-        rotate(f, position, x + i * dim, y + i * dim, scale + i * dim);
+        rotate(f, position, heat, x + i * dim, y + i * dim, scale + i * dim);
     }
     return scale != NULL;
 }
@@ -239,8 +250,8 @@ static bool rotate_all(const rope_fixture *f, const char *name, const float *x, 
 static anemo_status oracle(void *fixture, const char *feed, check_result *result) {
     const rope_fixture *f = fixture;
     (void)feed;
-    return rotate_all(f, "q", f->q, f->problem.kv.n_heads, result) &&
-                   rotate_all(f, "k", f->k, f->problem.kv.n_kv_heads, result)
+    return rotate_all(f, "q", true, f->q, f->problem.kv.n_heads, result) &&
+                   rotate_all(f, "k", false, f->k, f->problem.kv.n_kv_heads, result)
                ? ANEMO_OK
                : ANEMO_E_MEMORY;
 }

@@ -632,6 +632,10 @@ static anemo_status run_model(const anemo_cli *cli, model_choices *own, anemo_de
     }
     anemo_bench_model_report report;
     status = anemo_bench_model(device, &own->composed.model, sink, &report, err);
+    if (report.n_lines && report.info.skipped[0]) {
+        anemo_cli_warn("%s: only the text path is run; left out: %s", report.info.name,
+                       report.info.skipped);
+    }
     if (report.n_lines) {
         print_model(cli, &report);
     }

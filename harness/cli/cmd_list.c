@@ -209,8 +209,13 @@ static void model_row(const listing *l, anemo_table *table, const char *name, co
 }
 
 static anemo_table *list_models(const listing *l) {
-    anemo_table *table = anemo_table_create(
-        "models", "Models (besides any Hugging Face directory or .gguf file, by its path)");
+    char title[320] = "Models (besides any Hugging Face directory or .gguf file, by its path, of "
+                      "architecture";
+    for (int32_t i = 0; anemo_model_architecture(i); i++)
+        snprintf(title + strlen(title), sizeof title - strlen(title), "%s %s", i ? "," : "",
+                 anemo_model_architecture(i));
+    snprintf(title + strlen(title), sizeof title - strlen(title), ")");
+    anemo_table *table = anemo_table_create("models", title);
     columns(table, (const char *const[]){"model",
                                          "model",
                                          "architecture",

@@ -170,6 +170,9 @@ static anemo_status read_prompt(const run_options *o, run_state *run, anemo_erro
 static anemo_status open_everything(const anemo_cli *cli, const run_options *o, const char *path,
                                     run_state *run, anemo_error *err) {
     anemo_status status = anemo_model_open(path, &o->model, &run->model, err);
+    const anemo_model_info *info = status == ANEMO_OK ? anemo_model_describe(run->model) : NULL;
+    if (info && info->skipped[0])
+        anemo_cli_warn("%s: only the text path is run; left out: %s", info->name, info->skipped);
     if (status == ANEMO_OK)
         status = read_prompt(o, run, err);
     if (status == ANEMO_OK)

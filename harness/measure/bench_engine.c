@@ -266,18 +266,23 @@ static double touched_weight_bytes(const anemo_model_info *info, double tokens) 
     return info->active_weight_bytes + (touched - share) * expert_bytes;
 }
 
+/* Keys that a query at `positions` sees, summed over the layers. */
+static double keys_seen(const anemo_model_info *info, double positions) {
+    const double seen = info->window > 0 ? fmin(positions, (double)info->window) : positions;
+    return seen * (double)(info->layers - info->full_layers) +
+           positions * (double)info->full_layers;
+}
+
 /* K and V in f16 of `positions` positions of one session. */
 static double kv_bytes(const anemo_model_info *info, double positions) {
-    const double seen = info->window > 0 ? fmin(positions, (double)info->window) : positions;
-    return seen * 2 * 2 * (double)(info->kv_heads * info->head_dim * info->layers);
+    return keys_seen(info, positions) * 2 * 2 * (double)(info->kv_heads * info->head_dim);
 }
 
 bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
     const anemo_model_info *info = engine->info;
     const double context =
         (double)engine->spec.prompt_tokens + (double)engine->spec.generated_tokens / 2;
-    const double keys = info->window > 0 ? fmin(context, (double)info->window) : context;
-    const double attention = 4 * keys * (double)(info->heads * info->head_dim * info->layers);
+    const double attention = 4 * keys_seen(info, context) * (double)(info->heads * info->head_dim);
     return (bench_roof){.bytes =
                             touched_weight_bytes(info, batch) + batch * kv_bytes(info, context),
                         .ops = batch * (2 * info->active_parameters + attention),

@@ -20,13 +20,13 @@ static size_t thread_bytes(const anemo_rope_problem *p) {
     return align64((size_t)p->rotary_dims * sizeof(double));
 }
 
-/* Pair i is (first[i * step], second[i * step]). */
+/* Pair i is (first[i * step], second[i * step]). `scale` is 1 for k. */
 static void rotate(float *first, float *second, int64_t step, int64_t n_pairs, const double *cosine,
-                   const double *sine) {
+                   const double *sine, double scale) {
     for (int64_t i = 0; i < n_pairs; i++) {
         const double a = first[i * step], b = second[i * step];
-        first[i * step] = (float)(a * cosine[i] - b * sine[i]);
-        second[i * step] = (float)(a * sine[i] + b * cosine[i]);
+        first[i * step] = (float)((a * cosine[i] - b * sine[i]) * scale);
+        second[i * step] = (float)((a * sine[i] + b * cosine[i]) * scale);
     }
 }
 
@@ -39,6 +39,7 @@ static void rope_row(const rope_job *job, int64_t r, double *cosine, double *sin
     const int64_t partner = p->pairing == ANEMO_ROPE_INTERLEAVED ? 1 : n_pairs;
     const int32_t sequence = kv_sequence_of_row(&a->kv, r);
     const int64_t position = kv_position(&a->kv, sequence, r);
+    const double temperature = anemo_rope_temperature(p, position);
     for (int64_t i = 0; i < n_pairs; i++) {
         const double angle = (double)position * a->inv_freq[i];
         cosine[i] = p->magnitude * cos(angle);
@@ -46,12 +47,14 @@ static void rope_row(const rope_job *job, int64_t r, double *cosine, double *sin
     }
     for (int64_t h = 0; h < n_heads; h++) {
         float *q = a->q + (r * n_heads + h) * d;
-        rotate(q, q + partner, step, n_pairs, cosine, sine);
+        rotate(q, q + partner, step, n_pairs, cosine, sine, temperature);
+        for (int64_t i = p->rotary_dims; i < d; i++)
+            q[i] = (float)(q[i] * temperature);
     }
     for (int64_t h = 0; h < n_kv_heads; h++) {
         float *k = a->k + (r * n_kv_heads + h) * d;
         char *slot = kv_key(&job->pages, sequence, position, (int32_t)h);
-        rotate(k, k + partner, step, n_pairs, cosine, sine);
+        rotate(k, k + partner, step, n_pairs, cosine, sine, 1);
         kv_store(&job->pages, slot, k);
         kv_store(&job->pages, slot + job->pages.value_offset, a->v + (r * n_kv_heads + h) * d);
     }

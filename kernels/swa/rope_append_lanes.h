@@ -167,6 +167,14 @@ static void rope_rows(void *ctx, int64_t begin, int64_t end, int thread) {
         rope_row(job, r, cosine, cosine + table_floats(job->p));
 }
 
+/* A query temperature is left to plain C: one family has it, and the op is small. */
+static bool lanes_accept(const void *problem, char *why, size_t why_bytes) {
+    const anemo_rope_problem *p = problem;
+    if (p->temperature != 0)
+        return anemo_refuse(why, why_bytes, "a query temperature is not computed here");
+    return anemo_rope_append_accepts(problem, why, why_bytes);
+}
+
 static size_t workspace_bytes(const void *problem, int32_t n_threads) {
     return (size_t)n_threads * thread_bytes(problem);
 }
@@ -187,6 +195,6 @@ static anemo_status run(const anemo_exec *exec, const void *problem, const void 
 }
 
 #define ROPE_APPEND_LANES(name, what)                                                              \
-    LANES_VARIANT(name, ANEMO_OP_ROPE_APPEND, anemo_rope_append_accepts, workspace_bytes, run, what)
+    LANES_VARIANT(name, ANEMO_OP_ROPE_APPEND, lanes_accept, workspace_bytes, run, what)
 
 #endif

@@ -3,17 +3,19 @@
  *
  *   a' = a c - b s,  b' = a s + b c,   c = magnitude * cos(angle), s = magnitude * sin(angle)
  *
- * all in double, rounded to float once. Pairs are (i, i + rotary_dims / 2) or (2i, 2i + 1);
- * elements from rotary_dims on stay as they are (magnitude does not touch them). Then the rotated k
- * (the float) and v are converted to the page type and written to the slot of position p
- * (kv_page.h). No other slot is touched. Pages of one step must not be shared between sequences at
- * written positions.
+ * all in double, rounded to float once; of q, times 1 + temperature ln(1 + floor(p / period))
+ * before that rounding. Pairs are (i, i + rotary_dims / 2) or (2i, 2i + 1); elements from
+ * rotary_dims on stay as they are (magnitude does not touch them). Then the rotated k (the float)
+ * and v are converted to the page type and written to the slot of position p (kv_page.h). No other
+ * slot is touched. Pages of one step must not be shared between sequences at written positions.
  */
 #include "kernels/dense/common.h"
 #include "kernels/swa/kv_page.h"
 #include "kernels/swa/swa.h"
 
-static void rotate(const anemo_rope_problem *p, const float *inv_freq, int64_t position, float *x) {
+/* `scale` multiplies all elements. */
+static void rotate(const anemo_rope_problem *p, const float *inv_freq, int64_t position,
+                   double scale, float *x) {
     const int32_t half = p->rotary_dims / 2;
     for (int32_t i = 0; i < half; i++) {
         const bool interleaved = p->pairing == ANEMO_ROPE_INTERLEAVED;
@@ -22,9 +24,11 @@ static void rotate(const anemo_rope_problem *p, const float *inv_freq, int64_t p
         const double angle = (double)position * inv_freq[i];
         const double c = p->magnitude * cos(angle), s = p->magnitude * sin(angle);
         const double rotated = *a * c - *b * s;
-        *b = (float)(*a * s + *b * c);
-        *a = (float)rotated;
+        *b = (float)((*a * s + *b * c) * scale);
+        *a = (float)(rotated * scale);
     }
+    for (int32_t i = p->rotary_dims; i < p->kv.head_dim; i++)
+        x[i] = (float)(x[i] * scale);
 }
 
 static anemo_status run(const anemo_exec *exec, const void *problem, const void *args) {
@@ -40,11 +44,12 @@ static anemo_status run(const anemo_exec *exec, const void *problem, const void 
         const int32_t sequence = kv_sequence_of_row(&a->kv, r);
         const int64_t position = kv_position(&a->kv, sequence, r);
         for (int64_t h = 0; h < n_heads; h++)
-            rotate(p, a->inv_freq, position, a->q + (r * n_heads + h) * d);
+            rotate(p, a->inv_freq, position, anemo_rope_temperature(p, position),
+                   a->q + (r * n_heads + h) * d);
         for (int64_t h = 0; h < n_kv_heads; h++) {
             float *k = a->k + (r * n_kv_heads + h) * d;
             char *slot = kv_key(&pages, sequence, position, (int32_t)h);
-            rotate(p, a->inv_freq, position, k);
+            rotate(p, a->inv_freq, position, 1, k);
             kv_store(&pages, slot, k);
             kv_store(&pages, slot + pages.value_offset, a->v + (r * n_kv_heads + h) * d);
         }

@@ -47,9 +47,18 @@ bool anemo_rope_append_accepts(const void *problem, char *why, size_t why_bytes)
     if (p->pairing != ANEMO_ROPE_HALF && p->pairing != ANEMO_ROPE_INTERLEAVED)
         return anemo_refuse(why, why_bytes, "pairing %d is neither half (0) nor interleaved (1)",
                             p->pairing);
-    if (!isfinite(p->magnitude))
-        return anemo_refuse(why, why_bytes, "magnitude is not finite");
+    if (!isfinite(p->magnitude) || !isfinite(p->temperature))
+        return anemo_refuse(why, why_bytes, "magnitude or temperature is not finite");
+    if (p->temperature != 0 && p->temperature_period < 1)
+        return anemo_refuse(why, why_bytes, "temperature_period %lld is not above 0",
+                            (long long)p->temperature_period);
     return true;
+}
+
+double anemo_rope_temperature(const anemo_rope_problem *p, int64_t position) {
+    return p->temperature == 0
+               ? 1
+               : 1 + p->temperature * log(1 + (double)(position / p->temperature_period));
 }
 
 static anemo_status check_view(const anemo_kv_view *view, int32_t page_tokens, int64_t rows,

@@ -12,6 +12,8 @@ bool anemo_rope_append_accepts(const void *problem, char *why, size_t why_bytes)
  * row_start ascends from 0 to rows, and for each sequence with rows 0 <= first <= its first row's
  * position, first is a multiple of page_tokens, and (swa) length <= context_max. */
 anemo_status anemo_swa_check(const anemo_swa_problem *problem, const anemo_swa_args *args);
+/* What q is multiplied by at this position. */
+double anemo_rope_temperature(const anemo_rope_problem *problem, int64_t position);
 anemo_status anemo_rope_append_check(const anemo_rope_problem *problem,
                                      const anemo_rope_args *args);
 

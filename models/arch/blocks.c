@@ -4,7 +4,23 @@
 #include "models/arch/arch.h"
 
 const anemo_arch_family *anemo_arch_family_of(anemo_arch arch) {
-    return arch == ANEMO_ARCH_MIXTRAL ? &anemo_family_mixtral : &anemo_family_mistral;
+    static const anemo_arch_family *const families[ANEMO_ARCH_COUNT] = {
+        [ANEMO_ARCH_MISTRAL] = &anemo_family_mistral,
+        [ANEMO_ARCH_MIXTRAL] = &anemo_family_mixtral,
+        [ANEMO_ARCH_LLAMA] = &anemo_family_llama,
+        [ANEMO_ARCH_MINISTRAL] = &anemo_family_ministral,
+        [ANEMO_ARCH_MINISTRAL3] = &anemo_family_ministral3,
+        [ANEMO_ARCH_QWEN3MOE] = &anemo_family_qwen3_moe,
+        [ANEMO_ARCH_GPTOSS] = &anemo_family_gpt_oss};
+    return families[arch];
+}
+
+/* A vector that only some families have; *out stays NULL in the others. */
+static anemo_status optional_vector(anemo_plan *plan, anemo_tensor_role role, int64_t index,
+                                    float **out, anemo_error *err) {
+    return anemo_has_role(&plan->model->hparams, role)
+               ? anemo_plan_vector(plan, role, index, out, err)
+               : ANEMO_OK;
 }
 
 /* h = rmsnorm(x) * weight over the rows of the step. */
@@ -28,6 +44,16 @@ anemo_status anemo_attention_resolve(anemo_plan *plan, int64_t index, anemo_erro
     if (status == ANEMO_OK) {
         status = anemo_plan_matrix(plan, ANEMO_T_O, index, 0, &layer->o, err);
     }
+    const struct {
+        anemo_tensor_role role;
+        float **vector;
+    } extras[] = {{ANEMO_T_Q_NORM, &layer->q_norm}, {ANEMO_T_K_NORM, &layer->k_norm},
+                  {ANEMO_T_Q_BIAS, &layer->q.bias}, {ANEMO_T_K_BIAS, &layer->k.bias},
+                  {ANEMO_T_V_BIAS, &layer->v.bias}, {ANEMO_T_O_BIAS, &layer->o.bias},
+                  {ANEMO_T_SINKS, &layer->sinks}};
+    for (size_t i = 0; i < sizeof extras / sizeof *extras && status == ANEMO_OK; i++) {
+        status = optional_vector(plan, extras[i].role, index, extras[i].vector, err);
+    }
     if (status == ANEMO_OK) {
         status = anemo_plan_gemm(plan, "qkv", qkv, 3, ANEMO_EPI_STORE, m_max, &layer->qkv, err);
     }
@@ -46,10 +72,28 @@ static anemo_status qkv_forward(const anemo_plan *plan, const anemo_layer *layer
                                (const int64_t[]){q_width, kv_width, kv_width});
 }
 
+/* RMSNorm of each head of q and k. The op does not write in place: *q becomes b->att, which nobody
+ * needs before attention is done, and *k a buffer of its own. */
+static anemo_status head_norms_forward(const anemo_plan *plan, const anemo_layer *layer, float **q,
+                                       float **k) {
+    const anemo_buffers *b = &plan->buf;
+    const int64_t q_rows = plan->rows * plan->kv_shape.n_heads;
+    const int64_t k_rows = plan->rows * plan->kv_shape.n_kv_heads;
+    const anemo_add_rmsnorm_args q_args = {
+        .size = sizeof q_args, .m = q_rows, .x = b->q, .weight = layer->q_norm, .y = b->att};
+    const anemo_add_rmsnorm_args k_args = {
+        .size = sizeof k_args, .m = k_rows, .x = b->k, .weight = layer->k_norm, .y = b->k_normed};
+    *q = b->att;
+    *k = b->k_normed;
+    const anemo_status status = anemo_plan_run(plan, &plan->q_norm, q_rows, &q_args);
+    return status == ANEMO_OK ? anemo_plan_run(plan, &plan->k_norm, k_rows, &k_args) : status;
+}
+
 anemo_status anemo_attention_forward(const anemo_plan *plan, int64_t index) {
     const anemo_layer *layer = &plan->layers[index];
     const anemo_buffers *b = &plan->buf;
     const int64_t m = plan->rows;
+    float *q = b->q, *k = b->k;
     anemo_kv_view view = plan->view;
     view.pool = anemo_pages_layer(&plan->pages, index);
 
@@ -57,11 +101,15 @@ anemo_status anemo_attention_forward(const anemo_plan *plan, int64_t index) {
     if (status == ANEMO_OK) {
         status = qkv_forward(plan, layer);
     }
+    if (status == ANEMO_OK && layer->q_norm != NULL) {
+        status = head_norms_forward(plan, layer, &q, &k);
+    }
+    float *const out = q == b->q ? b->att : b->q; /* [m, heads, head_dim] */
     if (status == ANEMO_OK) {
         const anemo_rope_args args = {.size = sizeof args,
                                       .rows = m,
-                                      .q = b->q,
-                                      .k = b->k,
+                                      .q = q,
+                                      .k = k,
                                       .v = b->v,
                                       .inv_freq = plan->inv_freq,
                                       .kv = view};
@@ -69,12 +117,12 @@ anemo_status anemo_attention_forward(const anemo_plan *plan, int64_t index) {
     }
     if (status == ANEMO_OK) {
         const anemo_swa_args args = {
-            .size = sizeof args, .rows = m, .q = b->q, .kv = view, .out = b->att};
-        status = anemo_plan_run(plan, &plan->swa, m, &args);
+            .size = sizeof args, .rows = m, .q = q, .kv = view, .sinks = layer->sinks, .out = out};
+        status = anemo_plan_run(plan, layer->swa, m, &args);
     }
     if (status == ANEMO_OK) {
         status = anemo_plan_run_gemm(
-            plan, &layer->o_proj, m, b->att, (const anemo_matrix *const[]){&layer->o},
+            plan, &layer->o_proj, m, out, (const anemo_matrix *const[]){&layer->o},
             (float *const[]){b->x}, (const int64_t[]){layer->o.canonical.n});
     }
     return status;
@@ -142,6 +190,16 @@ anemo_status anemo_moe_resolve(anemo_plan *plan, int64_t index, anemo_error *err
     if (status == ANEMO_OK) {
         status = anemo_plan_matrix(plan, ANEMO_T_ROUTER, index, 0, &layer->router, err);
     }
+    const struct {
+        anemo_tensor_role role;
+        float **vector;
+    } extras[] = {{ANEMO_T_ROUTER_BIAS, &layer->router.bias},
+                  {ANEMO_T_GATE_BIAS, &layer->gate_bias},
+                  {ANEMO_T_UP_BIAS, &layer->up_bias},
+                  {ANEMO_T_DOWN_BIAS, &layer->down_bias}};
+    for (size_t i = 0; i < sizeof extras / sizeof *extras && status == ANEMO_OK; i++) {
+        status = optional_vector(plan, extras[i].role, index, extras[i].vector, err);
+    }
     if (status == ANEMO_OK) {
         status = anemo_plan_gemm(plan, "router", router, 1, ANEMO_EPI_STORE,
                                  plan->limits.tokens_per_step, &layer->router_proj, err);
@@ -186,6 +244,9 @@ anemo_status anemo_moe_forward(const anemo_plan *plan, int64_t index) {
                                              .gate = layer->expert_pointers,
                                              .up = layer->expert_pointers + n_experts,
                                              .down = layer->expert_pointers + 2 * n_experts,
+                                             .gate_bias = layer->gate_bias,
+                                             .up_bias = layer->up_bias,
+                                             .down_bias = layer->down_bias,
                                              .rows = b->rows};
         status = anemo_plan_run(plan, &layer->experts.choice, m, &args);
     }

@@ -13,5 +13,5 @@ static anemo_status forward_layer(const anemo_plan *plan, int64_t index) {
     return status == ANEMO_OK ? anemo_dense_ffn_forward(plan, index) : status;
 }
 
-const anemo_arch_family anemo_family_mistral = {
-    .name = "mistral", .resolve_layer = resolve_layer, .forward_layer = forward_layer};
+const anemo_arch_family anemo_family_mistral = {.resolve_layer = resolve_layer,
+                                                .forward_layer = forward_layer};

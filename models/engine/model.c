@@ -178,6 +178,25 @@ static const char *base_name(const char *path) {
     return slash != NULL && slash + 1 < path + end ? slash + 1 : path;
 }
 
+/* Norms, biases and sinks: few, but parameters. */
+static void count_vectors(anemo_model *model) {
+    const anemo_hparams *h = &model->hparams;
+    anemo_model_info *info = &model->info;
+    for (int r = 0; r < ANEMO_T_COUNT; r++) {
+        const anemo_tensor_role role = (anemo_tensor_role)r;
+        if (role == ANEMO_T_ROPE_FACTORS || !anemo_has_role(h, role)) {
+            continue;
+        }
+        const bool per_model = role == ANEMO_T_OUTPUT_NORM;
+        const double n = (double)anemo_role_values(h, role) * (double)(per_model ? 1 : h->layers);
+        const bool of_experts =
+            role == ANEMO_T_GATE_BIAS || role == ANEMO_T_UP_BIAS || role == ANEMO_T_DOWN_BIAS;
+        info->parameters += n;
+        info->active_parameters +=
+            of_experts ? n * (double)h->experts_per_token / (double)h->experts : n;
+    }
+}
+
 static anemo_status describe(anemo_model *model, const char *path, const char *requantise,
                              anemo_error *err) {
     const anemo_hparams *h = &model->hparams;
@@ -185,20 +204,21 @@ static anemo_status describe(anemo_model *model, const char *path, const char *r
     info->synthetic = anemo_checkpoint_synthetic(model->checkpoint);
     snprintf(info->name, sizeof info->name, "%s", info->synthetic ? path : base_name(path));
     info->name[strcspn(info->name, "/")] = '\0';
-    snprintf(info->architecture, sizeof info->architecture, "%s",
-             h->arch == ANEMO_ARCH_MIXTRAL ? "mixtral" : "mistral");
+    snprintf(info->architecture, sizeof info->architecture, "%s", anemo_arch_name(h->arch));
+    snprintf(info->skipped, sizeof info->skipped, "%s",
+             anemo_checkpoint_skipped(model->checkpoint));
     snprintf(info->source_sha256, sizeof info->source_sha256, "%s",
              anemo_checkpoint_identity(model->checkpoint));
     info->vocab = h->vocab, info->d = h->d, info->ffn = h->ffn, info->layers = h->layers;
     info->heads = h->heads, info->kv_heads = h->kv_heads, info->head_dim = h->head_dim;
     info->experts = h->experts, info->experts_per_token = h->experts_per_token;
-    info->window = h->window, info->context_max = h->context_max;
+    info->window = h->window, info->full_layers = anemo_full_layers(h);
+    info->context_max = h->context_max;
     info->bos = h->bos, info->n_eos = h->n_eos;
     memcpy(info->eos, h->eos, sizeof info->eos);
     tally t = {.n_types = 0};
     anemo_status status = visit_matrices(model, tally_matrix, &t, err);
-    const double norms = (double)(2 * h->layers + 1) * (double)h->d;
-    info->parameters += norms, info->active_parameters += norms;
+    count_vectors(model);
     int most = 0;
     for (int i = 1; i < t.n_types; i++) {
         most = t.type[i].bytes > t.type[most].bytes ? i : most;
@@ -279,6 +299,10 @@ void anemo_model_close(anemo_model *model) {
     anemo_tokenizer_close(model->tokenizer);
     anemo_checkpoint_close(model->checkpoint);
     free(model);
+}
+
+const char *anemo_model_architecture(int32_t index) {
+    return index >= 0 && index < ANEMO_ARCH_COUNT ? anemo_arch_name((anemo_arch)index) : NULL;
 }
 
 const anemo_model_info *anemo_model_describe(const anemo_model *model) {

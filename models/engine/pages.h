@@ -1,5 +1,6 @@
 /* KV pages: a pool of fixed-size pages with reference counts. A page number stands for that page in
- * every layer (all layers of a model have the same window), so a session has one page table. */
+ * every layer, so a session has one page table; where layers differ in their window, those without
+ * one decide how long a page lives. */
 #ifndef ANEMO_PAGES_H
 #define ANEMO_PAGES_H
 

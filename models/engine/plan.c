@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "models/arch/arch.h"
+#include "models/engine/rope.h"
 #include "models/engine/session.h"
 
 /* ---------------------------------------------------------------- device memory */
@@ -146,16 +147,16 @@ anemo_status anemo_plan_matrix(anemo_plan *plan, anemo_tensor_role role, int64_t
 
 anemo_status anemo_plan_vector(anemo_plan *plan, anemo_tensor_role role, int64_t layer, float **out,
                                anemo_error *err) {
-    const int64_t d = plan->model->hparams.d;
-    float *host = malloc((size_t)d * sizeof *host);
-    *out =
-        anemo_plan_alloc(plan, ANEMO_MEM_WEIGHTS, (size_t)d * sizeof **out, "a norm weight", err);
+    const int64_t n = anemo_role_values(&plan->model->hparams, role);
+    const size_t bytes = (size_t)n * sizeof **out;
+    float *host = malloc(bytes);
+    *out = anemo_plan_alloc(plan, ANEMO_MEM_WEIGHTS, bytes, "a norm or a bias", err);
     anemo_status status = host != NULL && *out != NULL ? ANEMO_OK : ANEMO_E_MEMORY;
     if (status == ANEMO_OK) {
-        status = anemo_checkpoint_vector(plan->model->checkpoint, role, layer, host, d, err);
+        status = anemo_checkpoint_vector(plan->model->checkpoint, role, layer, host, n, err);
     }
     if (status == ANEMO_OK) {
-        status = anemo_device_upload(plan->device, *out, host, (size_t)d * sizeof *host);
+        status = anemo_device_upload(plan->device, *out, host, bytes);
     }
     if (status == ANEMO_OK) {
         status = anemo_device_synchronise(plan->device, err);
@@ -236,6 +237,7 @@ anemo_status anemo_plan_gemm(anemo_plan *plan, const char *role, anemo_matrix *c
     for (int32_t i = 0; i < n_parts; i++) {
         p->n[i] = parts[i]->canonical.n;
         p->type[i] = parts[i]->canonical.type;
+        p->has_bias |= (parts[i]->bias != NULL) << i;
     }
     anemo_status status = anemo_plan_choose(plan, choice, m_max, err);
     if (status == ANEMO_OK) {
@@ -271,7 +273,9 @@ anemo_status anemo_plan_experts(anemo_plan *plan, anemo_layer *layer, anemo_gemm
         .gate = layer->gate->canonical.type,
         .up = layer->up->canonical.type,
         .down = layer->down->canonical.type,
-        .activation = ANEMO_ACT_SILU,
+        .activation = h->arch == ANEMO_ARCH_GPTOSS ? ANEMO_ACT_SILU_CLAMPED : ANEMO_ACT_SILU,
+        .has_bias = (layer->gate_bias != NULL) | (layer->up_bias != NULL) << 1 |
+                    (layer->down_bias != NULL) << 2,
     };
     anemo_status status = anemo_plan_choose(plan, choice, m_max, err);
     if (status == ANEMO_OK) {
@@ -299,6 +303,53 @@ anemo_status anemo_plan_experts(anemo_plan *plan, anemo_layer *layer, anemo_gemm
 
 /* ---------------------------------------------------------------- ops without weights */
 
+/* The norms of q and k: a row is a head. */
+static anemo_status choose_head_norms(anemo_plan *plan, anemo_error *err) {
+    const anemo_hparams *h = &plan->model->hparams;
+    const int64_t rows = plan->limits.tokens_per_step;
+    if (!anemo_has_role(h, ANEMO_T_Q_NORM)) {
+        return ANEMO_OK;
+    }
+    plan->q_norm = (anemo_choice){.op = ANEMO_OP_ADD_RMSNORM, .role = "q"};
+    plan->q_norm.problem.add_rmsnorm =
+        (anemo_add_rmsnorm_problem){.size = sizeof(anemo_add_rmsnorm_problem),
+                                    .m_max = rows * h->heads,
+                                    .d = h->head_dim,
+                                    .eps = (float)h->rms_eps};
+    plan->k_norm = plan->q_norm;
+    plan->k_norm.role = "k";
+    plan->k_norm.problem.add_rmsnorm.m_max = rows * h->kv_heads;
+    const anemo_status status = anemo_plan_choose(plan, &plan->q_norm, rows * h->heads, err);
+    return status == ANEMO_OK ? anemo_plan_choose(plan, &plan->k_norm, rows * h->kv_heads, err)
+                              : status;
+}
+
+/* One choice for the layers with a window and one for those without: both only where they mix. */
+static anemo_status choose_swa(anemo_plan *plan, anemo_error *err) {
+    const anemo_hparams *h = &plan->model->hparams;
+    const anemo_limits *l = &plan->limits;
+    const int64_t n_full = anemo_full_layers(h);
+    const bool mixed = n_full > 0 && n_full < h->layers;
+    anemo_status status = ANEMO_OK;
+    plan->swa = (anemo_choice){.op = ANEMO_OP_SWA, .role = mixed ? "window" : ""};
+    plan->swa.problem.swa = (anemo_swa_problem){.size = sizeof(anemo_swa_problem),
+                                                .rows_max = l->tokens_per_step,
+                                                .sequences_max = l->sessions,
+                                                .context_max = l->context,
+                                                .kv = plan->kv_shape,
+                                                .window = h->window,
+                                                .scale = 1.0f / sqrtf((float)h->head_dim),
+                                                .has_sinks = anemo_has_role(h, ANEMO_T_SINKS)};
+    if (mixed) {
+        plan->swa_full = plan->swa;
+        plan->swa_full.role = "full";
+        plan->swa_full.problem.swa.window = 0;
+        status = anemo_plan_choose(plan, &plan->swa_full, l->tokens_per_step, err);
+    }
+    return status == ANEMO_OK ? anemo_plan_choose(plan, &plan->swa, l->tokens_per_step, err)
+                              : status;
+}
+
 static anemo_status choose_attention_ops(anemo_plan *plan, anemo_error *err) {
     const anemo_hparams *h = &plan->model->hparams;
     const anemo_limits *l = &plan->limits;
@@ -314,18 +365,14 @@ static anemo_status choose_attention_ops(anemo_plan *plan, anemo_error *err) {
                                                    .kv = plan->kv_shape,
                                                    .rotary_dims = (int32_t)h->head_dim,
                                                    .pairing = h->rope_pairing,
-                                                   .magnitude = 1.0f};
-    plan->swa = (anemo_choice){.op = ANEMO_OP_SWA, .role = ""};
-    plan->swa.problem.swa = (anemo_swa_problem){.size = sizeof(anemo_swa_problem),
-                                                .rows_max = l->tokens_per_step,
-                                                .sequences_max = l->sessions,
-                                                .context_max = l->context,
-                                                .kv = plan->kv_shape,
-                                                .window = h->window,
-                                                .scale = 1.0f / sqrtf((float)h->head_dim)};
-    const anemo_status status = anemo_plan_choose(plan, &plan->rope, l->tokens_per_step, err);
-    return status == ANEMO_OK ? anemo_plan_choose(plan, &plan->swa, l->tokens_per_step, err)
-                              : status;
+                                                   .magnitude = anemo_rope_magnitude(h),
+                                                   .temperature = (float)h->temperature,
+                                                   .temperature_period = h->temperature_period};
+    anemo_status status = anemo_plan_choose(plan, &plan->rope, l->tokens_per_step, err);
+    if (status == ANEMO_OK) {
+        status = choose_head_norms(plan, err);
+    }
+    return status == ANEMO_OK ? choose_swa(plan, err) : status;
 }
 
 static anemo_status choose_dense_ops(anemo_plan *plan, anemo_error *err) {
@@ -373,7 +420,7 @@ static anemo_status choose_moe_ops(anemo_plan *plan, anemo_error *err) {
                                   .n_experts = (int32_t)h->experts,
                                   .top_k = (int32_t)h->experts_per_token,
                                   .score = ANEMO_MOE_SOFTMAX,
-                                  .renormalise = 1,
+                                  .renormalise = !h->raw_weights,
                                   .scale = 1.0f};
     plan->combine = (anemo_choice){.op = ANEMO_OP_MOE_COMBINE, .role = ""};
     plan->combine.problem.moe_combine =
@@ -399,6 +446,8 @@ static anemo_status resolve_layers(anemo_plan *plan, anemo_error *err) {
     for (int64_t i = 0; i < h->layers; i++) {
         anemo_layer *layer = &plan->layers[i];
         layer->n_experts = n;
+        layer->swa = plan->swa_full.n_ranges > 0 && anemo_layer_window(h, i) == 0 ? &plan->swa_full
+                                                                                  : &plan->swa;
         layer->gate = calloc((size_t)n, sizeof *layer->gate);
         layer->up = calloc((size_t)n, sizeof *layer->up);
         layer->down = calloc((size_t)n, sizeof *layer->down);
@@ -416,22 +465,35 @@ static anemo_status resolve_layers(anemo_plan *plan, anemo_error *err) {
     return ANEMO_OK;
 }
 
-static anemo_status resolve_ends(anemo_plan *plan, anemo_error *err) {
+static anemo_status resolve_rope(anemo_plan *plan, anemo_error *err) {
     const anemo_hparams *h = &plan->model->hparams;
-    float *inv_freq = malloc((size_t)h->head_dim * sizeof *inv_freq);
-    plan->inv_freq = anemo_plan_alloc(plan, ANEMO_MEM_WEIGHTS,
-                                      (size_t)h->head_dim * sizeof *inv_freq, "RoPE", err);
-    if (inv_freq == NULL || plan->inv_freq == NULL) {
-        free(inv_freq);
-        return ANEMO_E_MEMORY;
+    const int64_t pairs = h->head_dim / 2;
+    const size_t bytes = (size_t)pairs * sizeof(float);
+    float *inv_freq = malloc(2 * bytes);
+    plan->inv_freq = anemo_plan_alloc(plan, ANEMO_MEM_WEIGHTS, bytes, "RoPE", err);
+    anemo_status status = inv_freq != NULL && plan->inv_freq != NULL ? ANEMO_OK : ANEMO_E_MEMORY;
+    if (status == ANEMO_OK && anemo_has_role(h, ANEMO_T_ROPE_FACTORS)) {
+        status = anemo_checkpoint_vector(plan->model->checkpoint, ANEMO_T_ROPE_FACTORS, 0,
+                                         inv_freq + pairs, pairs, err);
+        for (int64_t i = pairs; i < 2 * pairs && status == ANEMO_OK; i++) {
+            if (!(inv_freq[i] >= 1e-6f && inv_freq[i] <= 1e6f)) {
+                status = anemo_fail(err, ANEMO_E_INPUT,
+                                    "rope_freqs.weight: value %lld is %g; accepted: 1e-6 to 1e6",
+                                    (long long)(i - pairs), (double)inv_freq[i]);
+            }
+        }
     }
-    for (int64_t i = 0; i < h->head_dim; i++) {
-        inv_freq[i] = (float)pow(h->rope_theta, -2.0 * (double)i / (double)h->head_dim);
+    if (status == ANEMO_OK) {
+        anemo_rope_frequencies(h, inv_freq + pairs, inv_freq);
+        status = anemo_device_upload(plan->device, plan->inv_freq, inv_freq, bytes);
+        anemo_device_synchronise(plan->device, NULL);
     }
-    anemo_status status = anemo_device_upload(plan->device, plan->inv_freq, inv_freq,
-                                              (size_t)(h->head_dim / 2) * sizeof *inv_freq);
-    anemo_device_synchronise(plan->device, NULL);
     free(inv_freq);
+    return status;
+}
+
+static anemo_status resolve_ends(anemo_plan *plan, anemo_error *err) {
+    anemo_status status = resolve_rope(plan, err);
     anemo_matrix *const output[] = {&plan->output_matrix};
     if (status == ANEMO_OK) {
         status = anemo_plan_vector(plan, ANEMO_T_OUTPUT_NORM, 0, &plan->output_norm, err);
@@ -462,6 +524,7 @@ static anemo_status allocate_buffers(anemo_plan *plan, anemo_error *err) {
         {(void **)&b->q, t * q * f},
         {(void **)&b->k, t * kv * f},
         {(void **)&b->v, t * kv * f},
+        {(void **)&b->k_normed, plan->k_norm.n_ranges > 0 ? t * kv * f : 0},
         {(void **)&b->att, t * q * f},
         {(void **)&b->ffn, moe ? 0 : t * (size_t)h->ffn * f},
         {(void **)&b->router, t * e * f},
@@ -498,7 +561,8 @@ static anemo_status allocate_buffers(anemo_plan *plan, anemo_error *err) {
 
 /* Pages that one session can hold: its whole context, or what its window and one step can touch. */
 static int64_t session_pages(const anemo_plan *plan) {
-    const int64_t window = plan->model->hparams.window;
+    const anemo_hparams *h = &plan->model->hparams;
+    const int64_t window = anemo_full_layers(h) > 0 ? 0 : h->window;
     int64_t tokens = plan->limits.context;
     if (window > 0 && window + plan->limits.tokens_per_step < tokens) {
         tokens = window + plan->limits.tokens_per_step;
@@ -535,8 +599,9 @@ static size_t call_workspace(const anemo_gemm_call *call, int32_t n_threads, siz
 
 static anemo_status allocate_workspace(anemo_plan *plan, anemo_error *err) {
     const int32_t threads = plan->exec.n_threads;
-    const anemo_choice *ops[] = {&plan->embed, &plan->rope,    &plan->swa,       &plan->norm,
-                                 &plan->route, &plan->combine, &plan->head_norm, &plan->sample};
+    const anemo_choice *ops[] = {&plan->embed,   &plan->rope,      &plan->swa,    &plan->swa_full,
+                                 &plan->norm,    &plan->q_norm,    &plan->k_norm, &plan->route,
+                                 &plan->combine, &plan->head_norm, &plan->sample};
     size_t most = call_workspace(&plan->output, threads, 0);
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
         const size_t bytes = anemo_choice_workspace_bytes(ops[i], threads);

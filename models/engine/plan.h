@@ -13,6 +13,7 @@ typedef struct anemo_matrix {
     const anemo_layout *layout; /* NULL: no packed form */
     void *packed;
     size_t packed_bytes;
+    float *bias; /* [n], device memory; NULL: none */
 } anemo_matrix;
 
 /* A matrix product: the choice, and per row range how its input is put into the wanted activation
@@ -23,11 +24,15 @@ typedef struct anemo_gemm_call {
 } anemo_gemm_call;
 
 typedef struct anemo_layer {
-    float *attn_norm, *ffn_norm; /* [d], device memory */
+    float *attn_norm, *ffn_norm; /* [d], device memory, as all vectors */
+    float *q_norm, *k_norm;      /* [head_dim], or NULL */
+    float *sinks;                /* [heads], or NULL */
+    const anemo_choice *swa;     /* with this layer's window: plan->swa or plan->swa_full */
     anemo_matrix q, k, v, o;
     anemo_matrix router;
-    int64_t n_experts;              /* 1 when dense */
-    anemo_matrix *gate, *up, *down; /* [n_experts] */
+    int64_t n_experts;                      /* 1 when dense */
+    anemo_matrix *gate, *up, *down;         /* [n_experts] */
+    float *gate_bias, *up_bias, *down_bias; /* [n_experts, ffn], ..., [n_experts, d], or NULL */
     const void *
         *expert_pointers; /* [3 * n_experts]: gate, up, down, as the experts' variant reads them */
     anemo_gemm_call qkv, o_proj;
@@ -37,15 +42,16 @@ typedef struct anemo_layer {
 
 /* Activations of one step, device memory; T = limits.tokens_per_step. */
 typedef struct anemo_buffers {
-    float *x;      /* [T, d] residual stream */
-    float *h;      /* [T, d] normed */
-    float *q;      /* [T, heads, head_dim] */
-    float *k, *v;  /* [T, kv_heads, head_dim] */
-    float *att;    /* [T, heads, head_dim] */
-    float *ffn;    /* [T, ffn], dense */
-    float *router; /* [T, experts] */
-    float *rows;   /* [T * top_k, d], MoE */
-    void *act;     /* input of the current product in its activation format */
+    float *x;        /* [T, d] residual stream */
+    float *h;        /* [T, d] normed */
+    float *q;        /* [T, heads, head_dim] */
+    float *k, *v;    /* [T, kv_heads, head_dim] */
+    float *k_normed; /* [T, kv_heads, head_dim] where k has a norm */
+    float *att;      /* [T, heads, head_dim] */
+    float *ffn;      /* [T, ffn], dense */
+    float *router;   /* [T, experts] */
+    float *rows;     /* [T * top_k, d], MoE */
+    void *act;       /* input of the current product in its activation format */
     anemo_moe_plan moe;
     float *head;   /* [logits_rows, d] */
     float *logits; /* [logits_rows, vocab] */
@@ -70,7 +76,9 @@ struct anemo_plan {
     anemo_matrix embed_matrix, output_matrix;
     float *output_norm, *inv_freq;
     anemo_layer *layers;
-    anemo_choice embed, rope, swa, norm, head_norm, route, combine, sample;
+    anemo_choice embed, rope, norm, head_norm, route, combine, sample;
+    anemo_choice swa, swa_full;  /* of layers with the model's window, and of those without one */
+    anemo_choice q_norm, k_norm; /* rows are heads */
     anemo_gemm_call output;
 
     anemo_buffers buf;
@@ -102,7 +110,8 @@ anemo_status anemo_plan_matrix(anemo_plan *plan, anemo_tensor_role role, int64_t
                                int64_t expert, anemo_matrix *out, anemo_error *err);
 anemo_status anemo_plan_vector(anemo_plan *plan, anemo_tensor_role role, int64_t layer, float **out,
                                anemo_error *err);
-/* Resolves a product of one to three matrices that share their input, and packs them. */
+/* Resolves a product of one to three matrices that share their input, and packs them. Biases must
+ * be there before. */
 anemo_status anemo_plan_gemm(anemo_plan *plan, const char *role, anemo_matrix *const *parts,
                              int32_t n_parts, anemo_epilogue epilogue, int64_t m_max,
                              anemo_gemm_call *out, anemo_error *err);

@@ -36,6 +36,7 @@ anemo_status anemo_plan_run_gemm(const anemo_plan *plan, const anemo_gemm_call *
     for (int32_t i = 0; i < call->choice.problem.qgemm.n_parts; i++) {
         args.weight[i] =
             variant->layout != NULL ? parts[i]->packed : (const void *)&parts[i]->canonical;
+        args.bias[i] = parts[i]->bias;
         args.y[i] = y[i];
         args.y_stride[i] = y_stride[i];
     }

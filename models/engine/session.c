@@ -109,8 +109,9 @@ anemo_status anemo_session_extend(anemo_session *s, int64_t n) {
 }
 
 void anemo_session_trim(anemo_session *s) {
-    const int64_t window = s->plan->model->hparams.window;
-    if (window == 0) {
+    const anemo_hparams *h = &s->plan->model->hparams;
+    const int64_t window = h->window;
+    if (window == 0 || anemo_full_layers(h) > 0) { /* one table serves all layers */
         return;
     }
     const int64_t oldest = s->length - window + 1; /* the first key that the next query sees */

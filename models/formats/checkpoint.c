@@ -27,42 +27,79 @@ struct anemo_checkpoint {
     const anemo_synth_type *synth; /* NULL: the model lies in files */
     char *tokenizer_path;
     char identity[65];
+    char skipped[160]; /* tensors beside the text path */
 };
 
 /* ---------------------------------------------------------------- what must be there */
 
-/* Are the experts of this role one tensor [experts, n, k]? */
+/* Are the experts of this role one tensor, the expert its slowest dimension? */
 static bool is_merged(const anemo_checkpoint *checkpoint, anemo_tensor_role role) {
-    return checkpoint->naming == ANEMO_NAMING_GGUF_MERGED && anemo_roles[role].per_expert;
+    return anemo_roles[role].per_expert && (checkpoint->naming == ANEMO_NAMING_GGUF_MERGED ||
+                                            checkpoint->naming == ANEMO_NAMING_GGUF_GPTOSS ||
+                                            checkpoint->naming == ANEMO_NAMING_HF_GPTOSS);
+}
+
+/* gpt-oss in Hugging Face files: matrices as [inputs, outputs], outputs of gate and up taking
+ * turns. 2: one of a pair, 1: alone, 0: as everywhere else. */
+static int64_t output_step(const anemo_checkpoint *checkpoint, anemo_tensor_role role) {
+    if (checkpoint->naming != ANEMO_NAMING_HF_GPTOSS || !anemo_roles[role].per_expert)
+        return 0;
+    return role == ANEMO_T_DOWN || role == ANEMO_T_DOWN_BIAS ? 1 : 2;
+}
+
+static int64_t second_of_pair(anemo_tensor_role role) {
+    return role == ANEMO_T_UP || role == ANEMO_T_UP_BIAS;
+}
+
+/* The shape that the file should give a role; returns its rank. */
+static int32_t file_shape(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
+                          int64_t shape[3]) {
+    const bool merged = is_merged(checkpoint, role), vector = anemo_roles[role].vector;
+    const int64_t step = output_step(checkpoint, role);
+    int64_t n, k;
+    int32_t rank = 0;
+    anemo_role_shape(&checkpoint->hparams, role, &n, &k);
+    if (merged)
+        shape[rank++] = checkpoint->hparams.experts;
+    if (step && vector) {
+        shape[rank++] = step * k;
+    } else if (step) {
+        shape[rank++] = k;
+        shape[rank++] = step * n;
+    } else {
+        if (!vector)
+            shape[rank++] = n;
+        shape[rank++] = k;
+    }
+    return rank;
 }
 
 static anemo_status check_shape(const anemo_checkpoint *checkpoint, const anemo_tensor *tensor,
                                 anemo_tensor_role role, anemo_error *err) {
-    int64_t expected[3] = {checkpoint->hparams.experts};
-    anemo_role_shape(&checkpoint->hparams, role, &expected[1], &expected[2]);
-    const bool merged = is_merged(checkpoint, role);
-    const int32_t rank = anemo_roles[role].vector ? 1 : merged ? 3 : 2;
-    const int64_t *shape = expected + 3 - rank;
+    int64_t shape[3];
+    const int32_t rank = file_shape(checkpoint, role, shape);
     if (tensor->rank == rank && memcmp(tensor->shape, shape, (size_t)rank * sizeof *shape) == 0)
         return ANEMO_OK;
     return anemo_fail(
-        err, ANEMO_E_INPUT, "%s: tensor %s has shape %s; accepted: %s (%s%s)", tensor->path,
+        err, ANEMO_E_INPUT, "%s: tensor %s has shape %s; accepted: %s (%s%s%s)", tensor->path,
         tensor->name, anemo_show_shape(tensor->rank, tensor->shape).text,
-        anemo_show_shape(rank, shape).text, merged ? "experts, " : "", anemo_roles[role].shape);
+        anemo_show_shape(rank, shape).text, is_merged(checkpoint, role) ? "experts, " : "",
+        anemo_roles[role].shape, output_step(checkpoint, role) ? ", transposed" : "");
 }
 
-static anemo_status check_type(const anemo_tensor *tensor, anemo_tensor_role role,
-                               anemo_error *err) {
+static anemo_status check_type(const anemo_checkpoint *checkpoint, const anemo_tensor *tensor,
+                               anemo_tensor_role role, anemo_error *err) {
     anemo_weight_type type;
     int64_t block = 0, block_bytes;
     const char *name;
     const bool known = (tensor->packed && !anemo_roles[role].vector) ||
                        anemo_ggml_type(tensor->type, &type, &block, &block_bytes, &name);
-    if (!known || (anemo_roles[role].vector && block > 1))
+    const bool floats = anemo_roles[role].vector || output_step(checkpoint, role);
+    if (!known || (floats && block > 1))
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: tensor %s has type %s, which is not supported here; accepted: %s",
                           tensor->path, tensor->name, tensor->type_name,
-                          anemo_roles[role].vector ? "F32, F16, BF16" : ANEMO_ACCEPTED_TYPES);
+                          floats ? "F32, F16, BF16" : ANEMO_ACCEPTED_TYPES);
     return ANEMO_OK;
 }
 
@@ -77,12 +114,8 @@ static anemo_status check_role(anemo_checkpoint *checkpoint, anemo_tensor_role r
                           "architecture",
                           anemo_show_path(checkpoint->path).text, name);
     tensor->used = true;
-    ANEMO_TRY(check_type(tensor, role, err));
+    ANEMO_TRY(check_type(checkpoint, tensor, role, err));
     return check_shape(checkpoint, tensor, role, err);
-}
-
-static bool has_role(const anemo_hparams *h, anemo_tensor_role role) {
-    return !(role == ANEMO_T_OUTPUT && h->tied) && !(role == ANEMO_T_ROUTER && h->experts == 0);
 }
 
 /* Tensors that may be there without a role: they hold nothing that is not known otherwise. */
@@ -96,7 +129,7 @@ static bool is_redundant(const anemo_hparams *h, const char *name) {
 static anemo_status check_tensors(anemo_checkpoint *checkpoint, anemo_error *err) {
     const anemo_hparams *h = &checkpoint->hparams;
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
-        if (!has_role(h, role))
+        if (!anemo_has_role(h, (anemo_tensor_role)role))
             continue;
         const int64_t layers = anemo_roles[role].per_layer ? h->layers : 1;
         const int64_t experts =
@@ -113,7 +146,7 @@ static anemo_status check_tensors(anemo_checkpoint *checkpoint, anemo_error *err
                               "%s: tensor %s is not part of the architecture; accepted: the "
                               "tensors of %" PRId64 " plain %s layers",
                               tensor->path, anemo_show(tensor->name).text, h->layers,
-                              h->arch == ANEMO_ARCH_MIXTRAL ? "mixtral" : "mistral");
+                              anemo_arch_name(h->arch));
     }
     return ANEMO_OK;
 }
@@ -221,6 +254,19 @@ static void find_tokenizer(anemo_checkpoint *checkpoint, const char *folder) {
     }
 }
 
+static anemo_naming hf_naming(anemo_arch arch) {
+    switch (arch) {
+    case ANEMO_ARCH_MIXTRAL:
+        return ANEMO_NAMING_HF_MIXTRAL;
+    case ANEMO_ARCH_QWEN3MOE:
+        return ANEMO_NAMING_HF_QWEN3MOE;
+    case ANEMO_ARCH_GPTOSS:
+        return ANEMO_NAMING_HF_GPTOSS;
+    default:
+        return ANEMO_NAMING_HF;
+    }
+}
+
 static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     anemo_sha256 sha;
@@ -232,8 +278,13 @@ static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *er
     anemo_sha256_update(&sha, file->data, file->bytes);
     ANEMO_TRY(open_single_or_shards(checkpoint, &hf_files, &sha, err));
     anemo_sha256_hex(&sha, checkpoint->identity);
+    if (checkpoint->hparams.multimodal)
+        ANEMO_TRY(anemo_text_tensors(&checkpoint->tensors, checkpoint->skipped,
+                                     sizeof checkpoint->skipped, err));
+    if (checkpoint->hparams.multimodal) /* the flag's default changed with transformers' versions */
+        checkpoint->hparams.tied = !anemo_tensors_find(&checkpoint->tensors, "lm_head.weight");
     ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
-    checkpoint->naming = checkpoint->hparams.experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
+    checkpoint->naming = hf_naming(checkpoint->hparams.arch);
     ANEMO_TRY(check_tensors(checkpoint, err));
     find_tokenizer(checkpoint, checkpoint->path);
     return ANEMO_OK;
@@ -310,7 +361,9 @@ static anemo_status read_gguf(anemo_checkpoint *checkpoint, const anemo_mapped_f
     anemo_sha256_update(&sha, file->data, gguf->header_bytes);
     ANEMO_TRY(open_gguf_parts(checkpoint, gguf, &sha, err));
     ANEMO_TRY(gguf_hparams(gguf, &checkpoint->tensors, &checkpoint->hparams, err));
-    if (!checkpoint->hparams.experts)
+    if (checkpoint->hparams.arch == ANEMO_ARCH_GPTOSS)
+        checkpoint->naming = ANEMO_NAMING_GGUF_GPTOSS;
+    else if (!checkpoint->hparams.experts)
         checkpoint->naming = ANEMO_NAMING_GGUF;
     else if (anemo_tensors_find(&checkpoint->tensors, "blk.0.ffn_gate_exps.weight"))
         checkpoint->naming = ANEMO_NAMING_GGUF_MERGED;
@@ -404,6 +457,10 @@ bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
     return checkpoint->synth != NULL;
 }
 
+const char *anemo_checkpoint_skipped(const anemo_checkpoint *checkpoint) {
+    return checkpoint->skipped;
+}
+
 const char *anemo_checkpoint_identity(const anemo_checkpoint *checkpoint) {
     return checkpoint->identity;
 }
@@ -424,7 +481,8 @@ static anemo_status check_request(const anemo_checkpoint *checkpoint, anemo_tens
                                   int64_t layer, int64_t expert, bool vector, anemo_error *err) {
     const anemo_hparams *h = &checkpoint->hparams;
     const bool known = (unsigned)role < ANEMO_T_COUNT;
-    if (known && anemo_roles[role].vector == vector && (role != ANEMO_T_ROUTER || h->experts > 0) &&
+    const bool has = known && (role == ANEMO_T_OUTPUT || anemo_has_role(h, role));
+    if (has && anemo_roles[role].vector == vector &&
         (!anemo_roles[role].per_layer || (layer >= 0 && layer < h->layers)) &&
         (!anemo_roles[role].per_expert || !h->experts || (expert >= 0 && expert < h->experts)))
         return ANEMO_OK;
@@ -460,29 +518,53 @@ anemo_status anemo_checkpoint_weight(const anemo_checkpoint *checkpoint, anemo_t
     }
     const anemo_tensor *tensor = tensor_of(checkpoint, role, layer, expert);
     if (tensor->packed) {
-        anemo_packed_weight(tensor->packed, expert, false, out);
+        anemo_packed_weight(tensor->packed, expert, second_of_pair(role), out);
         return ANEMO_OK;
     }
-    anemo_ggml_weight(tensor->type, tensor->data, n, k, out);
-    if (is_merged(checkpoint, role))
-        out->data = tensor->data + (size_t)expert * out->canonical_bytes;
+    const int64_t step = output_step(checkpoint, role);
+    if (step)
+        anemo_transposed_weight(tensor->type, tensor->data, n, k, step, out);
+    else
+        anemo_ggml_weight(tensor->type, tensor->data, n, k, out);
+    if (is_merged(checkpoint, role)) {
+        const size_t matrix = out->canonical_bytes, value = out->type.bits / 8u;
+        const size_t of_expert = (size_t)expert * matrix * (size_t)(step ? step : 1);
+        out->data =
+            tensor->data + of_expert + (step == 2 ? (size_t)second_of_pair(role) * value : 0);
+    }
     return ANEMO_OK;
+}
+
+/* Synthetic vectors do as little as possible: norms of 1, sinks and biases of 0. */
+static float synthetic_value(anemo_tensor_role role) {
+    return role == ANEMO_T_ATTN_NORM || role == ANEMO_T_FFN_NORM || role == ANEMO_T_OUTPUT_NORM ||
+                   role == ANEMO_T_Q_NORM || role == ANEMO_T_K_NORM
+               ? 1.0f
+               : 0.0f;
 }
 
 anemo_status anemo_checkpoint_vector(const anemo_checkpoint *checkpoint, anemo_tensor_role role,
                                      int64_t layer, float *out, int64_t n, anemo_error *err) {
     anemo_weight row;
     ANEMO_TRY(check_request(checkpoint, role, layer, 0, true, err));
-    if (n != checkpoint->hparams.d)
-        return anemo_fail(err, ANEMO_E_INPUT, "%s: vectors have %" PRId64 " values, not %" PRId64,
-                          anemo_show_path(checkpoint->path).text, checkpoint->hparams.d, n);
+    const int64_t values = anemo_role_values(&checkpoint->hparams, role);
+    if (n != values)
+        return anemo_fail(err, ANEMO_E_INPUT, "%s: the vector has %" PRId64 " values, not %" PRId64,
+                          anemo_show_path(checkpoint->path).text, values, n);
     if (checkpoint->synth) {
         for (int64_t i = 0; i < n; ++i)
-            out[i] = 1.0f;
+            out[i] = synthetic_value(role);
         return ANEMO_OK;
     }
     const anemo_tensor *tensor = tensor_of(checkpoint, role, layer, 0);
-    anemo_ggml_weight(tensor->type, tensor->data, 1, n, &row);
+    if (output_step(checkpoint, role) != 2) {
+        anemo_ggml_weight(tensor->type, tensor->data, 1, n, &row);
+        row.read_row(&row, 0, out, NULL, NULL, NULL);
+        return ANEMO_OK;
+    }
+    /* Every second value: the columns of an [n, 2] matrix. */
+    anemo_transposed_weight(tensor->type, tensor->data, 1, n, 2, &row);
+    row.data = tensor->data + (size_t)second_of_pair(role) * row.type.bits / 8;
     row.read_row(&row, 0, out, NULL, NULL, NULL);
     return ANEMO_OK;
 }

@@ -6,6 +6,35 @@
 #include <inttypes.h>
 #include <math.h>
 
+static const char *const arch_names[ANEMO_ARCH_COUNT] = {
+    [ANEMO_ARCH_MISTRAL] = "mistral",       [ANEMO_ARCH_MIXTRAL] = "mixtral",
+    [ANEMO_ARCH_LLAMA] = "llama",           [ANEMO_ARCH_MINISTRAL] = "ministral",
+    [ANEMO_ARCH_MINISTRAL3] = "ministral3", [ANEMO_ARCH_QWEN3MOE] = "qwen3-moe",
+    [ANEMO_ARCH_GPTOSS] = "gpt-oss"};
+
+const char *anemo_arch_name(anemo_arch arch) {
+    return arch_names[arch];
+}
+
+static bool is_full_layer(const anemo_hparams *h, int64_t layer) {
+    return h->window == 0 || (h->full_layers[layer / 8] >> layer % 8 & 1);
+}
+
+int64_t anemo_layer_window(const anemo_hparams *h, int64_t layer) {
+    return is_full_layer(h, layer) ? 0 : h->window;
+}
+
+int64_t anemo_full_layers(const anemo_hparams *h) {
+    int64_t n = 0;
+    for (int64_t layer = 0; layer < h->layers; ++layer)
+        n += is_full_layer(h, layer);
+    return n;
+}
+
+void anemo_set_full_layer(anemo_hparams *h, int64_t layer) {
+    h->full_layers[layer / 8] |= (uint8_t)(1u << layer % 8);
+}
+
 typedef struct range {
     const char *name;
     int64_t value, low, high;
@@ -40,6 +69,34 @@ static anemo_status check_relations(const char *path, const anemo_hparam_names *
     return ANEMO_OK;
 }
 
+/* Numbers that frequencies are computed from: wide limits, and nothing that divides by zero. */
+static anemo_status check_rope(const char *path, const anemo_hparams *h, anemo_error *err) {
+    const anemo_rope_scaling *r = &h->rope;
+    const double magnitude = r->magnitude == 0 ? 1 : r->magnitude;
+    const bool ranged = r->kind == ANEMO_ROPE_LLAMA3 || r->kind == ANEMO_ROPE_YARN;
+    const struct {
+        const char *name;
+        double value, low, high;
+    } reals[] = {{"factor", ranged ? r->factor : 1, 1, 1e6},
+                 {"original context length", ranged ? r->original_context : 1, 1, INT32_MAX},
+                 {"lower bound (low_freq_factor, beta_slow)", ranged ? r->low : 1, 1e-6, 1e6},
+                 {"upper bound (high_freq_factor, beta_fast)", ranged ? r->high : 1, 1e-6, 1e6},
+                 {"attention factor", magnitude, 1e-3, 1e3},
+                 {"query temperature (llama_4_scaling_beta)", h->temperature, 0, 1e3},
+                 {"query temperature's period",
+                  h->temperature != 0 ? (double)h->temperature_period : 1, 1, INT32_MAX}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; ++i)
+        if (!(reals[i].value >= reals[i].low && reals[i].value <= reals[i].high))
+            return anemo_fail(err, ANEMO_E_INPUT, "%s: scaled RoPE: %s is %g; accepted: %g to %g",
+                              path, reals[i].name, reals[i].value, reals[i].low, reals[i].high);
+    if (ranged && !(r->low < r->high))
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "%s: scaled RoPE: low_freq_factor or beta_slow is %g; accepted: below "
+                          "high_freq_factor or beta_fast = %g",
+                          path, r->low, r->high);
+    return ANEMO_OK;
+}
+
 static anemo_status check_tokens(const char *path, const anemo_hparam_names *names,
                                  const anemo_hparams *h, anemo_error *err) {
     if (h->bos < -1 || h->bos >= h->vocab)
@@ -56,12 +113,13 @@ static anemo_status check_tokens(const char *path, const anemo_hparam_names *nam
 
 anemo_status anemo_hparams_check(const char *path, const anemo_hparam_names *names,
                                  const anemo_hparams *h, anemo_error *err) {
-    const bool moe = h->arch == ANEMO_ARCH_MIXTRAL;
+    const bool moe = h->arch == ANEMO_ARCH_MIXTRAL || h->arch == ANEMO_ARCH_QWEN3MOE ||
+                     h->arch == ANEMO_ARCH_GPTOSS;
     const range ranges[] = {
         {names->vocab, h->vocab, 1, 1 << 24},
         {names->d, h->d, 1, 1 << 20},
         {names->ffn, h->ffn, 1, 1 << 24},
-        {names->layers, h->layers, 1, 4096},
+        {names->layers, h->layers, 1, ANEMO_LAYERS_MAX},
         {names->heads, h->heads, 1, 1 << 14},
         {names->kv_heads, h->kv_heads, 1, 1 << 14},
         {names->head_dim, h->head_dim, 1, 1 << 10},
@@ -72,5 +130,6 @@ anemo_status anemo_hparams_check(const char *path, const anemo_hparam_names *nam
     };
     ANEMO_TRY(check_ranges(path, ranges, sizeof ranges / sizeof *ranges, err));
     ANEMO_TRY(check_relations(path, names, h, err));
+    ANEMO_TRY(check_rope(path, h, err));
     return check_tokens(path, names, h, err);
 }

@@ -157,6 +157,16 @@ anemo_shown anemo_show_shape(int32_t rank, const int64_t *shape);
 /* The canonical weight over `n` rows of k values of a supported GGML type at `data`. */
 void anemo_ggml_weight(uint32_t type, const void *data, int64_t n, int64_t k, anemo_weight *out);
 
+/* The canonical weight [n, k] over columns of a row-major [k, step * n] matrix of float values:
+ * row r is column r * step (data points at the first). */
+void anemo_transposed_weight(uint32_t type, const void *data, int64_t n, int64_t k, int64_t step,
+                             anemo_weight *out);
+
+/* Multimodal checkpoints: gives the text path's tensors the names of a text model, takes the
+ * vision tower's out of the list, and says what was taken out. Indexes anew. */
+anemo_status anemo_text_tensors(anemo_tensors *tensors, char *skipped, size_t skipped_bytes,
+                                anemo_error *err);
+
 /* ---------------------------------------------------------------- sha256 */
 
 typedef struct anemo_sha256 {
@@ -173,6 +183,7 @@ void anemo_sha256_hex(anemo_sha256 *sha, char hex[65]); /* finishes */
 typedef struct anemo_role_info {
     bool vector, per_layer, per_expert;
     const char *shape; /* in words, for sentences */
+    uint32_t families; /* bit: anemo_arch that has it; 0 = all */
 } anemo_role_info;
 extern const anemo_role_info anemo_roles[ANEMO_T_COUNT];
 /* Rows and columns of a role; a vector is one row. */
@@ -181,10 +192,13 @@ void anemo_role_shape(const anemo_hparams *h, anemo_tensor_role role, int64_t *n
 typedef enum anemo_naming {
     ANEMO_NAMING_HF,
     ANEMO_NAMING_HF_MIXTRAL,
+    ANEMO_NAMING_HF_QWEN3MOE,
+    ANEMO_NAMING_HF_GPTOSS, /* experts merged, [input, output], gate and up interleaved */
     ANEMO_NAMING_GGUF,
     ANEMO_NAMING_GGUF_EXPERTS, /* each expert a tensor */
     ANEMO_NAMING_GGUF_MERGED,  /* the experts of a layer in one tensor, expert slowest */
-    ANEMO_NAMING_MISTRAL,      /* consolidated.safetensors */
+    ANEMO_NAMING_GGUF_GPTOSS,
+    ANEMO_NAMING_MISTRAL, /* consolidated.safetensors */
     ANEMO_NAMING_MISTRAL_MOE
 } anemo_naming;
 #define ANEMO_ROLE_NAME_BYTES 128
@@ -201,7 +215,7 @@ typedef struct anemo_hparam_names { /* the container's words, for sentences */
 anemo_status anemo_hparams_check(const char *path, const anemo_hparam_names *names,
                                  const anemo_hparams *hparams, anemo_error *err);
 
-/* config.json -> hparams (rope_pairing HALF). */
+/* config.json -> hparams (rope_pairing HALF); of a multimodal model its text_config. */
 anemo_status anemo_hf_config(const char *path, const void *json, size_t bytes, anemo_hparams *out,
                              anemo_error *err);
 

@@ -30,6 +30,7 @@
 static const struct preset {
     const char *name;
     anemo_hparams h;
+    int64_t full_period, full_from; /* layers full_from, + period, ... have no window; 0: all do */
 } presets[] = {
     {"mistral-7b",
      {ANEMO_ARCH_MISTRAL, 32768, 4096, 14336, 32, 32, 8, 128, 0, 0, 0, 32768, 1e-5, 1e6}},
@@ -39,6 +40,25 @@ static const struct preset {
      {ANEMO_ARCH_MIXTRAL, 32000, 4096, 14336, 32, 32, 8, 128, 8, 2, 0, 32768, 1e-5, 1e6}},
     {"mixtral-8x22b",
      {ANEMO_ARCH_MIXTRAL, 32768, 6144, 16384, 56, 48, 8, 128, 8, 2, 0, 65536, 1e-5, 1e6}},
+    {"ministral-8b",
+     {ANEMO_ARCH_MINISTRAL, 131072, 4096, 12288, 36, 32, 8, 128, 0, 0, 32768, 131072, 1e-5, 1e8},
+     .full_period = 4},
+    {"llama-3.1-8b",
+     {ANEMO_ARCH_LLAMA, 128256, 4096, 14336, 32, 32, 8, 128, 0, 0, 0, 131072, 1e-5, 5e5,
+      .rope =
+          {.kind = ANEMO_ROPE_LLAMA3, .factor = 8, .low = 1, .high = 4, .original_context = 8192}}},
+    {"qwen3-30b-a3b",
+     {ANEMO_ARCH_QWEN3MOE, 151936, 2048, 768, 48, 32, 4, 128, 128, 8, 0, 40960, 1e-6, 1e6}},
+    {"gpt-oss-20b",
+     {ANEMO_ARCH_GPTOSS, 201088, 2880, 2880, 24, 64, 8, 64, 32, 4, 128, 131072, 1e-5, 1.5e5,
+      .rope = {.kind = ANEMO_ROPE_YARN,
+               .factor = 32,
+               .low = 1,
+               .high = 32,
+               .original_context = 4096,
+               .magnitude = 1.3465735902799727}},
+     .full_period = 2,
+     .full_from = 1},
     {"tiny", {ANEMO_ARCH_MISTRAL, 512, 256, 512, 2, 4, 2, 64, 0, 0, 0, 2048, 1e-5, 1e4}},
     {"tiny-moe", {ANEMO_ARCH_MIXTRAL, 512, 256, 384, 2, 4, 2, 64, 4, 2, 64, 2048, 1e-5, 1e4}},
 };
@@ -102,7 +122,7 @@ anemo_status anemo_synth_parse(const char *uri, anemo_hparams *out, const anemo_
     const size_t preset_bytes = strcspn(preset, ":");
     const char *name = preset + preset_bytes + (preset[preset_bytes] == ':');
     const size_t name_bytes = strcspn(name, ":");
-    char accepted[160] = "";
+    char accepted[256] = "";
     const struct preset *found = NULL;
     *type = NULL;
     for (size_t i = 0; i < N_PRESETS; ++i) {
@@ -123,7 +143,16 @@ anemo_status anemo_synth_parse(const char *uri, anemo_hparams *out, const anemo_
     *out = found->h;
     out->rope_pairing = ANEMO_ROPE_HALF;
     out->bos = -1;
-    return parse_layers(uri, name + name_bytes, &out->layers, err);
+    const int64_t group = (*type)->type.group;
+    if (group && (out->d % group || out->ffn % group || out->heads * out->head_dim % group))
+        return refuse(uri, "the type", name, name_bytes,
+                      "one whose groups divide the preset's rows (q4_0, q8_0, bf16, f16, f32)",
+                      err);
+    ANEMO_TRY(parse_layers(uri, name + name_bytes, &out->layers, err));
+    for (int64_t layer = found->full_from; found->full_period && layer < out->layers;
+         layer += found->full_period)
+        anemo_set_full_layer(out, layer);
+    return ANEMO_OK;
 }
 
 /* ---------------------------------------------------------------- bits */

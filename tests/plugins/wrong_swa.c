@@ -20,7 +20,10 @@ typedef enum fault {
     SWAPS_K_V,
     NEXT_SLOT,
     NO_MAGNITUDE,
-    ROTATES_ALL
+    ROTATES_ALL,
+    NO_TEMPERATURE,
+    TEMPERATURE_FROM_NEXT, /* ceil for floor */
+    HEATS_K
 } fault;
 
 static bool accepts(const void *problem, char *why, size_t why_bytes) {
@@ -126,6 +129,17 @@ static void rotate(const anemo_rope_problem *p, const anemo_rope_args *a, int64_
     }
 }
 
+/* The query temperature, times all of a head. */
+static void heat(const anemo_rope_problem *p, int64_t position, float *x, fault f) {
+    if (p->temperature == 0 || f == NO_TEMPERATURE)
+        return;
+    const int64_t period = p->temperature_period;
+    const int64_t turns = (position + (f == TEMPERATURE_FROM_NEXT ? period - 1 : 0)) / period;
+    const float factor = (float)(1 + p->temperature * log(1 + (double)turns));
+    for (int32_t i = 0; i < p->kv.head_dim; i++)
+        x[i] *= factor;
+}
+
 static void append(const anemo_rope_problem *p, const anemo_rope_args *a, int64_t row, int32_t head,
                    fault f) {
     const anemo_kv_shape *kv = &p->kv;
@@ -139,6 +153,8 @@ static void append(const anemo_rope_problem *p, const anemo_rope_args *a, int64_
     if (f == STORES_UNROTATED)
         memcpy(k_slot, k, bytes);
     rotate(p, a, position, k, f);
+    if (f == HEATS_K)
+        heat(p, position, k, f);
     if (f != STORES_UNROTATED)
         memcpy(k_slot, k, bytes);
     memcpy(v_slot, v, bytes);
@@ -150,8 +166,11 @@ static anemo_status rope(const anemo_rope_problem *p, const anemo_rope_args *a, 
     for (int64_t row = 0; row < a->rows; row++) {
         int64_t position;
         sequence_of(&a->kv, row, &position);
-        for (int32_t head = 0; head < p->kv.n_heads; head++)
-            rotate(p, a, position, a->q + (row * p->kv.n_heads + head) * p->kv.head_dim, f);
+        for (int32_t head = 0; head < p->kv.n_heads; head++) {
+            float *q = a->q + (row * p->kv.n_heads + head) * p->kv.head_dim;
+            rotate(p, a, position, q, f);
+            heat(p, position, q, f);
+        }
         for (int32_t head = 0; head < p->kv.n_kv_heads; head++)
             append(p, a, row, head, f);
     }
@@ -186,9 +205,13 @@ ROPE(swaps_k_v, SWAPS_K_V)
 ROPE(next_slot, NEXT_SLOT)
 ROPE(no_magnitude, NO_MAGNITUDE)
 ROPE(rotates_all, ROTATES_ALL)
+ROPE(no_temperature, NO_TEMPERATURE)
+ROPE(temperature_from_next, TEMPERATURE_FROM_NEXT)
+ROPE(heats_k, HEATS_K)
 
 WRONG_PLUGIN("wrong_swa", &variant_nothing, &variant_window_less, &variant_window_more,
              &variant_no_window, &variant_sees_next, &variant_no_sinks, &variant_heads_interleaved,
              &variant_first_ignored, &variant_no_max, &variant_no_scale, &variant_rope_nothing,
              &variant_other_pairing, &variant_float_angle, &variant_stores_unrotated,
-             &variant_swaps_k_v, &variant_next_slot, &variant_no_magnitude, &variant_rotates_all)
+             &variant_swaps_k_v, &variant_next_slot, &variant_no_magnitude, &variant_rotates_all,
+             &variant_no_temperature, &variant_temperature_from_next, &variant_heats_k)

@@ -65,13 +65,15 @@ bool open_and_read(const char *path) {
         for (int64_t layer = 0; layer < (anemo_roles[role].per_layer ? h->layers : 1); ++layer)
             for (int64_t e = 0; e < (anemo_roles[role].per_expert && h->experts ? h->experts : 1);
                  ++e) {
+                if (role != ANEMO_T_OUTPUT && !anemo_has_role(h, (anemo_tensor_role)role))
+                    continue;
                 anemo_weight weight;
                 float *row = malloc((size_t)(h->d + h->ffn + h->heads * h->head_dim) * 4);
                 void *scratch =
                     malloc(anemo_weight_scratch_bytes(h->d + h->ffn + h->heads * h->head_dim));
                 if (anemo_roles[role].vector)
                     anemo_checkpoint_vector(checkpoint, role, layer, row, h->d, &error);
-                else if (role != ANEMO_T_ROUTER || h->experts) {
+                else {
                     assert_int_equal(
                         anemo_checkpoint_weight(checkpoint, role, layer, e, &weight, &error), 0);
                     for (int64_t r = 0; r < weight.n; ++r)

@@ -73,15 +73,30 @@ void checkpoint_edit_interleave(checkpoint_edit *e, const char *name, int heads,
     free(old);
 }
 
-void checkpoint_edit_config(checkpoint_edit *e, const char *key, int64_t value) {
-    char path[1024];
+void checkpoint_edit_json(checkpoint_edit *e, const char *key, const char *text) {
+    char path[1024], outer[64] = "";
     path_of(path, sizeof path, e->dir, "config.json");
-    json_t *config = json_load_file(path, 0, NULL);
+    json_t *config = json_load_file(path, 0, NULL), *object = config;
     assert_non_null(config);
-    assert_non_null(json_object_get(config, key));
-    json_object_set_new(config, key, json_integer(value));
+    const char *dot = strchr(key, '.');
+    if (dot) {
+        assert_true((size_t)(dot - key) < sizeof outer);
+        memcpy(outer, key, (size_t)(dot - key));
+        object = json_object_get(config, outer);
+        key = dot + 1;
+    }
+    assert_non_null(json_object_get(object, key));
+    json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
+    assert_non_null(value);
+    json_object_set_new(object, key, value);
     assert_int_equal(json_dump_file(config, path, 0), 0);
     json_decref(config);
+}
+
+void checkpoint_edit_config(checkpoint_edit *e, const char *key, int64_t value) {
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    checkpoint_edit_json(e, key, text);
 }
 
 void checkpoint_edit_save(checkpoint_edit *e) {

@@ -21,6 +21,9 @@ void checkpoint_edit_swap(checkpoint_edit *e, const char *name_a, const char *na
 void checkpoint_edit_interleave(checkpoint_edit *e, const char *name, int heads, int head_dim);
 /* Sets one integer of the copy's config.json. */
 void checkpoint_edit_config(checkpoint_edit *e, const char *key, int64_t value);
+/* Sets a value of the copy's config.json to this JSON; the path is "key" or "object.key". The key
+ * must be there. */
+void checkpoint_edit_json(checkpoint_edit *e, const char *path, const char *json);
 void checkpoint_edit_save(checkpoint_edit *e);
 /* Removes the temporary directory. */
 void checkpoint_edit_close(checkpoint_edit *e);

@@ -189,6 +189,38 @@ void run_two(const run_case *c, const int32_t *a_tokens, int64_t n_a, const int 
     run(c, lines, 2);
 }
 
+void run_greedy(const run_case *c, const int32_t *prompt, int64_t n_prompt, int32_t *ids,
+                int64_t n) {
+    anemo_error err = {""};
+    anemo_model *model = NULL;
+    anemo_device *device = NULL;
+    anemo_plan *plan = NULL;
+    anemo_session *session = NULL;
+    const anemo_model_options options = {.requantise = c->requantise, .window = c->window};
+    ok(anemo_model_open(c->path, &options, &model, &err), &err, "model_open", c->path);
+    ok(anemo_device_create_cpu(2, NULL, &device, &err), &err, "device_create", c->path);
+    const anemo_plan_options plan_options = {.limits = {.tokens_per_step = n_prompt,
+                                                        .sessions = 1,
+                                                        .context = n_prompt + n,
+                                                        .kv_type = ANEMO_KV_F32}};
+    ok(anemo_plan_create(model, device, &plan_options, &plan, &err), &err, "plan_create", c->path);
+    ok(anemo_session_create(plan, &session, &err), &err, "session_create", c->path);
+    for (int64_t i = 0; i < n; i++) {
+        const anemo_step_entry entry = {.session = session,
+                                        .tokens = i ? NULL : prompt,
+                                        .n_tokens = i ? 1 : (int32_t)n_prompt,
+                                        .want = ANEMO_WANT_SAMPLE};
+        anemo_step_result result;
+        ok(anemo_step_submit(plan, &entry, 1, &err), &err, "step_submit", c->path);
+        ok(anemo_step_wait(plan, &result, &err), &err, "step_wait", c->path);
+        ids[i] = result.id;
+    }
+    anemo_session_free(session);
+    anemo_plan_free(plan);
+    anemo_device_free(device);
+    anemo_model_close(model);
+}
+
 double largest_difference(const float *a, const float *b, int64_t n) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++) {

@@ -30,6 +30,10 @@ run_result run_model(const run_case *c, const int32_t *tokens, int64_t n);
 /* Two sessions of one plan in the same steps, each in its own chunks (of a.chunks and b_chunks). */
 void run_two(const run_case *c, const int32_t *a_tokens, int64_t n_a, const int *b_chunks,
              const int32_t *b_tokens, int64_t n_b, run_result *a, run_result *b);
+/* Greedy continuation of n ids, the prompt in one step, then each id from the one sampled before.
+ */
+void run_greedy(const run_case *c, const int32_t *prompt, int64_t n_prompt, int32_t *ids,
+                int64_t n);
 void run_result_free(run_result *r);
 
 /* The largest |a - b|; NaN and infinity make it infinite. */

@@ -117,7 +117,7 @@ static void for_each_tensor(const anemo_hparams *h, anemo_naming naming,
         const bool merged = info->per_expert && naming == ANEMO_NAMING_GGUF_MERGED;
         const int64_t layers = info->per_layer ? h->layers : 1;
         const int64_t experts = info->per_expert && h->experts && !merged ? h->experts : 1;
-        if ((role == ANEMO_T_ROUTER && h->experts == 0) || (role == ANEMO_T_OUTPUT && h->tied))
+        if (!anemo_has_role(h, (anemo_tensor_role)role))
             continue;
         for (int64_t layer = 0; layer < layers; ++layer)
             for (int64_t expert = 0; expert < experts; ++expert) {
