@@ -86,7 +86,7 @@ static void write_consolidated(const char *model, bool interleave, const char *w
     const anemo_hparams *h = anemo_checkpoint_hparams(from);
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
         const int64_t experts = anemo_roles[role].per_expert && h->experts ? h->experts : 1;
-        if ((role == ANEMO_T_ROUTER && !h->experts) || (role == ANEMO_T_OUTPUT && h->tied))
+        if (!anemo_has_role(h, (anemo_tensor_role)role))
             continue;
         for (int64_t layer = 0; layer < (anemo_roles[role].per_layer ? h->layers : 1); ++layer)
             for (int64_t e = 0; e < experts; ++e)
@@ -171,7 +171,7 @@ static safetensors_writer *tiny_consolidated(const anemo_hparams *h, const char 
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
         char name[ANEMO_ROLE_NAME_BYTES];
         int64_t shape[2];
-        if (role == ANEMO_T_ROUTER)
+        if (!anemo_has_role(h, (anemo_tensor_role)role))
             continue;
         anemo_role_name(ANEMO_NAMING_MISTRAL, (anemo_tensor_role)role, 0, 0, name);
         anemo_role_shape(h, (anemo_tensor_role)role, &shape[0], &shape[1]);

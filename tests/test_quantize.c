@@ -105,7 +105,7 @@ static double relative_error(const char *from, const char *to) {
     for (int role = 0; role < ANEMO_T_COUNT; ++role)
         for (int64_t layer = 0; layer < (anemo_roles[role].per_layer ? h->layers : 1); ++layer) {
             const int64_t experts = anemo_roles[role].per_expert && h->experts ? h->experts : 1;
-            if (role == ANEMO_T_ROUTER && !h->experts)
+            if (!anemo_has_role(h, (anemo_tensor_role)role))
                 continue;
             if (anemo_roles[role].vector) {
                 float x[256], y[256];

@@ -137,7 +137,7 @@ static void add_tensors(gguf_writer **writers, const anemo_hparams *h, const for
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
         const bool merged = anemo_roles[role].per_expert && f->naming == ANEMO_NAMING_GGUF_MERGED;
         const int64_t experts = anemo_roles[role].per_expert && h->experts ? h->experts : 1;
-        if (role == ANEMO_T_ROUTER && !h->experts)
+        if (!anemo_has_role(h, (anemo_tensor_role)role))
             continue;
         for (int64_t layer = 0; layer < (anemo_roles[role].per_layer ? h->layers : 1); ++layer)
             for (int64_t first = 0; first < (merged ? 1 : experts); ++first) {

@@ -448,7 +448,7 @@ const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint) {
 }
 
 const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoint) {
-    return checkpoint->naming >= ANEMO_NAMING_GGUF && checkpoint->naming <= ANEMO_NAMING_GGUF_MERGED
+    return checkpoint->naming >= ANEMO_NAMING_GGUF && checkpoint->naming <= ANEMO_NAMING_GGUF_GPTOSS
                ? &checkpoint->files[0]
                : NULL;
 }

@@ -71,10 +71,6 @@ int64_t anemo_role_experts(const anemo_hparams *h, anemo_tensor_role role) {
     return anemo_roles[role].per_expert && h->experts ? h->experts : 1;
 }
 
-bool anemo_role_written(const anemo_hparams *h, anemo_tensor_role role) {
-    return !(role == ANEMO_T_OUTPUT && h->tied) && !(role == ANEMO_T_ROUTER && !h->experts);
-}
-
 /* Opens path, writes, and makes sure that it is on the disk. */
 static anemo_status write_file(anemo_conversion *c, const char *path,
                                anemo_status (*write)(anemo_conversion *c)) {
@@ -255,7 +251,7 @@ static double matrix_values(const anemo_hparams *h) {
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
         int64_t n, k;
         anemo_role_shape(h, role, &n, &k);
-        if (!anemo_roles[role].vector && anemo_role_written(h, role))
+        if (!anemo_roles[role].vector && anemo_has_role(h, (anemo_tensor_role)role))
             total += (double)n * (double)k * (double)anemo_role_layers(h, role) *
                      (double)anemo_role_experts(h, role);
     }

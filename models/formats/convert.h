@@ -50,7 +50,6 @@ int64_t anemo_conversion_row(const anemo_hparams *h, anemo_tensor_role role, int
 /* Number of layers and of experts of a role (1 where it has none). */
 int64_t anemo_role_layers(const anemo_hparams *h, anemo_tensor_role role);
 int64_t anemo_role_experts(const anemo_hparams *h, anemo_tensor_role role);
-bool anemo_role_written(const anemo_hparams *h, anemo_tensor_role role);
 
 anemo_status anemo_write_gguf(anemo_conversion *c);
 /* The weights; config.json is anemo_write_config's. */

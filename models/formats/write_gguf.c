@@ -42,7 +42,8 @@ static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
     const anemo_naming naming = h->experts ? ANEMO_NAMING_GGUF_MERGED : ANEMO_NAMING_GGUF;
     for (int role = 0; role < ANEMO_T_COUNT; ++role)
-        for (int64_t layer = 0; anemo_role_written(h, role) && layer < anemo_role_layers(h, role);
+        for (int64_t layer = 0;
+             anemo_has_role(h, (anemo_tensor_role)role) && layer < anemo_role_layers(h, role);
              ++layer) {
             char name[ANEMO_ROLE_NAME_BYTES];
             anemo_role_name(naming, role, layer, 0, name);

@@ -102,7 +102,7 @@ static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
     const anemo_naming naming = h->experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
-        if (!anemo_role_written(h, role))
+        if (!anemo_has_role(h, (anemo_tensor_role)role))
             continue;
         for (int64_t layer = 0; layer < anemo_role_layers(h, role); ++layer)
             for (int64_t e = 0; e < anemo_role_experts(h, role); ++e) {
