@@ -25,8 +25,8 @@
  * The limit: a tdpbssd takes 16 cycles whatever the number of columns, so a segment of 32 uses half
  * of it; storing 32 x 32 sums takes 64 more, joining them 95, and little of that overlaps: 185
  * cycles in a loop of nothing else. The longer the segment, the better: groups of 32 are 1.1 to
- * 1.2 times as fast as vpdpbusd, groups of 128 1.7 to 2.1 times (Emerald Rapids, 64 and 512 rows,
- * 14336 x 4096, in turns). Below 32 rows decoding is not paid back.
+ * 1.2 times as fast as the VNNI tile, groups of 128 1.7 to 2.1 times (Emerald Rapids, 64 and 512
+ * rows, 14336 x 4096, in turns). Below 32 rows decoding is not paid back.
  *
  * Rejected: reading 8-bit codes as tiles straight from the layout (its vectors for rows 0-15 stand
  * at no constant stride); buffers 4 KiB apart (loads of one wait for stores to the other: 370
