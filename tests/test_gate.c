@@ -113,7 +113,7 @@ static void a_regression_is_refused_by_name(void **state) {
     snprintf(junit, sizeof junit, "%s/gate.xml", folder);
     write_base("100"); /* far less than any call takes */
     program_result r = gate(1, "--base", base, "--junit", junit, "--summary", other, "--delta",
-                            "50", "--sample", "0.01");
+                            "1000", "--sample", "0.01");
     assert_contains(r.out, "REGRESSION: +");
     assert_contains(r.out, " add_rmsnorm_c (add_rmsnorm/1b/norm/m=16/");
     assert_contains(r.out, "1 measured");
@@ -139,7 +139,7 @@ static void what_is_faster_passes(void **state) {
     const program_setting setting = {.environment = (const char *const[]){summary, NULL}};
     program_result r =
         program_run_with(&setting, (const char *const[]){"gate", "--threads", "1", "--looks", "12",
-                                                         "--base", base, "--delta", "100", NULL});
+                                                         "--base", base, "--delta", "1000", NULL});
     assert_int_equal(r.code, 0);
     assert_contains(r.out, "1 pass");
     program_result_free(&r);
