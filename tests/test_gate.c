@@ -238,10 +238,13 @@ static void canaries_and_swaps_are_judged(void **state) {
         assert_int_equal(anemo_gate_canary_good(&e, 0.03), canary[i].good);
     }
     const anemo_estimate slow = interval(1.05, 1.1), fast = interval(0.9, 0.95),
-                         same = interval(1.08, 1.2), none = interval(NAN, NAN);
-    assert_true(anemo_gate_swap_good(&slow, &same));
-    assert_false(anemo_gate_swap_good(&slow, &fast)); /* the ratio did not invert */
-    assert_false(anemo_gate_swap_good(&slow, &none));
+                         same = interval(1.08, 1.2), near = interval(1.12, 1.2),
+                         none = interval(NAN, NAN);
+    assert_true(anemo_gate_swap_good(&slow, &same, 0.03));
+    assert_true(anemo_gate_swap_good(&slow, &near, 0.03)); /* drift within the threshold */
+    assert_false(anemo_gate_swap_good(&slow, &near, 0.01));
+    assert_false(anemo_gate_swap_good(&slow, &fast, 0.03)); /* the ratio did not invert */
+    assert_false(anemo_gate_swap_good(&slow, &none, 0.03));
 }
 
 /* ---------------------------------------------------------------- the signature */

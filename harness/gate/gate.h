@@ -135,7 +135,9 @@ void anemo_gate_outcome_free(anemo_gate_outcome *outcome);
 
 /* Is a canary's interval acceptable: does any of it lie within 1 / (1 + delta) .. 1 + delta? */
 bool anemo_gate_canary_good(const anemo_estimate *ratio, double delta);
-/* Do the intervals of a case and of its swap, inverted, meet? */
-bool anemo_gate_swap_good(const anemo_estimate *direct, const anemo_estimate *inverted);
+/* Do the intervals of a case and of its swap, inverted, come within 1 + delta of each other? The
+ * two are measured one after the other, so the machine may have drifted in between. */
+bool anemo_gate_swap_good(const anemo_estimate *direct, const anemo_estimate *inverted,
+                          double delta);
 
 #endif

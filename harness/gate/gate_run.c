@@ -104,8 +104,9 @@ bool anemo_gate_canary_good(const anemo_estimate *ratio, double delta) {
     return ratio->hi >= 1 / (1 + delta) && ratio->lo <= 1 + delta;
 }
 
-bool anemo_gate_swap_good(const anemo_estimate *direct, const anemo_estimate *inverted) {
-    return direct->lo <= inverted->hi && inverted->lo <= direct->hi;
+bool anemo_gate_swap_good(const anemo_estimate *direct, const anemo_estimate *inverted,
+                          double delta) {
+    return direct->lo <= inverted->hi * (1 + delta) && inverted->lo <= direct->hi * (1 + delta);
 }
 
 static anemo_estimate inverse(anemo_estimate e) {
@@ -143,7 +144,7 @@ static anemo_status run_check(const anemo_gate_setting *setting, const anemo_gat
         out->ratio = inverse(out->ratio);
         out->direct =
             anemo_stats_paired_ratio(direct->ns[0], direct->ns[1], direct->pairs, CANARY_LEVEL);
-        out->good = anemo_gate_swap_good(&out->direct, &out->ratio);
+        out->good = anemo_gate_swap_good(&out->direct, &out->ratio, setting->rule.delta);
     }
     anemo_compare_results_free(&r, 1);
     return status;
