@@ -48,7 +48,8 @@ typedef struct anemo_model_info {
 } anemo_model_info;
 
 /* path: a directory (HF safetensors + config.json), a .gguf file, or
- * "synth:PRESET:TYPE[:layers=N]". ANEMO_E_INPUT names file, field, value and what is accepted. */
+ * "synth:PRESET:TYPE[:layers=N]..." (formats/synth_uri.c). ANEMO_E_INPUT names file, field, value
+ * and what is accepted. */
 anemo_status anemo_model_open(const char *path, const anemo_model_options *options,
                               anemo_model **out, anemo_error *err);
 void anemo_model_close(anemo_model *model);
@@ -74,6 +75,11 @@ typedef bool (*anemo_quantise_progress)(void *context, double done, double total
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   anemo_quantise_progress progress, void *context,
                                   int64_t *fallbacks, anemo_error *err);
+
+/* Writes a synth: model to a GGUF file, with a vocabulary made for it, so that other engines can
+ * run the same shape; `out` as above. */
+anemo_status anemo_synth_model(const char *uri, const char *out, anemo_quantise_progress progress,
+                               void *context, anemo_error *err);
 
 /* ---------------------------------------------------------------- tokenizer */
 

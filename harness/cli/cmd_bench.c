@@ -1,4 +1,5 @@
 /* anemo bench: what can be measured, and measuring it. */
+#include "harness/cli/bench_peers.h"
 #include "harness/cli/common.h"
 #include "harness/cli/table.h"
 #include "harness/cli/targets.h"
@@ -407,12 +408,14 @@ enum {
     KEY_MODEL_STOP,
     KEY_COMPOSED,
     KEY_MEMORY,
-    KEY_CHUNK
+    KEY_CHUNK,
+    KEY_DEPTH
 };
 
 static const struct argp_option model_argp[] = {
     {"prompt", KEY_PROMPT, "N", 0, "prompt tokens P (default 128)", 0},
     {"tokens", KEY_TOKENS, "N", 0, "generated tokens n (default 32; composed 5)", 0},
+    {"depth", KEY_DEPTH, "N", 0, "tokens before the decode, at least 1 (default: the prompt)", 0},
     {"batch", KEY_BATCH, "LIST", 0, "sessions decoding together (default 1,4,16)", 0},
     {"chunk", KEY_CHUNK, "N", 0, "prefill rows of one step at most (default 512)", 0},
     {"weights", KEY_MODEL_WEIGHTS, "TYPE", 0, "q8_0 or q4_0: requantise when opening", 0},
@@ -444,6 +447,8 @@ static bool model_option(int key, const char *value, void *context) {
         o->spec.generated_tokens = anemo_cli_integer("--tokens", value, 2, 1 << 20);
     } else if (key == KEY_CHUNK) {
         o->spec.chunk_tokens = anemo_cli_integer("--chunk", value, 1, 1 << 16);
+    } else if (key == KEY_DEPTH) {
+        o->spec.depth_tokens = anemo_cli_integer("--depth", value, 1, 1 << 20);
     } else if (key == KEY_BATCH) {
         parse_batches(value, o);
     } else if (key == KEY_MODEL_WEIGHTS) {
@@ -696,7 +701,8 @@ static int bench_model(int argc, char **argv) {
 }
 
 int anemo_cmd_bench(int argc, char **argv) {
-    static char kernel_title[] = "anemo bench kernel", model_title[] = "anemo bench model";
+    static char kernel_title[] = "anemo bench kernel", model_title[] = "anemo bench model",
+                peers_title[] = "anemo bench peers";
     if (argc > 1 && strcmp(argv[1], "kernel") == 0) {
         argv[1] = kernel_title;
         return bench_kernel(argc - 1, argv + 1);
@@ -704,6 +710,10 @@ int anemo_cmd_bench(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "model") == 0) {
         argv[1] = model_title;
         return bench_model(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "peers") == 0) {
+        argv[1] = peers_title;
+        return anemo_cli_bench_peers(argc - 1, argv + 1);
     }
     return list_shapes(argc, argv);
 }

@@ -201,7 +201,7 @@ static anemo_status describe(anemo_model *model, const char *path, const char *r
                              anemo_error *err) {
     const anemo_hparams *h = &model->hparams;
     anemo_model_info *info = &model->info;
-    info->synthetic = anemo_checkpoint_synthetic(model->checkpoint);
+    info->synthetic = anemo_checkpoint_synthetic(model->checkpoint) != NULL;
     snprintf(info->name, sizeof info->name, "%s", info->synthetic ? path : base_name(path));
     info->name[strcspn(info->name, "/")] = '\0';
     snprintf(info->architecture, sizeof info->architecture, "%s", anemo_arch_name(h->arch));

@@ -405,7 +405,7 @@ static anemo_status open_any(anemo_checkpoint *checkpoint, anemo_error *err) {
     return anemo_fail(err, ANEMO_E_INPUT,
                       "%s: there is no such model; accepted: a directory with config.json and "
                       "model.safetensors (or params.json and consolidated.safetensors), a .gguf "
-                      "file, or synth:PRESET:TYPE[:layers=N]",
+                      "file, or " ANEMO_SYNTH_FORM,
                       anemo_show_path(path).text);
 }
 
@@ -453,8 +453,8 @@ const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoin
                : NULL;
 }
 
-bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
-    return checkpoint->synth != NULL;
+const anemo_synth_type *anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
+    return checkpoint->synth;
 }
 
 const char *anemo_checkpoint_skipped(const anemo_checkpoint *checkpoint) {
@@ -513,6 +513,8 @@ anemo_status anemo_checkpoint_weight(const anemo_checkpoint *checkpoint, anemo_t
     if (!anemo_roles[role].per_expert || !checkpoint->hparams.experts)
         expert = 0;
     if (checkpoint->synth) {
+        if (role == ANEMO_T_OUTPUT && checkpoint->hparams.tied)
+            role = ANEMO_T_EMBED;
         anemo_synth_weight(checkpoint->synth, role, layer, expert, n, k, out);
         return ANEMO_OK;
     }

@@ -91,14 +91,15 @@ typedef enum anemo_tensor_role {
     ANEMO_T_COUNT
 } anemo_tensor_role;
 
-/* path: HF directory, .gguf file, or "synth:PRESET:TYPE[:layers=N]" (synth.c). All
+/* path: HF directory, .gguf file, or "synth:PRESET:TYPE..." (synth_uri.c). All
  * hyper-parameters, and that every tensor the architecture needs is there with the right shape and
  * a supported type, are checked here. */
 anemo_status anemo_checkpoint_open(const char *path, anemo_checkpoint **out, anemo_error *err);
 void anemo_checkpoint_close(anemo_checkpoint *checkpoint);
 const anemo_hparams *anemo_checkpoint_hparams(const anemo_checkpoint *checkpoint);
 const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint);
-bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint);
+/* What a synthetic model is made of; NULL: it lies in files. */
+const struct anemo_synth_type *anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint);
 /* sha256 (hex, 64 + NUL) over config and weight headers (all shards, in order of name; of a .gguf
  * everything before the data): identity, not integrity. "" for synth. */
 const char *anemo_checkpoint_identity(const anemo_checkpoint *checkpoint);
