@@ -181,6 +181,81 @@ void anemo_plan_free(anemo_plan *plan);
  * NULL at the end. */
 const char *anemo_plan_choice(const anemo_plan *plan, int32_t index);
 double anemo_plan_resident_bytes(const anemo_plan *plan); /* packed weights + KV + workspace */
+/* KV pages of the pool, and how many of them sessions hold. */
+int64_t anemo_plan_kv_pages(const anemo_plan *plan, int64_t *held);
+int32_t anemo_plan_page_tokens(void);
+
+/* ---------------------------------------------------------------- watching a step */
+
+/* What a step consists of: X(op, role, class), op and role as in `--with`. The quantisation of a
+ * call's input counts to that call's class and is a phase of its own. */
+/* clang-format off */
+#define ANEMO_CLASS_LIST(X)                                                                        \
+    X(HOST, "launch/host")   /* checks, page tables, copies to and from the device */              \
+    X(EMBED, "embed")                                                                              \
+    X(NORMS, "norms")                                                                              \
+    X(QKV, "qkv")                                                                                  \
+    X(ROPE, "rope")                                                                                \
+    X(ATTENTION, "attention")                                                                      \
+    X(ATTENTION_OUT, "attention out")                                                              \
+    X(ROUTER, "router")                                                                            \
+    X(DISPATCH, "dispatch")                                                                        \
+    X(EXPERTS, "experts")    /* of a dense model: its feed-forward block */                        \
+    X(OUTPUT, "output")                                                                            \
+    X(SAMPLING, "sampling")
+#define ANEMO_CALL_LIST(X)                                                                         \
+    X(EMBED, "", EMBED)                                                                            \
+    X(ADD_RMSNORM, "layer", NORMS)                                                                 \
+    X(ADD_RMSNORM, "q", NORMS)                                                                     \
+    X(ADD_RMSNORM, "k", NORMS)                                                                     \
+    X(ADD_RMSNORM, "output", NORMS)                                                                \
+    X(QGEMM, "qkv", QKV)                                                                           \
+    X(ROPE_APPEND, "", ROPE)                                                                       \
+    X(SWA, "", ATTENTION)                                                                          \
+    X(SWA, "window", ATTENTION)                                                                    \
+    X(SWA, "full", ATTENTION)                                                                      \
+    X(QGEMM, "o", ATTENTION_OUT)                                                                   \
+    X(QGEMM, "router", ROUTER)                                                                     \
+    X(MOE_ROUTE, "", DISPATCH)                                                                     \
+    X(MOE_COMBINE, "", DISPATCH)                                                                   \
+    X(MOE_EXPERTS, "", EXPERTS)                                                                    \
+    X(QGEMM, "gate_up", EXPERTS)                                                                   \
+    X(QGEMM, "down", EXPERTS)                                                                      \
+    X(QGEMM, "output", OUTPUT)                                                                     \
+    X(SAMPLE, "", SAMPLING)
+/* clang-format on */
+
+typedef enum anemo_phase_class {
+#define ANEMO_CLASS_ENUM(id, name) ANEMO_CLASS_##id,
+    ANEMO_CLASS_LIST(ANEMO_CLASS_ENUM)
+#undef ANEMO_CLASS_ENUM
+        ANEMO_CLASS_COUNT
+} anemo_phase_class;
+const char *anemo_phase_class_name(anemo_phase_class class);
+
+enum {
+#define ANEMO_CALL_ONE(op, role, class) +1
+    ANEMO_CALLS = 0 ANEMO_CALL_LIST(ANEMO_CALL_ONE),
+#undef ANEMO_CALL_ONE
+    ANEMO_PHASE_NONE = -1,
+    /* 0 .. CALLS-1: the calls; CALLS .. 2 CALLS-1: quantising the input of each */
+    ANEMO_PHASE_HOST = 2 * ANEMO_CALLS,
+    ANEMO_PHASES
+};
+
+typedef struct anemo_phase {
+    anemo_phase_class class;
+    anemo_op op;       /* ANEMO_OP_COUNT: host */
+    anemo_op consumer; /* of quantize_act: who reads it; else op */
+    const char *role;  /* of the consumer */
+} anemo_phase;
+anemo_phase anemo_phase_describe(int32_t phase);
+
+/* From the next step on, mark(exec, phase) is called when a phase begins and mark(exec,
+ * ANEMO_PHASE_NONE) when it ends; exec->mark_ctx is `ctx`. What is between phases belongs to none.
+ * mark NULL: nothing is called, which is how a plan begins. */
+void anemo_plan_mark(anemo_plan *plan, void (*mark)(const anemo_exec *exec, int32_t phase),
+                     void *ctx);
 
 /* ---------------------------------------------------------------- session */
 

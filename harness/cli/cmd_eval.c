@@ -20,6 +20,9 @@ typedef struct arguments {
     int64_t context;
     const char *texts[ANEMO_EVAL_TEXTS];
     int32_t n_texts;
+    const char *kv_type;
+    bool window_given;
+    int64_t window;
 } arguments;
 
 /* ---------------------------------------------------------------- options */
@@ -35,7 +38,9 @@ enum {
     KEY_WEIGHTS,
     KEY_TEXT,
     KEY_SCORER,
-    KEY_CONTEXT
+    KEY_CONTEXT,
+    KEY_KV,
+    KEY_WINDOW
 };
 
 static const struct argp_option options[] = {
@@ -53,6 +58,8 @@ static const struct argp_option options[] = {
     {"scorer", KEY_SCORER, "RULE", 0,
      "document (default): each line with its own BOS; llama: as llama-perplexity", 0},
     {"context", KEY_CONTEXT, "N", 0, "of a text (default 512, or the model's if that is less)", 0},
+    {"kv", KEY_KV, "TYPE", 0, "keys and values in f32 (default), f16, bf16 or q8", 0},
+    {"window", KEY_WINDOW, "N", 0, "keys that attention sees: model (default), none, or N", 0},
     {0}};
 
 static void parse_level(const char *value, anemo_eval_filter *filter) {
@@ -108,6 +115,13 @@ static bool option(int key, const char *value, void *own) {
         return true;
     case KEY_CONTEXT:
         a->context = anemo_cli_integer("--context", value, 4, 1 << 20);
+        return true;
+    case KEY_KV:
+        a->kv_type = anemo_cli_kv_type("--kv", value);
+        return true;
+    case KEY_WINDOW:
+        a->window_given = true;
+        a->window = anemo_cli_window("--window", value);
         return true;
     default:
         return false;
@@ -419,6 +433,10 @@ static anemo_status plan_suite(const arguments *a, job *j, anemo_error *err) {
     suite->rules = a->rules;
     if (!suite->rules.exact && !suite->rules.choice)
         suite->rules.exact = suite->rules.choice = true;
+    if (a->kv_type)
+        anemo_kv_type_from_name(a->kv_type, &suite->kv_type);
+    suite->window_given = a->window_given;
+    suite->window = a->window;
     suite->n_texts = a->n_texts;
     for (int32_t i = 0; i < a->n_texts; i++)
         suite->texts[i] = (anemo_eval_text_source){a->texts[i], a->scorer, a->context};

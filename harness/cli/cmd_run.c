@@ -23,7 +23,8 @@ enum {
     KEY_SYSTEM,
     KEY_TEMPLATE,
     KEY_DATE,
-    KEY_SUFFIX
+    KEY_SUFFIX,
+    KEY_KV
 };
 
 typedef struct run_options {
@@ -31,6 +32,7 @@ typedef struct run_options {
     int64_t tokens;
     anemo_sample_params sample;
     anemo_model_options model;
+    anemo_kv_type kv_type;
 } run_options;
 
 static bool run_option(int key, const char *value, void *context) {
@@ -75,6 +77,9 @@ static bool run_option(int key, const char *value, void *context) {
         return true;
     case KEY_WINDOW:
         o->model.window = anemo_cli_window("--window", value);
+        return true;
+    case KEY_KV:
+        anemo_kv_type_from_name(anemo_cli_kv_type("--kv", value), &o->kv_type);
         return true;
     default:
         return false;
@@ -184,6 +189,7 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
                        run->n_prompt < CHUNK_TOKENS ? (int64_t)run->n_prompt : CHUNK_TOKENS,
                    .sessions = 1,
                    .context = (int64_t)run->n_prompt + o->tokens,
+                   .kv_type = o->kv_type,
                    .logits_rows = 1},
         .with = cli->with,
         .n_with = cli->n_with,
@@ -294,6 +300,8 @@ int anemo_cmd_run(int argc, char **argv) {
          "requantise every matrix but the router to q8_0 or q4_0", 0},
         {"window", ANEMO_CLI_KEY(KEY_WINDOW), "N", 0,
          "keys that attention sees: model (default), none, or N", 0},
+        {"kv", ANEMO_CLI_KEY(KEY_KV), "TYPE", 0,
+         "keys and values in f32 (default), f16, bf16 or q8", 0},
         {0}};
     static const anemo_cli_spec spec = {
         .arguments = "[MODEL]",

@@ -131,6 +131,13 @@ int64_t anemo_cli_window(const char *option, const char *value) {
     return anemo_cli_integer(option, value, 1, 1 << 30);
 }
 
+const char *anemo_cli_kv_type(const char *option, const char *value) {
+    anemo_kv_type type;
+    if (!anemo_kv_type_from_name(value, &type))
+        anemo_cli_usage("%s '%s': expected one of f32, f16, bf16, q8", option, value);
+    return anemo_kv_type_name(type);
+}
+
 static uint64_t parse_seed(const char *value) {
     char *end;
     errno = 0;

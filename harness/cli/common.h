@@ -96,6 +96,8 @@ int64_t anemo_cli_integer(const char *option, const char *value, int64_t least, 
 double anemo_cli_real(const char *option, const char *value, double least, double most);
 /* --window: "model" -1, "none" 0, or N keys. */
 int64_t anemo_cli_window(const char *option, const char *value);
+/* --kv: the name of an anemo_kv_type. */
+const char *anemo_cli_kv_type(const char *option, const char *value);
 /* Index of value in names (ended by NULL); else usage listing them. */
 int anemo_cli_choice(const char *option, const char *value, const char *const *names);
 

@@ -16,7 +16,6 @@ typedef struct writer {
 /* What every record of this run says; `name` is completed by the caller's pattern. */
 static anemo_record *begin(const writer *w, const char *task, const char *name,
                            const char *data_sha256, const char *interval) {
-    static const char *const kv_types[] = {"f32", "f16", "bf16", "q8"}; /* anemo_kv_type */
     const anemo_model_info *m = &w->run->info;
     anemo_record *r = anemo_record_create(ANEMO_RECORD_EVAL);
     anemo_record_text(r, NULL, "status", "passed");
@@ -32,7 +31,8 @@ static anemo_record *begin(const writer *w, const char *task, const char *name,
     anemo_record_text(r, "case", "architecture", m->architecture);
     anemo_record_number(r, "case", "parameters", m->parameters);
     anemo_record_integer(r, "case", "window", m->window);
-    anemo_record_text(r, "case", "kv_type", kv_types[w->run->limits.kv_type]);
+    anemo_record_text(r, "case", "kv_type",
+                      anemo_kv_type_name((anemo_kv_type)w->run->limits.kv_type));
     anemo_record_text(r, "solution", "weights", w->run->weights);
     anemo_record_text(r, "solution", "choices", w->run->choices);
     anemo_record_number(r, "solution", "resident_bytes", w->run->resident_bytes);

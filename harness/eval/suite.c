@@ -114,6 +114,7 @@ static anemo_status run_model(const anemo_eval_suite *suite, anemo_model *model,
     if (status != ANEMO_OK)
         return status;
     run->limits = engine.limits = anemo_eval_limits(&run->info, context, TOKENS_PER_STEP);
+    run->limits.kv_type = engine.limits.kv_type = suite->kv_type;
     const anemo_plan_options options = {
         .limits = engine.limits, .with = suite->with, .n_with = suite->n_with};
     status = anemo_plan_create(model, device, &options, &engine.plan, err);
@@ -129,7 +130,8 @@ static anemo_status run_model(const anemo_eval_suite *suite, anemo_model *model,
 
 anemo_status anemo_eval_suite_run(const anemo_eval_suite *suite, anemo_device *device,
                                   const char *requantise, anemo_eval_run *out, anemo_error *err) {
-    const anemo_model_options options = {.requantise = requantise, .window = -1};
+    const anemo_model_options options = {.requantise = requantise,
+                                         .window = suite->window_given ? suite->window : -1};
     anemo_eval_text texts[ANEMO_EVAL_TEXTS] = {0};
     anemo_model *model;
     memset(out, 0, sizeof *out);

@@ -22,6 +22,9 @@ typedef struct anemo_eval_suite {
     int32_t n_texts;
     const char *const *with; /* rules for the plan */
     int32_t n_with;
+    anemo_kv_type kv_type;
+    bool window_given;                         /* false: the model's */
+    int64_t window;                            /* as anemo_model_options.window */
     bool (*progress)(void *ctx, double share); /* of this run; false cancels; may be NULL */
     void *progress_ctx;
 } anemo_eval_suite;

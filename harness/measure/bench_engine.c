@@ -106,6 +106,12 @@ static anemo_status make_plan(bench_engine *e, anemo_error *err) {
     const bench_engine_spec *s = &e->spec;
     const int64_t context = longer(s->prompt_tokens, depth_of(s)) + s->generated_tokens;
     const int64_t rows = longer(s->chunk_tokens, s->batch_max);
+    anemo_kv_type kv_type;
+    if (!anemo_kv_type_from_name(s->kv_type, &kv_type)) {
+        return anemo_fail(err, ANEMO_E_INPUT, "KV type '%s': expected f32, f16, bf16 or q8",
+                          s->kv_type);
+    }
+>>>>>>> h-ledger
     if (context > e->info->context_max) {
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: %lld prompt and %lld generated tokens are more than its context of "
@@ -117,7 +123,7 @@ static anemo_status make_plan(bench_engine *e, anemo_error *err) {
                                                    .sessions = 2 * s->batch_max,
                                                    .context = context,
                                                    .kv_tokens = bench_engine_kv_tokens(s),
-                                                   .kv_type = ANEMO_KV_F16,
+                                                   .kv_type = kv_type,
                                                    .logits_rows = s->batch_max},
                                         .with = s->with,
                                         .n_with = s->n_with};
@@ -134,11 +140,13 @@ anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *sp
     e->spec = *spec;
     e->device = device;
     e->clock = anemo_clock_raw();
+    e->spec.kv_type = spec->kv_type ? spec->kv_type : "f16";
     const int64_t longest = longer(spec->prompt_tokens, depth_of(spec));
     if (!e->spec.chunk_tokens || e->spec.chunk_tokens > longest) {
         e->spec.chunk_tokens = longest < DEFAULT_CHUNK ? longest : DEFAULT_CHUNK;
     }
-    const anemo_model_options options = {.requantise = spec->requantise, .window = -1};
+    const anemo_model_options options = {.requantise = spec->requantise,
+                                         .window = spec->window_given ? spec->window : -1};
     anemo_status status = anemo_model_open(spec->path, &options, &e->model, err);
     if (!status) {
         e->info = anemo_model_describe(e->model);
@@ -284,9 +292,12 @@ static double keys_seen(const anemo_model_info *info, double positions) {
            positions * (double)info->full_layers;
 }
 
-/* K and V in f16 of `positions` positions of one session. */
-static double kv_bytes(const anemo_model_info *info, double positions) {
-    return keys_seen(info, positions) * 2 * 2 * (double)(info->kv_heads * info->head_dim);
+/* K and V of `positions` positions of one session. */
+static double kv_bytes(const bench_engine *e, double positions) {
+    anemo_kv_type type = ANEMO_KV_F16;
+    anemo_kv_type_from_name(e->spec.kv_type, &type);
+    return keys_seen(e->info, positions) * 2 * (double)e->info->kv_heads *
+           (double)anemo_kv_vector_bytes(type, (int32_t)e->info->head_dim);
 }
 
 bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
@@ -295,7 +306,7 @@ bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
         (double)depth_of(&engine->spec) + (double)engine->spec.generated_tokens / 2;
     const double attention = 4 * keys_seen(info, context) * (double)(info->heads * info->head_dim);
     return (bench_roof){.bytes =
-                            touched_weight_bytes(info, batch) + batch * kv_bytes(info, context),
+                            touched_weight_bytes(info, batch) + batch * kv_bytes(engine, context),
                         .ops = batch * (2 * info->active_parameters + attention),
                         .arithmetic = engine->arithmetic};
 }

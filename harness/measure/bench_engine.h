@@ -24,6 +24,9 @@ typedef struct bench_engine_spec {
     int64_t chunk_tokens;     /* prefill rows of one step at most; 0 = 512 */
     int32_t batch_max;        /* 1 .. BENCH_BATCH_MAX */
     uint64_t seed;            /* of the prompts */
+    const char *kv_type;      /* "f32", "f16", "bf16", "q8"; NULL: f16 */
+    bool window_given;        /* false: the model's */
+    int64_t window;           /* as anemo_model_options.window */
 } bench_engine_spec;
 
 typedef struct bench_engine {
@@ -67,7 +70,7 @@ void bench_decode_end(bench_decode *decode);
 
 /* The least that a prefill of P tokens, and one decode step of `batch` sessions, must read and
  * compute: weights touched once (experts as expected under uniform routing), KV within the window
- * in f16, products of active parameters and of attention. */
+ * in its type, products of active parameters and of attention. */
 bench_roof bench_prefill_roof(const bench_engine *engine);
 bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch);
 /* The same without the bytes where the weights stay in a cache: memory is no ceiling then. */

@@ -121,7 +121,7 @@ void bench_record_model(anemo_record *record, const bench_engine *engine, const 
     }
     anemo_record_integer(record, "case", "chunk_tokens", engine->spec.chunk_tokens);
     anemo_record_integer(record, "case", "seed", (int64_t)engine->spec.seed);
-    anemo_record_text(record, "case", "kv_type", "f16");
+    anemo_record_text(record, "case", "kv_type", engine->spec.kv_type);
     anemo_record_text(
         record, "case", "cache",
         anemo_caches_name(engine->cold ? ANEMO_CACHES_COLD_WEIGHTS : ANEMO_CACHES_WARM));

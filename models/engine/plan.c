@@ -108,6 +108,12 @@ static anemo_status all_rules_used(const anemo_plan *plan, anemo_error *err) {
 
 anemo_status anemo_plan_choose(anemo_plan *plan, anemo_choice *choice, int64_t m_max,
                                anemo_error *err) {
+    choice->phase = anemo_phase_of(choice->op, choice->role);
+    if (choice->phase == ANEMO_PHASE_NONE) {
+        return anemo_fail(err, ANEMO_E_UNSUPPORTED,
+                          "plan: %s in role '%s' is not in ANEMO_CALL_LIST",
+                          anemo_op_name(choice->op), choice->role);
+    }
     const anemo_status status = anemo_choose(&plan->chooser, choice, NULL, m_max, err);
     if (status == ANEMO_OK) {
         anemo_plan_note_choice(plan, choice);
@@ -126,6 +132,7 @@ static anemo_status choose_quantise(anemo_plan *plan, anemo_gemm_call *call, int
         anemo_choice *q = &call->quantise[i];
         q->op = ANEMO_OP_QUANTIZE_ACT;
         q->role = act->name;
+        q->phase = anemo_phase_of_quantising(call->choice.phase);
         q->problem.quantize_act = (anemo_quantize_act_problem){
             .size = sizeof q->problem.quantize_act, .m_max = m_max, .k = k};
         const anemo_status status = anemo_choose(&plan->chooser, q, act->name, m_max, err);

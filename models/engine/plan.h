@@ -138,6 +138,15 @@ anemo_status anemo_plan_observe_route(const anemo_plan *plan, int64_t layer);
 
 /* ---- pieces of a plan in other files */
 
+int32_t anemo_phase_of(anemo_op op, const char *role); /* phases.c; PHASE_NONE: unknown */
+int32_t anemo_phase_of_quantising(int32_t consumer);
+/* Tells whoever watches the plan. */
+static inline void anemo_plan_enter(const anemo_plan *plan, int32_t phase) {
+    if (plan->exec.mark != NULL) {
+        plan->exec.mark(&plan->exec, phase);
+    }
+}
+
 anemo_status anemo_plan_foresee(const anemo_plan *plan, anemo_error *err); /* foresee.c */
 void anemo_plan_note_choice(anemo_plan *plan, const anemo_choice *choice); /* plan_run.c */
 anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err);   /* step.c */
