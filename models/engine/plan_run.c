@@ -98,7 +98,7 @@ const char *anemo_plan_choice(const anemo_plan *plan, int32_t index) {
 }
 
 double anemo_plan_resident_bytes(const anemo_plan *plan) {
-    double bytes = 0.0;
+    double bytes = plan->mapped_bytes;
     for (int use = 0; use < ANEMO_MEM_USES; use++) {
         bytes += (double)anemo_device_held_bytes(plan->device, (anemo_memory_use)use);
     }
