@@ -207,7 +207,7 @@ int anemo_cli_close(anemo_cli *cli, int code) {
 /* ---------------------------------------------------------------- parsing */
 
 enum { KEY_FORMAT = 256, KEY_OUTPUT, KEY_SEED, KEY_THREADS, KEY_DEVICE, KEY_FILTER };
-enum { KEY_PLUGIN = KEY_FILTER + 1, KEY_WITH, KEY_RECORD, KEY_QUIET, KEY_ISA };
+enum { KEY_PLUGIN = KEY_FILTER + 1, KEY_WITH, KEY_RECORD, KEY_QUIET, KEY_ISA, KEY_PACKED };
 
 static const struct {
     uint32_t bit;
@@ -231,6 +231,12 @@ static const struct {
     {ANEMO_CLI_ISA,
      {"isa", KEY_ISA, "LEVEL", 0,
       "as on a lesser processor: baseline, avx2, avx512 (without VNNI, BF16), native (default)",
+      0}},
+    {ANEMO_CLI_PACKED,
+     {"packed-cache", KEY_PACKED, "DIR", 0,
+      "keep packed weights there, and map them the next time; refused and written anew when they "
+      "are "
+      "not this model's",
       0}},
     {ANEMO_CLI_QUIET, {"quiet", KEY_QUIET, NULL, 0, "no progress line", 0}},
 };
@@ -285,6 +291,9 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
         return 0;
     case KEY_QUIET:
         cli->quiet = true;
+        return 0;
+    case KEY_PACKED:
+        cli->packed_cache = value;
         return 0;
     case KEY_ISA:
         limit_isa(value);

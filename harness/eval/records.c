@@ -88,6 +88,13 @@ static anemo_status write_text(const writer *w, int32_t index, anemo_error *err)
     anemo_record_integer(r, "case", "tokens", p.tokens);
     metric(r, "perplexity", "1", true, &p.perplexity, p.units);
     metric(r, "nll", "nat/token", true, &p.nll, p.units);
+    if (w->run->texts[index].divergence) {
+        const anemo_divergence d =
+            anemo_eval_divergence(w->run->texts[index].divergence, w->run->texts[index].n_units);
+        anemo_record_text(r, "case", "baseline", w->suite->reference_label);
+        metric(r, "kl", "nat/token", true, &d.kl, d.units);
+        metric(r, "same_top", "1", false, &d.same_top, d.units);
+    }
     return finish(w, r, err);
 }
 
@@ -99,7 +106,7 @@ static anemo_status write_difference(const writer *w, const anemo_eval_compariso
     const char *data = w->suite->cases ? w->suite->cases->sha256 : w->run->texts[0].sha256;
     anemo_record *r =
         begin(w, "difference", name, data, shares ? "95 % exact sign" : "95 % paired t");
-    anemo_record_text(r, "case", "baseline", baseline->weights);
+    anemo_record_text(r, "case", "baseline", baseline->label);
     metric(r, "difference", shares ? "1" : "nat", !shares, &c->difference, c->n);
     if (!isnan(c->p_holm))
         anemo_record_metric(r, "p_holm", "1", false, c->p_holm, c->p_holm, c->p_holm, c->n);

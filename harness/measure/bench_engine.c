@@ -111,7 +111,6 @@ static anemo_status make_plan(bench_engine *e, anemo_error *err) {
         return anemo_fail(err, ANEMO_E_INPUT, "KV type '%s': expected f32, f16, bf16 or q8",
                           s->kv_type);
     }
->>>>>>> h-ledger
     if (context > e->info->context_max) {
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: %lld prompt and %lld generated tokens are more than its context of "

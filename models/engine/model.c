@@ -272,6 +272,8 @@ anemo_status anemo_model_open(const char *path, const anemo_model_options *optio
     if (status == ANEMO_OK) {
         model->hparams = *anemo_checkpoint_hparams(model->checkpoint);
         model->hparams.window = options->window >= 0 ? options->window : model->hparams.window;
+        snprintf(model->requantised_as, sizeof model->requantised_as, "%s",
+                 options->requantise != NULL ? options->requantise : "");
         status = options->requantise != NULL ? requantise_all(model, options->requantise, err)
                                              : ANEMO_OK;
     }

@@ -447,6 +447,25 @@ const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint) {
     return checkpoint->path;
 }
 
+char *anemo_checkpoint_stamp(const anemo_checkpoint *checkpoint) {
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    if (!f)
+        return NULL;
+    fprintf(f, "identity %s\n", checkpoint->identity);
+    for (size_t i = 0; i < checkpoint->n_files; ++i) {
+        const anemo_mapped_file *file = &checkpoint->files[i];
+        const char *slash = strrchr(file->path, '/');
+        fprintf(f, "file %s %zu %lld\n", slash ? slash + 1 : file->path, file->bytes,
+                (long long)file->mtime_ns);
+    }
+    if (fclose(f) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoint) {
     return checkpoint->naming >= ANEMO_NAMING_GGUF && checkpoint->naming <= ANEMO_NAMING_GGUF_GPTOSS
                ? &checkpoint->files[0]

@@ -103,6 +103,10 @@ const struct anemo_synth_type *anemo_checkpoint_synthetic(const anemo_checkpoint
 /* sha256 (hex, 64 + NUL) over config and weight headers (all shards, in order of name; of a .gguf
  * everything before the data): identity, not integrity. "" for synth. */
 const char *anemo_checkpoint_identity(const anemo_checkpoint *checkpoint);
+/* A line for each mapped file of the model: name, bytes, time of its last change in ns; and its
+ * identity. What is kept beside a model holds only while this text is the same. malloc'ed; NULL
+ * without memory. */
+char *anemo_checkpoint_stamp(const anemo_checkpoint *checkpoint);
 /* The file that holds the tokenizer (the .gguf itself, tokenizer.json, tokenizer.model), or NULL
  * and why. */
 const char *anemo_checkpoint_tokenizer_path(const anemo_checkpoint *checkpoint, anemo_error *why);

@@ -39,6 +39,7 @@ typedef struct anemo_mapped_file {
     char *path; /* as anemo_show_path() gives it, for sentences */
     const uint8_t *data;
     size_t bytes;
+    int64_t mtime_ns; /* when it was mapped */
 } anemo_mapped_file;
 
 /* Maps a regular file read-only. Missing, unreadable, not a regular file, empty: ANEMO_E_INPUT. */
