@@ -558,6 +558,15 @@ static void print_ceilings(const bench_result *r, FILE *out) {
     fputc('\n', out);
 }
 
+static void print_energy(const anemo_bench_model_report *r, FILE *out) {
+    if (r->energy_source[0]) {
+        fprintf(out, "Energy: %s\n", r->energy_source);
+    } else {
+        fprintf(out, "Energy: not counted, %s; helps: %s\n", r->energy_lack.reason,
+                r->energy_lack.remedy);
+    }
+}
+
 static void print_choices(const char *choices, FILE *out) {
     fputs("Plan:", out);
     for (const char *at = choices; at && *at;) {
@@ -581,11 +590,13 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     model_columns(table);
     anemo_table_column(table, "itl_p95_s", "ITL p95, ms");
     anemo_table_column(table, "itl_p99_s", "ITL p99, ms");
+    anemo_table_column(table, "joules_per_token", "J/token");
     for (int32_t i = 0; i < r->n_lines; i++) {
         const anemo_bench_model_line *line = &r->line[i];
         model_cells(table, line->batch, &line->result, &line->tokens_per_s);
         itl_cell(table, &line->itl_s[0]);
         itl_cell(table, &line->itl_s[1]);
+        anemo_table_number(table, line->joules_per_token.value, "%.3g");
     }
     const anemo_table *tables[] = {table};
     anemo_table_print(tables, 1, cli->format, cli->out);
@@ -593,6 +604,7 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     if (for_people(cli)) {
         fprintf(cli->out, "\n%s\n", ANEMO_MODEL_DEFINITIONS);
         print_ceilings(&r->line[0].result, cli->out);
+        print_energy(r, cli->out);
         print_choices(r->choices, cli->out);
     }
 }
@@ -683,6 +695,7 @@ static anemo_status run_model(const anemo_cli *cli, model_choices *own, anemo_de
         return status;
     }
     anemo_bench_model_report report;
+    own->composed.model.ordinal = cli->ordinal;
     status = anemo_bench_model(device, &own->composed.model, sink, &report, err);
     if (report.n_lines && report.info.skipped[0]) {
         anemo_cli_warn("%s: only the text path is run; left out: %s", report.info.name,

@@ -39,7 +39,7 @@ typedef enum anemo_cli_format {
 #define ANEMO_CLI_FORMAT  (1u << 0)  /* --format text|json|csv|md */
 #define ANEMO_CLI_OUTPUT  (1u << 1)  /* --output FILE */
 #define ANEMO_CLI_SEED    (1u << 2)  /* --seed N */
-#define ANEMO_CLI_THREADS (1u << 3)  /* --threads N */
+#define ANEMO_CLI_THREADS (1u << 3)  /* --threads N, --placement POLICY: taken at once */
 #define ANEMO_CLI_DEVICE  (1u << 4)  /* --device cpu|cuda[:N] */
 #define ANEMO_CLI_FILTER  (1u << 5)  /* --filter TEXT */
 #define ANEMO_CLI_PLUGIN  (1u << 6)  /* --plugin FILE.so, repeatable: loaded while parsing */
