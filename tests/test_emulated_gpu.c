@@ -2,18 +2,20 @@
  * compiled for the processor at hand (tests/emulated/emulate.cc). What this proves is their
  * arithmetic, their addresses and their barriers; nothing is said of hardware, which has not run
  * them. */
-#include "emulated_gpu.h"
-#include "harness/check/check.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include "emulated_gpu.h"
+#include "harness/check/check.h"
+#include "tests/support/golden.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static anemo_device *gpu(void) {
     anemo_device *device = NULL;
@@ -63,6 +65,43 @@ CHECK_OP_ON_GPU(moe_experts, true)
 CHECK_OP_ON_GPU(moe_combine, false)
 CHECK_OP_ON_GPU(qgemm, true)
 
+/* ---------------------------------------------------------------- the engine */
+
+/* Logits of transformers, the prompt in one step and in pieces. */
+static void golden_logits(void **state) {
+    static const char *const names[] = {"mistral-full", "mistral-window", "mixtral-window",
+                                        "llama3",       "ministral",      "ministral3",
+                                        "qwen3-moe",    "gpt-oss"};
+    static const int pieces[] = {7, 1, 1, 12, 0};
+    (void)state;
+    run_model_backend = ANEMO_CUDA;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        golden g = golden_open(names[i]);
+        const run_case whole = {.path = g.dir, .window = -1};
+        const run_case cut = {.path = g.dir, .window = -1, .chunks = pieces};
+        const run_case *const cases[] = {&whole, &cut};
+        for (int j = 0; j < 2; j++) {
+            const double error = golden_error(&g, cases[j]);
+            print_message("%s%s: error %.3g of the sd\n", names[i], j ? " in pieces" : "", error);
+            assert_true(error <= GOLDEN_BOUND);
+        }
+        json_decref(g.json);
+    }
+    run_model_backend = ANEMO_CPU;
+}
+
+/* Greedy continuation through the device's own sampler; all but the first decode steps are one
+ * graph launch. */
+static void golden_greedy_by_graph(void **state) {
+    (void)state;
+    const int32_t before = emulated_graph_launches();
+    run_model_backend = ANEMO_CUDA;
+    golden_check_greedy("mixtral-window");
+    run_model_backend = ANEMO_CPU;
+    print_message("%d graph launches\n", emulated_graph_launches() - before);
+    assert_true(emulated_graph_launches() - before >= 62);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(add_rmsnorm_matches_its_definition),
@@ -74,6 +113,8 @@ int main(void) {
         cmocka_unit_test(moe_experts_matches_its_definition),
         cmocka_unit_test(moe_combine_matches_its_definition),
         cmocka_unit_test(qgemm_matches_its_definition),
+        cmocka_unit_test(golden_logits),
+        cmocka_unit_test(golden_greedy_by_graph),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,11 +106,18 @@ static anemo_status all_rules_used(const anemo_plan *plan, anemo_error *err) {
 
 /* ---------------------------------------------------------------- choosing and packing */
 
+static void take(anemo_plan *plan, const anemo_choice *choice) {
+    anemo_plan_note_choice(plan, choice);
+    for (int32_t i = 0; i < choice->n_ranges; i++) {
+        plan->host_bound |= (choice->range[i].variant->traits & ANEMO_TRAIT_CAPTURABLE) == 0;
+    }
+}
+
 anemo_status anemo_plan_choose(anemo_plan *plan, anemo_choice *choice, int64_t m_max,
                                anemo_error *err) {
     const anemo_status status = anemo_choose(&plan->chooser, choice, NULL, m_max, err);
     if (status == ANEMO_OK) {
-        anemo_plan_note_choice(plan, choice);
+        take(plan, choice);
     }
     return status;
 }
@@ -132,7 +139,7 @@ static anemo_status choose_quantise(anemo_plan *plan, anemo_gemm_call *call, int
         if (status != ANEMO_OK) {
             return status;
         }
-        anemo_plan_note_choice(plan, q);
+        take(plan, q);
         const size_t bytes = (size_t)m_max * act->row_bytes(k);
         plan->act_bytes = bytes > plan->act_bytes ? bytes : plan->act_bytes;
     }
@@ -191,7 +198,8 @@ static anemo_status pack_matrix(anemo_plan *plan, anemo_matrix *matrix, const an
         return ANEMO_OK;
     }
     const anemo_weight *w = &matrix->canonical;
-    const bool on_device = plan->chooser.backend != ANEMO_CPU;
+    const bool on_device = plan->packers != NULL;
+    const anemo_exec team = on_device ? anemo_device_exec(plan->packers) : plan->exec;
     matrix->layout = layout;
     matrix->packed_bytes = layout->packed_bytes(&w->type, w->n, w->k);
     matrix->packed =
@@ -203,16 +211,15 @@ static anemo_status pack_matrix(anemo_plan *plan, anemo_matrix *matrix, const an
     }
     pack_job job = {.matrix = matrix, .packed = target};
     const int64_t blocks = (w->n + layout->row_block - 1) / layout->row_block;
+    team.parallel(&team, blocks, 1, pack_task, &job);
     if (on_device) {
-        pack_task(&job, 0, blocks, 0);
         if (job.status == ANEMO_OK) {
             job.status =
                 anemo_device_upload(plan->device, matrix->packed, target, matrix->packed_bytes);
         }
-        anemo_device_synchronise(plan->device, NULL);
+        const anemo_status done = anemo_device_synchronise(plan->device, NULL);
+        job.status = job.status == ANEMO_OK ? done : job.status;
         free(target);
-    } else {
-        plan->exec.parallel(&plan->exec, blocks, 1, pack_task, &job);
     }
     return job.status == ANEMO_OK
                ? ANEMO_OK
@@ -252,6 +259,23 @@ anemo_status anemo_plan_gemm(anemo_plan *plan, const char *role, anemo_matrix *c
 /* What a variant reads as weight: the packed bytes, or the canonical weight itself. */
 static const void *weight_pointer(const anemo_matrix *matrix, const anemo_variant *variant) {
     return variant->layout != NULL ? matrix->packed : (const void *)&matrix->canonical;
+}
+
+/* The array of the experts' weights where the variant reads it. */
+static anemo_status place_expert_table(anemo_plan *plan, anemo_layer *layer, anemo_error *err) {
+    const size_t bytes = 3 * (size_t)layer->n_experts * sizeof *layer->expert_pointers;
+    layer->expert_table = layer->expert_pointers;
+    if (plan->chooser.backend == ANEMO_CPU) {
+        return ANEMO_OK;
+    }
+    const void **table =
+        anemo_plan_alloc(plan, ANEMO_MEM_WEIGHTS, bytes, "a table of experts", err);
+    layer->expert_table = table;
+    anemo_status status = table != NULL ? ANEMO_OK : ANEMO_E_MEMORY;
+    if (status == ANEMO_OK) {
+        status = anemo_device_upload(plan->device, table, layer->expert_pointers, bytes);
+    }
+    return status == ANEMO_OK ? anemo_device_synchronise(plan->device, err) : status;
 }
 
 anemo_status anemo_plan_experts(anemo_plan *plan, anemo_layer *layer, anemo_gemm_call *out,
@@ -298,7 +322,7 @@ anemo_status anemo_plan_experts(anemo_plan *plan, anemo_layer *layer, anemo_gemm
             layer->expert_pointers[i * n + e] = weight_pointer(parts[i], choice->range[0].variant);
         }
     }
-    return status;
+    return status == ANEMO_OK ? place_expert_table(plan, layer, err) : status;
 }
 
 /* ---------------------------------------------------------------- ops without weights */
@@ -625,6 +649,9 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, a
     if (status == ANEMO_OK) {
         status = parse_rules(plan, options, err);
     }
+    if (status == ANEMO_OK && plan->chooser.backend != ANEMO_CPU) {
+        status = anemo_device_create_cpu(0, NULL, &plan->packers, err);
+    }
     if (status == ANEMO_OK) {
         status = anemo_plan_foresee(plan, err);
     }
@@ -642,6 +669,8 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, a
     if (status == ANEMO_OK) {
         status = pack_matrix(plan, &plan->embed_matrix, plan->embed.layout, err);
     }
+    anemo_device_free(plan->packers);
+    plan->packers = NULL;
     return status == ANEMO_OK ? all_rules_used(plan, err) : status;
 }
 
@@ -672,6 +701,7 @@ void anemo_plan_free(anemo_plan *plan) {
     if (plan == NULL) {
         return;
     }
+    anemo_plan_free_graphs(plan);
     for (struct allocation *a = plan->allocations; a != NULL;) {
         struct allocation *next = a->next;
         anemo_device_dealloc(plan->device, a->use, a->memory, a->bytes);

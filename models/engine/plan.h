@@ -35,6 +35,7 @@ typedef struct anemo_layer {
     float *gate_bias, *up_bias, *down_bias; /* [n_experts, ffn], ..., [n_experts, d], or NULL */
     const void *
         *expert_pointers; /* [3 * n_experts]: gate, up, down, as the experts' variant reads them */
+    const void *const *expert_table; /* the same in memory of the backend */
     anemo_gemm_call qkv, o_proj;
     anemo_gemm_call gate_up, down_proj;   /* dense */
     anemo_gemm_call router_proj, experts; /* MoE; experts.choice is of op moe_experts */
@@ -62,12 +63,14 @@ typedef struct anemo_buffers {
 } anemo_buffers;
 
 struct anemo_arch_family;
+struct anemo_step_graph;
 
 struct anemo_plan {
     anemo_model *model;
     anemo_device *device;
     anemo_exec exec;
-    anemo_limits limits; /* zeros replaced by their meaning */
+    anemo_device *packers; /* CUDA: a team of the host's threads, while the plan is made */
+    anemo_limits limits;   /* zeros replaced by their meaning */
     anemo_chooser chooser;
     anemo_route_observer on_route;
     void *on_route_ctx;
@@ -87,6 +90,8 @@ struct anemo_plan {
     anemo_pages pages;
     int64_t table_capacity; /* page table entries of one step */
     struct allocation *allocations;
+    bool host_bound;                 /* a chosen variant is not CAPTURABLE */
+    struct anemo_step_graph *graphs; /* step_graph.c; NULL: none yet */
     char (*choice_text)[128];
     int32_t n_choice_texts;
 
@@ -142,5 +147,10 @@ anemo_status anemo_plan_foresee(const anemo_plan *plan, anemo_error *err); /* fo
 void anemo_plan_note_choice(anemo_plan *plan, const anemo_choice *choice); /* plan_run.c */
 anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err);   /* step.c */
 void anemo_plan_free_host(anemo_plan *plan);
+
+/* Runs `forward` on the step in flight: plainly, or as a graph (step_graph.c). */
+typedef anemo_status (*anemo_forward)(const anemo_plan *plan);
+anemo_status anemo_plan_forward(anemo_plan *plan, anemo_forward forward, anemo_error *err);
+void anemo_plan_free_graphs(anemo_plan *plan);
 
 #endif
