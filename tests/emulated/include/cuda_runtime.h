@@ -28,6 +28,14 @@ struct dim3 {
     }
 };
 
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
 typedef struct emulated_stream *cudaStream_t;
 typedef enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration = 9 } cudaError_t;
 typedef enum cudaFuncAttribute {
