@@ -319,7 +319,9 @@ typedef enum anemo_moe_score { ANEMO_MOE_SOFTMAX, ANEMO_MOE_SIGMOID } anemo_moe_
 
 /* ANEMO_E_NUMERIC, with the plan unspecified: a NaN or +infinity among the logits, a row without a
  * finite one, a NaN bias, or weights to renormalise that sum to 0. A logit of -infinity switches an
- * expert off. */
+ * expert off. On CUDA, where `run` has ended before the logits are read, the token's weights become
+ * NaN instead, its experts any top_k different ones, and the rest of the plan is as ever: the NaN
+ * reaches the logits of the model, and whoever waits for those is told. */
 typedef struct anemo_moe_route_problem {
     uint32_t size;
     int64_t tokens_max;
