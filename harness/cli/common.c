@@ -132,6 +132,13 @@ int64_t anemo_cli_window(const char *option, const char *value) {
     return anemo_cli_integer(option, value, 1, 1 << 30);
 }
 
+const char *anemo_cli_kv_type(const char *option, const char *value) {
+    anemo_kv_type type;
+    if (!anemo_kv_type_from_name(value, &type))
+        anemo_cli_usage("%s '%s': expected one of f32, f16, bf16, q8", option, value);
+    return anemo_kv_type_name(type);
+}
+
 static uint64_t parse_seed(const char *value) {
     char *end;
     errno = 0;
@@ -201,7 +208,15 @@ int anemo_cli_close(anemo_cli *cli, int code) {
 /* ---------------------------------------------------------------- parsing */
 
 enum { KEY_FORMAT = 256, KEY_OUTPUT, KEY_SEED, KEY_THREADS, KEY_DEVICE, KEY_FILTER };
-enum { KEY_PLUGIN = KEY_FILTER + 1, KEY_WITH, KEY_RECORD, KEY_QUIET, KEY_ISA, KEY_PLACEMENT };
+enum {
+    KEY_PLUGIN = KEY_FILTER + 1,
+    KEY_WITH,
+    KEY_RECORD,
+    KEY_QUIET,
+    KEY_ISA,
+    KEY_PACKED,
+    KEY_PLACEMENT
+};
 
 static const struct {
     uint32_t bit;
@@ -228,6 +243,12 @@ static const struct {
     {ANEMO_CLI_ISA,
      {"isa", KEY_ISA, "LEVEL", 0,
       "as on a lesser processor: baseline, avx2, avx512 (without VNNI, BF16), native (default)",
+      0}},
+    {ANEMO_CLI_PACKED,
+     {"packed-cache", KEY_PACKED, "DIR", 0,
+      "keep packed weights there, and map them the next time; refused and written anew when they "
+      "are "
+      "not this model's",
       0}},
     {ANEMO_CLI_QUIET, {"quiet", KEY_QUIET, NULL, 0, "no progress line", 0}},
 };
@@ -286,6 +307,9 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
         return 0;
     case KEY_QUIET:
         cli->quiet = true;
+        return 0;
+    case KEY_PACKED:
+        cli->packed_cache = value;
         return 0;
     case KEY_ISA:
         limit_isa(value);

@@ -142,9 +142,12 @@ void bench_record_model(anemo_record *record, const bench_engine *engine, const 
     anemo_record_integer(record, "case", "window", info->window);
     anemo_record_integer(record, "case", "prompt_tokens", engine->spec.prompt_tokens);
     anemo_record_integer(record, "case", "generated_tokens", engine->spec.generated_tokens);
+    if (engine->spec.depth_tokens) {
+        anemo_record_integer(record, "case", "context", engine->spec.depth_tokens);
+    }
     anemo_record_integer(record, "case", "chunk_tokens", engine->spec.chunk_tokens);
     anemo_record_integer(record, "case", "seed", (int64_t)engine->spec.seed);
-    anemo_record_text(record, "case", "kv_type", "f16");
+    anemo_record_text(record, "case", "kv_type", engine->spec.kv_type);
     anemo_record_text(
         record, "case", "cache",
         anemo_caches_name(engine->cold ? ANEMO_CACHES_COLD_WEIGHTS : ANEMO_CACHES_WARM));
@@ -208,6 +211,10 @@ static void record_repro(const session *s, anemo_record *record) {
         at += snprintf(text + at, sizeof text - (size_t)at, "%s%lld", i ? "," : "",
                        (long long)s->options->batch[i]);
     }
+    if (spec->depth_tokens && at < (int)sizeof text - 32) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --depth %lld",
+                       (long long)spec->depth_tokens);
+    }
     for (int32_t i = 0; i < spec->n_with && at < (int)sizeof text - 200; i++) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
     }
@@ -223,11 +230,14 @@ static void record_repro(const session *s, anemo_record *record) {
 static anemo_status record_line(session *s, int32_t arm) {
     const anemo_bench_model_line *line = &s->report->line[arm];
     const bench_engine_spec *spec = &s->engine->spec;
-    char name[256];
-    snprintf(name, sizeof name, "model/%s/%s/weights=%s/prompt=%lld/tokens=%lld/batch=%d",
+    char name[256], depth[32] = "";
+    if (spec->depth_tokens && line->batch) {
+        snprintf(depth, sizeof depth, "/depth=%lld", (long long)spec->depth_tokens);
+    }
+    snprintf(name, sizeof name, "model/%s/%s/weights=%s/prompt=%lld/tokens=%lld/batch=%d%s",
              s->engine->info->name, line->batch ? "decode" : "prefill", s->engine->info->weights,
              (long long)spec->prompt_tokens, (long long)spec->generated_tokens,
-             line->batch ? line->batch : 1);
+             line->batch ? line->batch : 1, depth);
     anemo_record *record = anemo_record_create(ANEMO_RECORD_MODEL);
     anemo_record_text(record, NULL, "suite", "bench model");
     anemo_record_text(record, NULL, "status", "passed");
