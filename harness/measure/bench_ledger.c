@@ -1,6 +1,7 @@
 #include "harness/measure/bench_ledger.h"
 
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -214,7 +215,7 @@ static void record_repro(const session *s, anemo_record *record) {
                       "anemo bench model %s --prompt %lld --tokens %lld --threads %d --seed %llu%s",
                       spec->path, (long long)spec->prompt_tokens, (long long)spec->generated_tokens,
                       anemo_device_exec(s->engine[0]->device).n_threads,
-                      (unsigned long long)spec->seed, anemo_isa_option());
+                      (unsigned long long)spec->seed, anemo_machine_option());
     for (int32_t i = 0; i < spec->n_with && at < (int)sizeof text - 200; i++) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
     }

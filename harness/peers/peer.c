@@ -5,7 +5,7 @@
  * bound its threads: a child inherits the mask of the thread that starts it. */
 #include "harness/peers/peers.h"
 
-#include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <errno.h>
 #include <fcntl.h>
