@@ -1,6 +1,7 @@
 /* anemo bench: what can be measured, and measuring it. */
 #include "harness/cli/bench_ledger.h"
 #include "harness/cli/bench_load.h"
+#include "harness/cli/bench_peers.h"
 #include "harness/cli/common.h"
 #include "harness/cli/table.h"
 #include "harness/cli/targets.h"
@@ -412,6 +413,7 @@ enum {
     KEY_COMPOSED,
     KEY_MEMORY,
     KEY_CHUNK,
+    KEY_DEPTH,
     KEY_LEDGER,
     KEY_WHAT_IF,
     KEY_KV,
@@ -422,6 +424,7 @@ enum {
 static const struct argp_option model_argp[] = {
     {"prompt", KEY_PROMPT, "N", 0, "prompt tokens P (default 128)", 0},
     {"tokens", KEY_TOKENS, "N", 0, "generated tokens n (default 32; composed 5)", 0},
+    {"depth", KEY_DEPTH, "N", 0, "tokens before the decode, at least 1 (default: the prompt)", 0},
     {"batch", KEY_BATCH, "LIST", 0, "sessions decoding together (default 1,4,16)", 0},
     {"chunk", KEY_CHUNK, "N", 0, "prefill rows of one step at most (default 512)", 0},
     {"weights", KEY_MODEL_WEIGHTS, "TYPE", 0, "q8_0 or q4_0: requantise when opening", 0},
@@ -460,6 +463,8 @@ static bool model_option(int key, const char *value, void *context) {
         o->spec.generated_tokens = anemo_cli_integer("--tokens", value, 2, 1 << 20);
     } else if (key == KEY_CHUNK) {
         o->spec.chunk_tokens = anemo_cli_integer("--chunk", value, 1, 1 << 16);
+    } else if (key == KEY_DEPTH) {
+        o->spec.depth_tokens = anemo_cli_integer("--depth", value, 1, 1 << 20);
     } else if (key == KEY_BATCH) {
         parse_batches(value, o);
     } else if (key == KEY_MODEL_WEIGHTS) {
@@ -553,6 +558,15 @@ static void print_ceilings(const bench_result *r, FILE *out) {
     fputc('\n', out);
 }
 
+static void print_energy(const anemo_bench_model_report *r, FILE *out) {
+    if (r->energy_source[0]) {
+        fprintf(out, "Energy: %s\n", r->energy_source);
+    } else {
+        fprintf(out, "Energy: not counted, %s; helps: %s\n", r->energy_lack.reason,
+                r->energy_lack.remedy);
+    }
+}
+
 static void print_choices(const char *choices, FILE *out) {
     fputs("Plan:", out);
     for (const char *at = choices; at && *at;) {
@@ -576,11 +590,13 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     model_columns(table);
     anemo_table_column(table, "itl_p95_s", "ITL p95, ms");
     anemo_table_column(table, "itl_p99_s", "ITL p99, ms");
+    anemo_table_column(table, "joules_per_token", "J/token");
     for (int32_t i = 0; i < r->n_lines; i++) {
         const anemo_bench_model_line *line = &r->line[i];
         model_cells(table, line->batch, &line->result, &line->tokens_per_s);
         itl_cell(table, &line->itl_s[0]);
         itl_cell(table, &line->itl_s[1]);
+        anemo_table_number(table, line->joules_per_token.value, "%.3g");
     }
     const anemo_table *tables[] = {table};
     anemo_table_print(tables, 1, cli->format, cli->out);
@@ -588,6 +604,7 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     if (for_people(cli)) {
         fprintf(cli->out, "\n%s\n", ANEMO_MODEL_DEFINITIONS);
         print_ceilings(&r->line[0].result, cli->out);
+        print_energy(r, cli->out);
         print_choices(r->choices, cli->out);
     }
 }
@@ -678,6 +695,7 @@ static anemo_status run_model(const anemo_cli *cli, model_choices *own, anemo_de
         return status;
     }
     anemo_bench_model_report report;
+    own->composed.model.ordinal = cli->ordinal;
     status = anemo_bench_model(device, &own->composed.model, sink, &report, err);
     if (report.n_lines && report.info.skipped[0]) {
         anemo_cli_warn("%s: only the text path is run; left out: %s", report.info.name,
@@ -747,7 +765,8 @@ static int bench_model(int argc, char **argv) {
 }
 
 int anemo_cmd_bench(int argc, char **argv) {
-    static char kernel_title[] = "anemo bench kernel", model_title[] = "anemo bench model";
+    static char kernel_title[] = "anemo bench kernel", model_title[] = "anemo bench model",
+                peers_title[] = "anemo bench peers";
     if (argc > 1 && strcmp(argv[1], "kernel") == 0) {
         argv[1] = kernel_title;
         return bench_kernel(argc - 1, argv + 1);
@@ -755,6 +774,10 @@ int anemo_cmd_bench(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "model") == 0) {
         argv[1] = model_title;
         return bench_model(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "peers") == 0) {
+        argv[1] = peers_title;
+        return anemo_cli_bench_peers(argc - 1, argv + 1);
     }
     return list_shapes(argc, argv);
 }

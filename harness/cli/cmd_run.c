@@ -184,6 +184,7 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
         status = anemo_cli_open_device(cli, &run->device, err);
     if (status != ANEMO_OK)
         return status;
+    anemo_progress progress = anemo_progress_start(cli, "load", 1);
     const anemo_plan_options options = {
         .limits = {.tokens_per_step =
                        run->n_prompt < CHUNK_TOKENS ? (int64_t)run->n_prompt : CHUNK_TOKENS,
@@ -193,8 +194,14 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
                    .logits_rows = 1},
         .with = cli->with,
         .n_with = cli->n_with,
+        .on_pack = anemo_progress_packing,
+        .on_pack_ctx = &progress,
+        .packed_cache = cli->packed_cache,
     };
     status = anemo_plan_create(run->model, run->device, &options, &run->plan, err);
+    anemo_progress_end(&progress);
+    if (status == ANEMO_OK && cli->packed_cache && !cli->quiet)
+        fprintf(stderr, "%s\n", anemo_plan_cache_note(run->plan));
     return status == ANEMO_OK ? anemo_session_create(run->plan, &run->session, err) : status;
 }
 
@@ -314,7 +321,7 @@ int anemo_cmd_run(int argc, char **argv) {
                    "  anemo run ~/models/Mistral-7B-Instruct-v0.3 --chat --prompt 'Who are you?'\n"
                    "  anemo run ~/models/Codestral-22B --prompt 'def f(' --suffix 'return x'",
         .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
-                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET,
+                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET | ANEMO_CLI_PACKED,
         .options = options,
         .option = run_option,
     };

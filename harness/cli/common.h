@@ -39,7 +39,7 @@ typedef enum anemo_cli_format {
 #define ANEMO_CLI_FORMAT  (1u << 0)  /* --format text|json|csv|md */
 #define ANEMO_CLI_OUTPUT  (1u << 1)  /* --output FILE */
 #define ANEMO_CLI_SEED    (1u << 2)  /* --seed N */
-#define ANEMO_CLI_THREADS (1u << 3)  /* --threads N */
+#define ANEMO_CLI_THREADS (1u << 3)  /* --threads N, --placement POLICY: taken at once */
 #define ANEMO_CLI_DEVICE  (1u << 4)  /* --device cpu|cuda[:N] */
 #define ANEMO_CLI_FILTER  (1u << 5)  /* --filter TEXT */
 #define ANEMO_CLI_PLUGIN  (1u << 6)  /* --plugin FILE.so, repeatable: loaded while parsing */
@@ -47,6 +47,7 @@ typedef enum anemo_cli_format {
 #define ANEMO_CLI_RECORD  (1u << 8)  /* --record FILE|DIR */
 #define ANEMO_CLI_QUIET   (1u << 9)  /* --quiet: no progress */
 #define ANEMO_CLI_ISA     (1u << 10) /* --isa LEVEL: taken at once */
+#define ANEMO_CLI_PACKED  (1u << 11) /* --packed-cache DIR */
 
 typedef struct anemo_cli {
     anemo_cli_format format; /* --format; TEXT */
@@ -58,7 +59,8 @@ typedef struct anemo_cli {
     const char *filter;      /* --filter; NULL = everything */
     const char *const *with; /* --with, n_with of them */
     int32_t n_with;
-    const char *record; /* --record; NULL = none asked for */
+    const char *record;       /* --record; NULL = none asked for */
+    const char *packed_cache; /* --packed-cache; NULL = none */
     bool quiet;
     const char *const *arguments; /* what is not an option, in order */
     int32_t n_arguments;
@@ -147,5 +149,7 @@ typedef struct anemo_progress {
 anemo_progress anemo_progress_start(const anemo_cli *cli, const char *label, double total);
 void anemo_progress_show(anemo_progress *progress, double done, const char *what);
 void anemo_progress_end(anemo_progress *progress); /* wipes the line */
+/* For anemo_plan_options.on_pack: draws on the anemo_progress `ctx`; false once interrupted. */
+bool anemo_progress_packing(void *ctx, double done, double total);
 
 #endif

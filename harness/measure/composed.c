@@ -1,5 +1,6 @@
 #include "harness/measure/composed.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -374,7 +375,7 @@ static anemo_status record_line(session *s, int32_t i) {
                    (long long)s->report->counts[2]);
     snprintf(repro + at, sizeof repro - (size_t)at, " --stop %s --seed %llu --threads %d%s", stop,
              (unsigned long long)o->spec.seed, anemo_device_exec(s->device).n_threads,
-             anemo_isa_option());
+             anemo_machine_option());
     anemo_record_text(record, NULL, "repro", repro);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);

@@ -117,7 +117,7 @@ int32_t anemo_plan_page_tokens(void) {
 }
 
 double anemo_plan_resident_bytes(const anemo_plan *plan) {
-    double bytes = 0.0;
+    double bytes = plan->mapped_bytes;
     for (int use = 0; use < ANEMO_MEM_USES; use++) {
         bytes += (double)anemo_device_held_bytes(plan->device, (anemo_memory_use)use);
     }
