@@ -156,8 +156,9 @@ static anemo_status evaluate_what_if(session *s, int32_t line) {
     for (int64_t i = 0; i < n; i++) {
         s->a[i] = calls_of(s, row_of(s, 0, line, i));
         s->b[i] = calls_of(s, row_of(s, 1, line, i));
-        s->c[i] = base[i] - s->a[i] + s->b[i];
-        if (!(s->a[i] > 0 && s->b[i] > 0 && s->c[i] > 0)) {
+        const double total = row_of(s, 0, line, i)[ANEMO_PHASES];
+        s->c[i] = base[i] * (total - s->a[i] + s->b[i]) / total;
+        if (!(s->a[i] > 0 && s->b[i] > 0)) {
             return anemo_fail(s->err, ANEMO_E_INPUT,
                               "--what-if %s: no call of this model's steps is changed by it",
                               s->rule);
