@@ -273,9 +273,9 @@ static anemo_status convert(anemo_conversion *c, const char *out) {
 }
 
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
-                                  anemo_quantise_progress progress, void *context,
-                                  int64_t *fallbacks, anemo_error *err) {
-    anemo_conversion c = {.progress = progress, .context = context, .err = err};
+                                  const anemo_exec *exec, anemo_quantise_progress progress,
+                                  void *context, int64_t *fallbacks, anemo_error *err) {
+    anemo_conversion c = {.exec = exec, .progress = progress, .context = context, .err = err};
     anemo_checkpoint *from = NULL;
     struct stat info;
     ANEMO_TRY(choose_target(to, out, &c));
