@@ -38,7 +38,8 @@ typedef enum anemo_status {
     ANEMO_E_DEVICE,      /* a device call failed */
     ANEMO_E_IO,          /* reading or writing failed */
     ANEMO_E_NUMERIC,     /* NaN where a number is needed (e.g. logits) */
-    ANEMO_E_CANCELLED    /* interrupted by the user */
+    ANEMO_E_CANCELLED,   /* interrupted by the user */
+    ANEMO_E_LIBRARY      /* this build was made without a library; the sentence names its package */
 } anemo_status;
 
 /* One clear sentence for a person: file, field, value, and what would be accepted. */
