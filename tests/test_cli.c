@@ -314,7 +314,7 @@ static void report_tells_what_records_say(void **state) {
     assert_contains(r.out, "1 older ones");
     assert_contains(r.out, "90.0 % [87.5, 92.5]");
     assert_contains(r.out, "| energy | skipped | no \\| such counter |");
-    assert_contains(r.out, "- **real**, q4_0, batch 4: ");
+    assert_contains(r.out, "- **real** q4_0, batch 4: ");
     assert_null(strstr(r.out, "- **toy**")); /* no money from the demonstration model */
     assert_contains(r.out, "| utilisation | 0.25 |");
     program_result_free(&r);

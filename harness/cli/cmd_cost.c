@@ -2,16 +2,8 @@
 #include "harness/cli/common.h"
 #include "harness/cli/cost_view.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#define SCAN_RANGE 64.0 /* volumes from 1/64 to 64 times the scenario's */
-#define SCAN_STEPS 1000
-
 typedef struct cost_options {
-    const char *as_of, *folder;
-    int32_t draws, max_age;
-    double requests, buy, refuse, dominate;
+    cost_question q;
     bool explain;
 } cost_options;
 
@@ -22,28 +14,28 @@ static bool option(int key, const char *value, void *context) {
     cost_options *o = context;
     switch (key) {
     case KEY_AS_OF:
-        o->as_of = value;
+        o->q.as_of = value;
         return true;
     case KEY_MAX_AGE:
-        o->max_age = (int32_t)anemo_cli_integer("--max-age", value, 1, 36500);
+        o->q.max_age = (int32_t)anemo_cli_integer("--max-age", value, 1, 36500);
         return true;
     case KEY_REFERENCE:
-        o->folder = value;
+        o->q.folder = value;
         return true;
     case KEY_DRAWS:
-        o->draws = (int32_t)anemo_cli_integer("--draws", value, 100, 1000000);
+        o->q.draws = (int32_t)anemo_cli_integer("--draws", value, 100, 1000000);
         return true;
     case KEY_REQUESTS:
-        o->requests = anemo_cli_real("--requests", value, 1, 1e12);
+        o->q.requests = anemo_cli_real("--requests", value, 1, 1e12);
         return true;
     case KEY_BUY:
-        o->buy = anemo_cli_real("--buy", value, 0.5, 1);
+        o->q.buy = anemo_cli_real("--buy", value, 0.5, 1);
         return true;
     case KEY_REFUSE:
-        o->refuse = anemo_cli_real("--refuse", value, 0, 0.5);
+        o->q.refuse = anemo_cli_real("--refuse", value, 0, 0.5);
         return true;
     case KEY_DOMINATE:
-        o->dominate = anemo_cli_real("--dominate", value, 0.5, 1);
+        o->q.dominate = anemo_cli_real("--dominate", value, 0.5, 1);
         return true;
     case KEY_EXPLAIN:
         o->explain = true;
@@ -51,42 +43,6 @@ static bool option(int key, const char *value, void *context) {
     default:
         return false;
     }
-}
-
-/* ---------------------------------------------------------------- what is computed */
-
-static double saving_at_volume(void *context, double volume) {
-    const cost_view *v = context;
-    anemo_cost_model model = v->s->model;
-    double x[ANEMO_COST_INPUTS_MAX];
-    memcpy(x, v->s->x, sizeof x);
-    x[ANEMO_G_REQUESTS] = volume;
-    if (model.option[v->subject].role == ANEMO_ROLE_HYBRID)
-        anemo_cost_plan_hybrid(&model, v->subject, x);
-    return anemo_cost_saving_of(&model, v->s->in_use, v->subject, x);
-}
-
-static anemo_status compute(cost_view *v, anemo_error *err) {
-    const anemo_cost_scenario *s = v->s;
-    anemo_cost_draws *draws = NULL;
-    anemo_status status = anemo_cost_draws_create(s, v->draws, v->seed, &draws, err);
-    v->owned = anemo_cost_best_owned(s);
-    if (status == ANEMO_OK)
-        status = anemo_cost_simulate(s, draws, 0, 1, v->owned, NULL, v->outcome, err);
-    if (status == ANEMO_OK) {
-        anemo_cost_judge(s, v->outcome, &v->verdict);
-        v->subject = v->verdict.option >= 0 ? v->verdict.option : v->owned;
-    }
-    if (status == ANEMO_OK && v->subject >= 0) {
-        double now = s->x[ANEMO_G_REQUESTS];
-        v->n_won = anemo_cost_break_even(saving_at_volume, v, now / SCAN_RANGE, now * SCAN_RANGE,
-                                         SCAN_STEPS, v->won, COST_INTERVALS);
-        v->n_spans = anemo_cost_verdict_spans(s, draws, SCAN_RANGE, v->span, COST_SPANS);
-        v->n_bars = anemo_cost_tornado(s, v->subject, v->bar);
-        anemo_cost_say_next(s, v->bar, v->n_bars, &v->verdict);
-    }
-    anemo_cost_draws_free(draws);
-    return status;
 }
 
 /* ---------------------------------------------------------------- the command */
@@ -107,26 +63,6 @@ static void print(const cost_view *v, const anemo_cli *cli, bool explain) {
     anemo_table_print((const anemo_table *const *)t, n, cli->format, cli->out);
     for (int32_t i = 0; i < n; i++)
         anemo_table_free(t[i]);
-}
-
-static void apply(const cost_options *o, anemo_cost_scenario *s) {
-    if (o->buy > 0)
-        s->rule.buy = o->buy;
-    if (o->refuse >= 0)
-        s->rule.refuse = o->refuse;
-    if (o->dominate > 0)
-        s->rule.dominate = o->dominate;
-    if (o->requests > 0) { /* its range moves along */
-        anemo_cost_number *n = &s->number[ANEMO_G_REQUESTS];
-        double factor = o->requests / n->value;
-        n->value = o->requests;
-        n->low *= factor;
-        n->high *= factor;
-        s->x[ANEMO_G_REQUESTS] = o->requests;
-        for (int32_t i = 0; i < s->model.n_options; i++)
-            if (s->model.option[i].role == ANEMO_ROLE_HYBRID)
-                anemo_cost_plan_hybrid(&s->model, i, s->x);
-    }
 }
 
 static const struct argp_option options[] = {
@@ -158,24 +94,13 @@ int anemo_cmd_cost(int argc, char **argv) {
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED,
         .options = options,
         .option = option};
-    cost_options o = {.draws = 10000, .max_age = 90, .refuse = -1};
-    anemo_reference reference = {0};
+    cost_options o = {.q = cost_question_default()};
     anemo_error err = {0};
     anemo_cli cli;
+    cost_view *view = NULL;
     anemo_cli_parse(&spec, argc, argv, &o, &cli);
-    anemo_cost_scenario *s = calloc(1, sizeof *s);
-    cost_view *view = calloc(1, sizeof *view);
-    anemo_status status = s && view ? ANEMO_OK : ANEMO_E_MEMORY;
-    int32_t today = anemo_money_day(o.as_of);
-    if (status == ANEMO_OK)
-        status = anemo_money_reference(o.folder, &reference, &err);
-    if (status == ANEMO_OK)
-        status = anemo_cost_scenario_read(cli.arguments[0], &reference, today, o.max_age, s, &err);
-    if (status == ANEMO_OK) {
-        apply(&o, s);
-        *view = (cost_view){.s = s, .draws = o.draws, .seed = cli.seed, .subject = -1, .owned = -1};
-        status = compute(view, &err);
-    }
+    o.q.seed = cli.seed;
+    anemo_status status = cost_view_open(cli.arguments[0], &o.q, &view, &err);
     if (status == ANEMO_OK)
         print(view, &cli, o.explain);
     int code = status != ANEMO_OK ? anemo_cli_fail(status, &err) : ANEMO_EXIT_OK;
@@ -183,8 +108,6 @@ int anemo_cmd_cost(int argc, char **argv) {
         anemo_cli_warn("no verdict: %s; %s", view->verdict.reason, view->verdict.next);
         code = ANEMO_EXIT_INCONCLUSIVE;
     }
-    anemo_reference_free(&reference);
-    free(view);
-    free(s);
+    cost_view_free(view);
     return anemo_cli_close(&cli, code);
 }

@@ -47,7 +47,7 @@ static anemo_status open_records(demo *d, anemo_error *err) {
         if (status == ANEMO_OK) {
             const char *path = anemo_record_sink_path(d->sink), *dot = strrchr(path, '.');
             int stem = dot && !strchr(dot, '/') ? (int)(dot - path) : (int)strlen(path);
-            snprintf(d->report_path, sizeof d->report_path, "%.*s.md", stem, path);
+            snprintf(d->report_path, sizeof d->report_path, "%.*s", stem, path);
         }
         return status;
     }
@@ -56,7 +56,7 @@ static anemo_status open_records(demo *d, anemo_error *err) {
     struct tm utc;
     strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", gmtime_r(&now, &utc));
     snprintf(path, sizeof path, "out/demo-%s.jsonl", stamp);
-    snprintf(d->report_path, sizeof d->report_path, "out/demo-%s.md", stamp);
+    snprintf(d->report_path, sizeof d->report_path, "out/demo-%s", stamp);
     return anemo_record_sink_open(path, &d->sink, err);
 }
 
@@ -88,7 +88,10 @@ static void run_steps(demo *d) {
         fprintf(out, ", interrupted");
         d->code = ANEMO_EXIT_INTERRUPTED;
     }
-    fprintf(out, " → %s\n", done < N_STEPS ? anemo_record_sink_path(d->sink) : d->report_path);
+    if (done < N_STEPS)
+        fprintf(out, " → %s\n", anemo_record_sink_path(d->sink));
+    else
+        fprintf(out, " → %s.html\n", d->report_path);
 }
 
 int anemo_cmd_demo(int argc, char **argv) {

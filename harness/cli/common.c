@@ -208,7 +208,7 @@ int anemo_cli_close(anemo_cli *cli, int code) {
 
 /* ---------------------------------------------------------------- parsing */
 
-enum { KEY_FORMAT = 256, KEY_OUTPUT, KEY_SEED, KEY_THREADS, KEY_DEVICE, KEY_FILTER };
+enum { KEY_OUTPUT = 'o', KEY_FORMAT = 256, KEY_SEED, KEY_THREADS, KEY_DEVICE, KEY_FILTER };
 enum {
     KEY_PLUGIN = KEY_FILTER + 1,
     KEY_WITH,
@@ -278,6 +278,7 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
         return 0;
     case KEY_OUTPUT:
         own->output = value;
+        cli->output = value;
         return 0;
     case KEY_SEED:
         cli->seed = parse_seed(value);

@@ -37,7 +37,7 @@ typedef enum anemo_cli_format {
 
 /* Which shared options a command takes; the others are unknown to it. */
 #define ANEMO_CLI_FORMAT  (1u << 0)  /* --format text|json|csv|md */
-#define ANEMO_CLI_OUTPUT  (1u << 1)  /* --output FILE */
+#define ANEMO_CLI_OUTPUT  (1u << 1)  /* --output FILE, -o FILE */
 #define ANEMO_CLI_SEED    (1u << 2)  /* --seed N */
 #define ANEMO_CLI_THREADS (1u << 3)  /* --threads N, --placement POLICY: taken at once */
 #define ANEMO_CLI_DEVICE  (1u << 4)  /* --device cpu|cuda[:N] */
@@ -52,6 +52,7 @@ typedef enum anemo_cli_format {
 typedef struct anemo_cli {
     anemo_cli_format format; /* --format; TEXT */
     FILE *out;               /* --output, else stdout: results go here */
+    const char *output;      /* its name; NULL: stdout */
     uint64_t seed;           /* --seed; 1 */
     int32_t threads;         /* --threads; 0 = one per core that this process may use */
     anemo_backend backend;   /* --device; CPU */

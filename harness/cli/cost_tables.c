@@ -351,8 +351,7 @@ static anemo_class worst(const cost_view *v, const int32_t *inputs, int n) {
     return c;
 }
 
-/* Parts of the yearly cost, each with the worst class of what it rests on. */
-static void evidence_shares(const cost_view *v, int32_t o, double *share) {
+void cost_evidence_shares(const cost_view *v, int32_t o, double *share) {
     const anemo_cost_scenario *s = v->s;
     int32_t f = s->model.option[o].first, n = anemo_cost_servers(&s->model, o, s->x, requests(v));
     n += n > 0 ? s->model.option[o].redundant_servers : 0;
@@ -392,7 +391,7 @@ anemo_table *cost_table_evidence(const cost_view *v) {
         const anemo_cost_capacity *c = &s->choice[o].capacity;
         if (is_api(v, o) || !c->known || s->model.option[o].role == ANEMO_ROLE_HYBRID)
             continue;
-        evidence_shares(v, o, share);
+        cost_evidence_shares(v, o, share);
         anemo_table_text(t, "%s", s->choice[o].id);
         for (int k = 0; k < ANEMO_CLASS_COUNT; k++)
             anemo_table_both(t, share[k], "%.0f %%", 100 * share[k]);
@@ -409,7 +408,6 @@ anemo_table *cost_table_warnings(const cost_view *v) {
     anemo_table_column(t, "warning", "warning");
     for (int32_t i = 0; i < v->s->n_warnings; i++)
         anemo_table_text(t, "%s", v->s->warning[i]);
-    anemo_table_text(t, "left out: taxes, financing beyond the discount rate, the cost of moving, "
-                        "of an interruption, and of what your data are worth to others");
+    anemo_table_text(t, "left out: %s", COST_LEFT_OUT);
     return t;
 }

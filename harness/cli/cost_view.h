@@ -1,4 +1,5 @@
-/* What `anemo cost` prints, table by table; cmd_cost.c fills the view. */
+/* What is known of a scenario (the view), and what `anemo cost` and `anemo report` show of it,
+ * table by table. */
 #ifndef ANEMO_CLI_COST_VIEW_H
 #define ANEMO_CLI_COST_VIEW_H
 
@@ -9,8 +10,20 @@
 #define COST_INTERVALS 12
 #define COST_SPANS     12
 
+/* What is asked: the options that `cost`, `report` and `plot` share. */
+typedef struct cost_question {
+    const char *as_of, *folder; /* NULL: today; the reference data of this program */
+    int32_t draws, max_age;
+    uint64_t seed;
+    double requests, buy, dominate; /* 0: the scenario's */
+    double refuse;                  /* -1: the scenario's */
+} cost_question;
+cost_question cost_question_default(void);
+
 typedef struct cost_view {
-    const anemo_cost_scenario *s;
+    const anemo_cost_scenario *s; /* the one below */
+    anemo_cost_scenario scenario;
+    anemo_reference reference;
     anemo_cost_outcome outcome[ANEMO_COST_OPTIONS_MAX];
     anemo_verdict verdict;
     int32_t owned;   /* the machine that the rule compares with; -1 */
@@ -24,6 +37,22 @@ typedef struct cost_view {
     anemo_cost_bar bar[ANEMO_COST_INPUTS_MAX];
     int32_t n_bars;
 } cost_view;
+
+/* Reads and computes. *out is to be freed whatever the status. */
+anemo_status cost_view_open(const char *path, const cost_question *question, cost_view **out,
+                            anemo_error *err);
+void cost_view_free(cost_view *view);
+/* Saving of the view's subject at the point values, at that many requests a month (breakeven.h). */
+double cost_saving_at_volume(void *view, double requests);
+
+/* What the model does not count. */
+#define COST_LEFT_OUT                                                                              \
+    "taxes, financing beyond the discount rate, the cost of moving, of an interruption, and of "   \
+    "what your data are worth to others"
+/* Shares of a machine option's yearly cost by the worst class of what each part rests on: adds up
+ * to
+ * 1. share: ANEMO_CLASS_COUNT zeros. */
+void cost_evidence_shares(const cost_view *v, int32_t option, double *share);
 
 anemo_table *cost_table_verdict(const cost_view *v);
 anemo_table *cost_table_options(const cost_view *v);

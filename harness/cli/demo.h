@@ -14,7 +14,7 @@ typedef struct demo {
     anemo_record_sink *sink;
     char model[4096];       /* the embedded model; "" when there is none, and then: */
     anemo_error no_model;   /* where it was looked for */
-    char report_path[4200]; /* the page of the last step */
+    char report_path[4200]; /* of the page of the last step, without .html and .md */
     char why[400];          /* of a step that was skipped or failed */
     int code;               /* exit code of what failed, the worst of all */
 } demo;

@@ -173,12 +173,13 @@ demo_fate demo_kernels(demo *d) {
 
 static anemo_status read_records(demo *d, anemo_report *report, anemo_error *err) {
     char path[4096];
+    const cost_question question = cost_question_default();
     anemo_status status = anemo_cli_defaults("cost.json", path, sizeof path, err);
     if (status == ANEMO_OK)
         status = anemo_cost_assumptions_read(path, &report->assumptions, err);
     report->has_assumptions = status == ANEMO_OK;
     if (status == ANEMO_OK)
-        status = anemo_report_read(report, anemo_record_sink_path(d->sink), err);
+        status = anemo_report_read(report, anemo_record_sink_path(d->sink), &question, err);
     return status;
 }
 
@@ -222,21 +223,37 @@ demo_fate demo_cost(demo *d) {
     return fate;
 }
 
+/* The page beside the records, in one of its two forms. */
+static anemo_status write_page(const demo *d, const anemo_report *report, page_form form,
+                               const char *suffix, int32_t *placeholders, anemo_error *err) {
+    char path[sizeof d->report_path + 8];
+    snprintf(path, sizeof path, "%s%s", d->report_path, suffix);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return anemo_fail(err, ANEMO_E_IO, "%s: cannot be written", path);
+    *placeholders = anemo_report_write(report, form, file);
+    bool written = fflush(file) == 0 && !ferror(file);
+    if (fclose(file) != 0 || !written)
+        return anemo_fail(err, ANEMO_E_IO, "%s: cannot be written whole", path);
+    return ANEMO_OK;
+}
+
 demo_fate demo_report(demo *d) {
     anemo_report report = {0};
     anemo_error err = {0};
+    int32_t placeholders = 0, none = 0;
     anemo_status status = read_records(d, &report, &err);
-    FILE *file = status == ANEMO_OK ? fopen(d->report_path, "w") : NULL;
-    if (status == ANEMO_OK && !file)
-        status = anemo_fail(&err, ANEMO_E_IO, "%s: cannot be written", d->report_path);
-    if (file) {
-        anemo_report_write(&report, file);
-        bool written = fflush(file) == 0 && !ferror(file);
-        if (fclose(file) != 0 || !written)
-            status = anemo_fail(&err, ANEMO_E_IO, "%s: cannot be written whole", d->report_path);
-        else
-            fprintf(d->cli->out, "  %zu records on one page\n", report.n);
-    }
+    if (status == ANEMO_OK)
+        status = write_page(d, &report, PAGE_MD, ".md", &none, &err);
+    if (status == ANEMO_OK)
+        status = write_page(d, &report, PAGE_HTML, ".html", &placeholders, &err);
+    if (status == ANEMO_OK && placeholders)
+        fprintf(d->cli->out,
+                "  %zu records on one page; %d figures not drawn (gnuplot?), their "
+                "numbers are there\n",
+                report.n, placeholders);
+    else if (status == ANEMO_OK)
+        fprintf(d->cli->out, "  %zu records on one page, also as Markdown\n", report.n);
     anemo_report_free(&report);
     return status == ANEMO_OK ? DEMO_OK : demo_fail(d, status, &err);
 }

@@ -19,11 +19,23 @@ bool report_passed(const anemo_record *record);
 const char *report_text(const anemo_record *record, const char *section, const char *key);
 /* "VALID", "WEAK: one-occasion, noisy" */
 void report_verdict(const anemo_record *record, char *text, size_t text_bytes);
-void report_print(anemo_table *table, FILE *out); /* prints it unless empty, and frees it */
 
-void report_kernels(const report_view *view, FILE *out);
-void report_models(const report_view *view, FILE *out);
-void report_accuracy(const report_view *view, FILE *out);
-void report_cost(const report_view *view, FILE *out);
+void report_kernels(const report_view *view, page *p);
+void report_models(const report_view *view, page *p);
+void report_accuracy(const report_view *view, page *p);
+void report_cost(const report_view *view, page *p);
+/* The whole file and a 0 behind it, from malloc; NULL when it cannot be read or is empty. */
+char *report_file(const char *path, size_t *n_bytes);
+
+/* The first page, and the evidence about the scenario. */
+void report_first_page(const anemo_report *report, page *p);
+void report_first_records(const anemo_report *report, page *p); /* without a scenario */
+const char *report_amount(double amount, char text[32]);        /* "-1,234,567" */
+void report_scenario(const anemo_report *report, page *p);
+/* VALID, WEAK, INVALID records, and what was not measured. */
+typedef struct report_counts {
+    int verdict[3], unmeasured;
+} report_counts;
+report_counts report_count(const anemo_record *const *records, size_t n);
 
 #endif

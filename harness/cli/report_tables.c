@@ -68,7 +68,7 @@ static anemo_table *kernel_table(const char *op) {
     return table;
 }
 
-void report_kernels(const report_view *view, FILE *out) {
+void report_kernels(const report_view *view, page *p) {
     const anemo_record **sorted = calloc(view->n, sizeof *sorted);
     size_t n = 0;
     if (!sorted)
@@ -78,20 +78,19 @@ void report_kernels(const report_view *view, FILE *out) {
             sorted[n++] = view->records[i];
     qsort(sorted, n, sizeof *sorted, by_case_and_time);
     if (n)
-        fputs("## Kernels\n\n'of ceiling': fraction of what this machine's own probe, run beside "
-              "the samples, allows.\n\n",
-              out);
+        page_heading(p, 3, NULL, "Kernels");
+    if (n)
+        page_text(p, "'of ceiling': fraction of what this machine's own probe, run beside the "
+                     "samples, allows.");
     anemo_table *table = NULL;
     for (size_t i = 0; i < n; i++) {
         const char *op = report_text(sorted[i], "case", "op");
-        const char *name = report_text(sorted[i], "case", "name");
         bool new_op = i == 0 || strcmp(op, report_text(sorted[i - 1], "case", "op")) != 0;
-        bool new_case = new_op || strcmp(name, report_text(sorted[i - 1], "case", "name")) != 0;
         if (new_op && table)
-            report_print(table, out);
+            page_table(p, table);
         if (new_op)
             table = kernel_table(op);
-        anemo_table_text(table, "%s", new_case ? name : "");
+        anemo_table_text(table, "%s", report_text(sorted[i], "case", "name"));
         anemo_table_text(table, "%s", report_text(sorted[i], "solution", "variant"));
         metric_cell(table, sorted[i], "time");
         share_cell(table, sorted[i], "roof_fraction");
@@ -102,7 +101,7 @@ void report_kernels(const report_view *view, FILE *out) {
         verdict_cell(table, sorted[i]);
     }
     if (table)
-        report_print(table, out);
+        page_table(p, table);
     free(sorted);
 }
 
@@ -156,7 +155,7 @@ static void model_row(anemo_table *table, const anemo_record *r, const bool *sho
     verdict_cell(table, r);
 }
 
-static void one_model(const report_view *view, const char *model, FILE *out) {
+static void one_model(const report_view *view, const char *model, page *p) {
     bool shown[MODEL_METRICS] = {false}, demo = false, composed = false;
     anemo_metric metric;
     for (size_t i = 0; i < view->n; i++) {
@@ -181,18 +180,16 @@ static void one_model(const report_view *view, const char *model, FILE *out) {
     for (size_t i = 0; i < view->n; i++)
         if (of_model(view->records[i], model))
             model_row(table, view->records[i], shown);
-    report_print(table, out);
+    page_table(p, table);
     if (composed)
-        fputs("Composed: the whole model added up from a few measured layers of its true shape "
-              "with random weights; speed only, accuracy does not apply.\n\n",
-              out);
+        page_text(p, "Composed: the whole model added up from a few measured layers of its true "
+                     "shape with random weights; speed only, accuracy does not apply.");
     else if (demo)
-        fputs("The embedded demonstration model: a small model that proves the chain; no basis for "
-              "buying anything.\n\n",
-              out);
+        page_text(p, "The embedded demonstration model: a small model that proves the chain; no "
+                     "basis for buying anything.");
 }
 
-void report_models(const report_view *view, FILE *out) {
+void report_models(const report_view *view, page *p) {
     bool titled = false;
     for (size_t i = 0; i < view->n; i++) {
         const anemo_record *r = view->records[i];
@@ -204,12 +201,13 @@ void report_models(const report_view *view, FILE *out) {
             seen = of_model(view->records[j], model);
         if (seen)
             continue;
-        if (!titled)
-            fputs("## Models\n\nTTFT: submission to first token. TPOT: (last - first token) / "
-                  "(tokens - 1).\n\n",
-                  out);
+        if (!titled) {
+            page_heading(p, 3, NULL, "Models");
+            page_text(p, "TTFT: submission to first token. TPOT: (last - first token) / (tokens - "
+                         "1).");
+        }
         titled = true;
-        one_model(view, model, out);
+        one_model(view, model, p);
     }
 }
 
@@ -239,7 +237,7 @@ static bool of_task(const anemo_record *r, const char *task) {
 
 /* One table of a task: a row per case, a column per form of the weights. */
 static void accuracy_table(const report_view *view, const char *task, const char *metric_name,
-                           const char *title, FILE *out) {
+                           const char *title, page *p) {
     const char *forms[COLUMNS_MAX];
     int n = 0;
     for (size_t i = 0; i < view->n; i++)
@@ -279,10 +277,10 @@ static void accuracy_table(const report_view *view, const char *task, const char
                 anemo_table_absent(table);
         }
     }
-    report_print(table, out);
+    page_table(p, table);
 }
 
-static void differences(const report_view *view, FILE *out) {
+static void differences(const report_view *view, page *p) {
     anemo_table *table =
         anemo_table_create("differences", "Paired differences between forms of the weights");
     static const char *const columns[] = {"model",      "what", "against",  "weights",
@@ -291,11 +289,11 @@ static void differences(const report_view *view, FILE *out) {
         anemo_table_column(table, columns[i], columns[i]);
     for (size_t i = 0; i < view->n; i++) {
         const anemo_record *r = view->records[i];
-        anemo_metric difference, p;
+        anemo_metric difference, holm;
         char text[120];
         if (!of_task(r, "difference") || !anemo_record_find_metric(r, "difference", &difference))
             continue;
-        bool has_p = anemo_record_find_metric(r, "p_holm", &p);
+        bool has_p = anemo_record_find_metric(r, "p_holm", &holm);
         anemo_table_text(table, "%s", report_text(r, "case", "model"));
         anemo_table_text(table, "%s", report_text(r, "case", "name"));
         anemo_table_text(table, "%s", report_text(r, "case", "baseline"));
@@ -307,26 +305,26 @@ static void differences(const report_view *view, FILE *out) {
             anemo_metric_text(&difference, text, sizeof text);
         anemo_table_text(table, "%s", text);
         anemo_table_number(table, (double)difference.n, "%.0f");
-        anemo_table_number(table, has_p ? p.value : NAN, "%.2g");
+        anemo_table_number(table, has_p ? holm.value : NAN, "%.2g");
         if (has_p)
-            anemo_table_text(table, "%s", p.value < 0.05 ? "yes" : "not shown");
+            anemo_table_text(table, "%s", holm.value < 0.05 ? "yes" : "not shown");
         else
             anemo_table_absent(table);
     }
-    report_print(table, out);
+    page_table(p, table);
 }
 
-void report_accuracy(const report_view *view, FILE *out) {
+void report_accuracy(const report_view *view, page *p) {
     bool any = false;
     for (size_t i = 0; i < view->n && !any; i++)
         any = report_is(view->records[i], "eval") && report_passed(view->records[i]);
     if (!any)
         return;
-    fputs("## Accuracy\n\n", out);
-    accuracy_table(view, "exact", "exact", "Exact match", out);
-    accuracy_table(view, "choice", "acc", "Multiple choice", out);
-    accuracy_table(view, "perplexity", "perplexity", "Perplexity", out);
-    differences(view, out);
+    page_heading(p, 3, NULL, "Accuracy");
+    accuracy_table(view, "exact", "exact", "Exact match", p);
+    accuracy_table(view, "choice", "acc", "Multiple choice", p);
+    accuracy_table(view, "perplexity", "perplexity", "Perplexity", p);
+    differences(view, p);
 }
 
 /* ---------------------------------------------------------------- cost */
@@ -357,7 +355,7 @@ void anemo_cost_range_text(const anemo_cost_line *line, const anemo_cost_assumpt
              assumptions->input[line->decisive].name);
 }
 
-static void assumptions_table(const anemo_cost_assumptions *a, FILE *out) {
+static void assumptions_table(const anemo_cost_assumptions *a, page *p) {
     anemo_table *table = anemo_table_create("assumptions", "Assumptions of the cost line");
     static const char *const columns[] = {"what", "value", "from",  "to",
                                           "unit", "class", "as of", "source"};
@@ -373,10 +371,10 @@ static void assumptions_table(const anemo_cost_assumptions *a, FILE *out) {
         anemo_table_text(table, "%s", a->input[id].as_of);
         anemo_table_text(table, "%s", a->input[id].source);
     }
-    report_print(table, out);
+    page_table(p, table);
 }
 
-void report_cost(const report_view *view, FILE *out) {
+void report_cost(const report_view *view, page *p) {
     anemo_cost_line line;
     char text[200], range[200];
     bool titled = false;
@@ -387,23 +385,21 @@ void report_cost(const report_view *view, FILE *out) {
         if (anemo_cost_line_make(view->records[i], a, &line, NULL) != ANEMO_OK)
             continue;
         if (!titled)
-            fputs("## Cost\n\n", out);
+            page_heading(p, 3, NULL, "First cost line");
         titled = true;
         anemo_cost_text(&line, a, text, sizeof text);
         anemo_cost_range_text(&line, a, range, sizeof range);
-        fprintf(out,
-                "- **%s**, %s%s, batch %" PRId64 ": %s; %s. From %.2f token/s on %" PRId64
-                " cores that cost %.0f %s and draw %.0f W: %.0f %s a year, of which %.0f "
-                "electricity.\n",
-                line.model, line.weights, line.composed ? ", composed" : "", line.batch, text,
-                range, line.tokens_per_s, line.cores, line.price, a->currency, line.watts,
-                line.yearly_capital + line.yearly_energy, a->currency, line.yearly_energy);
+        page_item(p, line.model,
+                  "%s%s, batch %" PRId64 ": %s; %s. From %.2f token/s on %" PRId64
+                  " cores that cost %.0f %s and draw %.0f W: %.0f %s a year, of which %.0f "
+                  "electricity.",
+                  line.weights, line.composed ? ", composed" : "", line.batch, text, range,
+                  line.tokens_per_s, line.cores, line.price, a->currency, line.watts,
+                  line.yearly_capital + line.yearly_energy, a->currency, line.yearly_energy);
     }
     if (!titled)
         return;
-    fputs(
-        "\nLeft out: staff, space, maintenance, licences, spare machines, residual value; prompts "
-        "are counted as free.\n\n",
-        out);
-    assumptions_table(a, out);
+    page_text(p, "Left out: staff, space, maintenance, licences, spare machines, residual value; "
+                 "prompts are counted as free.");
+    assumptions_table(a, p);
 }

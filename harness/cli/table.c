@@ -1,6 +1,8 @@
-/* Tables in four formats. See table.h. A cell keeps its text for people and, when it is one, its
+/* Tables in five formats. See table.h. A cell keeps its text for people and, when it is one, its
  * value for machines. */
 #include "harness/cli/table.h"
+
+#include "harness/cli/html.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -182,13 +184,19 @@ static void print_markdown_cell(FILE *out, const char *text) {
     for (; *text; text++) {
         if (*text == '|' || *text == '\\')
             fputc('\\', out);
-        fputc(*text == '\n' ? ' ' : *text, out);
+        if (*text == '<') /* else a name in a record could be a tag of the page that shows it */
+            fputs("&lt;", out);
+        else
+            fputc(*text == '\n' ? ' ' : *text, out);
     }
 }
 
 static void print_markdown(const anemo_table *table, FILE *out) {
-    if (table->title)
-        fprintf(out, "### %s\n\n", table->title);
+    if (table->title) {
+        fputs("### ", out);
+        print_markdown_cell(out, table->title);
+        fputs("\n\n", out);
+    }
     for (int32_t r = -2; r < anemo_table_rows(table); r++) { /* -2: heading, -1: rule */
         fputs("|", out);
         for (int32_t c = 0; c < table->columns; c++) {
@@ -265,6 +273,58 @@ static void print_json(const anemo_table *const *tables, int32_t n, FILE *out) {
     json_dumpf(document, out, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(10));
     fputc('\n', out);
     json_decref(document);
+}
+
+const char *anemo_table_title(const anemo_table *table) {
+    return table->title ? table->title : table->name;
+}
+
+/* "-1,234,567" */
+static void print_grouped(FILE *out, const char *digits) {
+    for (const char *d = digits; *d; d++) {
+        fputc(*d, out);
+        if (*d != '-' && d[1] && strlen(d + 1) % 3 == 0)
+            fputc(',', out);
+    }
+}
+
+static void print_html_cell(const cell *at, bool right, bool header, FILE *out) {
+    fputs(header ? "<th scope=\"row\"" : right ? "<td class=\"n\"" : "<td", out);
+    if (at->kind == CELL_NUMBER)
+        fprintf(out, " data-v=\"%.10g\"", at->value);
+    fputc('>', out);
+    if (at->kind == CELL_NUMBER && strspn(at->shown, "-0123456789") == strlen(at->shown))
+        print_grouped(out, at->shown);
+    else
+        html_text(out, at->shown);
+    fputs(header ? "</th>" : "</td>", out);
+}
+
+void anemo_table_print_html(const anemo_table *table, const char *mark, FILE *out) {
+    const char *title = anemo_table_title(table);
+    fputs("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"", out);
+    html_text(out, title);
+    fprintf(out, "\">\n<table data-table=\"%s\"><caption>", table->name);
+    if (mark) {
+        fputs("<span class=\"mark\">", out);
+        html_text(out, mark);
+        fputs("</span> ", out);
+    }
+    html_text(out, title);
+    fputs("</caption>\n<thead><tr>", out);
+    for (int32_t c = 0; c < table->columns; c++) {
+        fprintf(out, "<th scope=\"col\"%s>", right_aligned(table, c) ? " class=\"n\"" : "");
+        html_text(out, *table->heading[c] ? table->heading[c] : table->key[c]);
+        fputs("</th>", out);
+    }
+    fputs("</tr></thead>\n<tbody>\n", out);
+    for (int32_t r = 0; r < anemo_table_rows(table); r++) {
+        fputs("<tr>", out);
+        for (int32_t c = 0; c < table->columns; c++)
+            print_html_cell(cell_at(table, r, c), right_aligned(table, c), c == 0, out);
+        fputs("</tr>\n", out);
+    }
+    fputs("</tbody></table></div>\n", out);
 }
 
 void anemo_table_print(const anemo_table *const *tables, int32_t n, anemo_cli_format format,

@@ -30,5 +30,9 @@ int32_t anemo_table_rows(const anemo_table *table);
 void anemo_table_strict_csv(anemo_table *table);
 void anemo_table_print(const anemo_table *const *tables, int32_t n, anemo_cli_format format,
                        FILE *out);
+/* One table for a page (html.h): caption, headings with scope, numbers with their full value for
+ * sorting, every text escaped. The caption is the title with `mark` before it (NULL: none). */
+void anemo_table_print_html(const anemo_table *table, const char *mark, FILE *out);
+const char *anemo_table_title(const anemo_table *table); /* or its name */
 
 #endif

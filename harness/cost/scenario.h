@@ -36,6 +36,9 @@ typedef struct anemo_cost_accuracy {
 typedef struct anemo_cost_capacity {
     bool known, measured_here; /* measured on that very machine kind */
     char machine[64];          /* on which it was measured */
+    char engine[16];           /* "anemo", "vLLM" or both, when files of theirs say so; else "" */
+    char last_day[11];         /* of those files; "": not told */
+    int32_t valid, weak;       /* records of anemo with these verdicts */
     int32_t mixes, occasions;  /* 0 mixes: seconds per token were given */
     anemo_cost_split split;
     double between_sd, within_sd; /* of ln speed */

@@ -32,7 +32,15 @@ static void add_mix(gathered *g, anemo_cost_mix mix, const char *day) {
         return;
     }
     snprintf(g->day[g->n], sizeof *g->day, "%.10s", day ? day : "");
+    if (strcmp(g->day[g->n], g->c->last_day) > 0)
+        memcpy(g->c->last_day, g->day[g->n], sizeof g->c->last_day);
     g->mix[g->n++] = mix;
+}
+
+static void add_engine(anemo_cost_capacity *c, const char *engine) {
+    if (!strstr(c->engine, engine))
+        snprintf(c->engine + strlen(c->engine), sizeof c->engine - strlen(c->engine), "%s%s",
+                 c->engine[0] ? ", " : "", engine);
 }
 
 static void read_mixes(gathered *g, const json_t *list) {
@@ -99,7 +107,12 @@ static bool take_record(void *context, anemo_record *record) {
         add_mix(g, (anemo_cost_mix){0, 0, batch, tpot.value * g->units}, day);
         g->c->most_out = fmax(g->c->most_out, generated);
         g->c->tpot_s = fmax(g->c->tpot_s, tpot.hi);
+    } else {
+        return true;
     }
+    add_engine(g->c, "anemo");
+    g->c->valid += verdict && strcmp(verdict, "VALID") == 0;
+    g->c->weak += verdict && strcmp(verdict, "WEAK") == 0;
     return true;
 }
 
@@ -127,6 +140,7 @@ static void read_vllm(gathered *g, const json_t *root) {
         g->c->ttft_s = fmax(g->c->ttft_s, json_number_value(ttft) / 1000);
     if (json_is_number(tpot))
         g->c->tpot_s = fmax(g->c->tpot_s, json_number_value(tpot) / 1000);
+    add_engine(g->c, "vLLM");
     add_mix(g, (anemo_cost_mix){in, 0, out, duration * g->units},
             json_string_value(json_object_get(root, "date")));
 }
