@@ -200,7 +200,7 @@ int32_t anemo_plan_page_tokens(void);
 /* What a step consists of: X(op, role, class), op and role as in `--with`. The quantisation of a
  * call's input counts to that call's class and is a phase of its own. */
 /* clang-format off */
-#define ANEMO_CLASS_LIST(X)                                                                        \
+#define ANEMO_PHASE_CLASS_LIST(X)                                                                        \
     X(HOST, "launch/host")   /* checks, page tables, copies to and from the device */              \
     X(EMBED, "embed")                                                                              \
     X(NORMS, "norms")                                                                              \
@@ -236,10 +236,10 @@ int32_t anemo_plan_page_tokens(void);
 /* clang-format on */
 
 typedef enum anemo_phase_class {
-#define ANEMO_CLASS_ENUM(id, name) ANEMO_CLASS_##id,
-    ANEMO_CLASS_LIST(ANEMO_CLASS_ENUM)
-#undef ANEMO_CLASS_ENUM
-        ANEMO_CLASS_COUNT
+#define ANEMO_PHASE_CLASS_ENUM(id, name) ANEMO_PHASE_CLASS_##id,
+    ANEMO_PHASE_CLASS_LIST(ANEMO_PHASE_CLASS_ENUM)
+#undef ANEMO_PHASE_CLASS_ENUM
+        ANEMO_PHASE_CLASS_COUNT
 } anemo_phase_class;
 const char *anemo_phase_class_name(anemo_phase_class class);
 

@@ -187,11 +187,11 @@ static void record_estimate(anemo_record *record, const char *name, const char *
 }
 
 static void record_classes(const anemo_ledger_line *line, int64_t n, anemo_record *record) {
-    double class_s[ANEMO_CLASS_COUNT] = {0};
+    double class_s[ANEMO_PHASE_CLASS_COUNT] = {0};
     for (int32_t p = 0; p < ANEMO_PHASES; p++) {
         class_s[anemo_phase_describe(p).class] += line->phase_s[p];
     }
-    for (int c = 0; c < ANEMO_CLASS_COUNT; c++) {
+    for (int c = 0; c < ANEMO_PHASE_CLASS_COUNT; c++) {
         char name[48];
         snprintf(name, sizeof name, "ledger/%s", anemo_phase_class_name((anemo_phase_class)c));
         if (class_s[c] > 0) {
