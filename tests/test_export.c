@@ -406,6 +406,7 @@ static void bad_input_is_one_sentence(void **state) {
     refuse("--to is missing", path, NULL);
     refuse("expected one of csv, md, llama-bench", path, "--to", "xls", NULL);
     refuse("No such file", "/nowhere/at.jsonl", "--to", "csv", NULL);
+    refuse("a scenario; expected records", "some.json", "--to", "csv", NULL);
     refuse("bad.jsonl:1", bad, "--to", "csv", NULL);
     refuse("no records with a case named nothing", path, "--to", "csv", "--filter", "nothing",
            NULL);

@@ -153,7 +153,10 @@ static anemo_status export_records(const anemo_cli *cli, int form, anemo_report 
     anemo_export_report what = {0};
     anemo_status status = ANEMO_OK;
     for (int32_t i = 0; !status && i < cli->n_arguments; i++) {
-        status = anemo_report_read(report, cli->arguments[i], NULL, err);
+        const char *path = cli->arguments[i], *dot = strrchr(path, '.');
+        status = dot && strcmp(dot, ".json") == 0
+                     ? anemo_fail(err, ANEMO_E_INPUT, "%s: a scenario; expected records", path)
+                     : anemo_report_read(report, path, NULL, err);
     }
     const int64_t n = filtered(report, cli->filter);
     if (!status && n == 0) {
