@@ -8,7 +8,7 @@ anemo_package_list() { # $1 = demo | test | arm
         return 0
     fi
     echo "gcc libc6-dev cmake make ninja-build pkg-config git libjansson-dev libopenblas-openmp-dev libhwloc-dev libpapi-dev gnuplot-nox"
-    [ "$1" = test ] && echo "libcmocka-dev libpcre2-dev libutf8proc-dev python3"
+    [ "$1" = test ] && echo "libcmocka-dev libpcre2-dev libutf8proc-dev python3 ccache"
     # The one version whose output the sources follow; other releases carry others and skip the format check.
     if [ "$1" = test ] && apt-cache show clang-format-14 >/dev/null 2>&1; then echo clang-format-14; fi
     return 0

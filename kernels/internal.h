@@ -7,6 +7,10 @@
 
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Writes why a problem is refused (why may be NULL) and returns false, so that
  * `return anemo_refuse(...)` reads well in an `accepts`. */
 bool anemo_refuse(char *why, size_t why_bytes, const char *format, ...)
@@ -88,5 +92,9 @@ static inline uint16_t anemo_f16_from_f32(float value) {
     bits += 0xfffu + (bits >> 13 & 1u);
     return (uint16_t)(sign | (bits - 0x38000000u) >> 13);
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -403,6 +403,8 @@ typedef enum anemo_kv_type { ANEMO_KV_F32, ANEMO_KV_F16, ANEMO_KV_BF16, ANEMO_KV
 /* A page holds `page_tokens` positions of one layer: first K, then V, each
  * [n_kv_heads][page_tokens] vectors of head_dim elements. q8: a vector is float scale (max|x| /
  * 127) and then int8[head_dim], x / scale rounded to nearest, padded to 4 bytes. */
+const char *anemo_kv_type_name(anemo_kv_type type); /* "f32", "f16", "bf16", "q8" */
+bool anemo_kv_type_from_name(const char *name, anemo_kv_type *type);
 size_t anemo_kv_vector_bytes(anemo_kv_type type, int32_t head_dim);
 size_t anemo_kv_page_bytes(anemo_kv_type type, int32_t n_kv_heads, int32_t head_dim,
                            int32_t page_tokens);

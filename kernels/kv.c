@@ -1,5 +1,24 @@
-/* Sizes of paged KV memory. */
+/* Types and sizes of paged KV memory. */
 #include "kernels/internal.h"
+
+#include <string.h>
+
+static const char *const names[] = {
+    [ANEMO_KV_F32] = "f32", [ANEMO_KV_F16] = "f16", [ANEMO_KV_BF16] = "bf16", [ANEMO_KV_Q8] = "q8"};
+
+const char *anemo_kv_type_name(anemo_kv_type type) {
+    return names[type];
+}
+
+bool anemo_kv_type_from_name(const char *name, anemo_kv_type *type) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *type = (anemo_kv_type)i;
+            return true;
+        }
+    }
+    return false;
+}
 
 size_t anemo_kv_vector_bytes(anemo_kv_type type, int32_t head_dim) {
     const size_t d = (size_t)head_dim;

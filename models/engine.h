@@ -48,7 +48,8 @@ typedef struct anemo_model_info {
 } anemo_model_info;
 
 /* path: a directory (HF safetensors + config.json), a .gguf file, or
- * "synth:PRESET:TYPE[:layers=N]". ANEMO_E_INPUT names file, field, value and what is accepted. */
+ * "synth:PRESET:TYPE[:layers=N]..." (formats/synth_uri.c). ANEMO_E_INPUT names file, field, value
+ * and what is accepted. */
 anemo_status anemo_model_open(const char *path, const anemo_model_options *options,
                               anemo_model **out, anemo_error *err);
 void anemo_model_close(anemo_model *model);
@@ -74,6 +75,11 @@ typedef bool (*anemo_quantise_progress)(void *context, double done, double total
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   anemo_quantise_progress progress, void *context,
                                   int64_t *fallbacks, anemo_error *err);
+
+/* Writes a synth: model to a GGUF file, with a vocabulary made for it, so that other engines can
+ * run the same shape; `out` as above. */
+anemo_status anemo_synth_model(const char *uri, const char *out, anemo_quantise_progress progress,
+                               void *context, anemo_error *err);
 
 /* ---------------------------------------------------------------- tokenizer */
 
@@ -158,6 +164,9 @@ typedef struct anemo_limits {
 typedef void (*anemo_route_observer)(void *ctx, int32_t layer, int64_t tokens, int32_t top_k,
                                      const int32_t *experts, const float *weights);
 
+/* While weights are packed: canonical bytes done and in all; false stops (ANEMO_E_CANCELLED). */
+typedef bool (*anemo_pack_progress)(void *ctx, double done, double total);
+
 typedef struct anemo_plan_options {
     anemo_limits limits;
     const char *const *with; /* n_with rules "OP[@ROLE][:m=LO..HI]=VARIANT"; a rule that cannot be
@@ -165,6 +174,11 @@ typedef struct anemo_plan_options {
     int32_t n_with;
     anemo_route_observer on_route;
     void *on_route_ctx;
+    anemo_pack_progress on_pack; /* may be NULL */
+    void *on_pack_ctx;
+    /* A directory in which packed weights are kept: read when they are this model's, else written.
+     * NULL: none. A model in memory (synth:) is refused. */
+    const char *packed_cache;
 } anemo_plan_options;
 
 anemo_status anemo_plan_create(anemo_model *model, anemo_device *device,
@@ -174,7 +188,86 @@ void anemo_plan_free(anemo_plan *plan);
 /* Which variant runs each (op, role, m range): "qgemm@gate_up:m=1..4=qgemm_w4a8_tile_avx512vnni".
  * NULL at the end. */
 const char *anemo_plan_choice(const anemo_plan *plan, int32_t index);
-double anemo_plan_resident_bytes(const anemo_plan *plan); /* packed weights + KV + workspace */
+/* KV pages of the pool, and how many of them sessions hold. */
+int64_t anemo_plan_kv_pages(const anemo_plan *plan, int64_t *held);
+int32_t anemo_plan_page_tokens(void);
+
+/* ---------------------------------------------------------------- watching a step */
+
+/* What a step consists of: X(op, role, class), op and role as in `--with`. The quantisation of a
+ * call's input counts to that call's class and is a phase of its own. */
+/* clang-format off */
+#define ANEMO_CLASS_LIST(X)                                                                        \
+    X(HOST, "launch/host")   /* checks, page tables, copies to and from the device */              \
+    X(EMBED, "embed")                                                                              \
+    X(NORMS, "norms")                                                                              \
+    X(QKV, "qkv")                                                                                  \
+    X(ROPE, "rope")                                                                                \
+    X(ATTENTION, "attention")                                                                      \
+    X(ATTENTION_OUT, "attention out")                                                              \
+    X(ROUTER, "router")                                                                            \
+    X(DISPATCH, "dispatch")                                                                        \
+    X(EXPERTS, "experts")    /* of a dense model: its feed-forward block */                        \
+    X(OUTPUT, "output")                                                                            \
+    X(SAMPLING, "sampling")
+#define ANEMO_CALL_LIST(X)                                                                         \
+    X(EMBED, "", EMBED)                                                                            \
+    X(ADD_RMSNORM, "layer", NORMS)                                                                 \
+    X(ADD_RMSNORM, "q", NORMS)                                                                     \
+    X(ADD_RMSNORM, "k", NORMS)                                                                     \
+    X(ADD_RMSNORM, "output", NORMS)                                                                \
+    X(QGEMM, "qkv", QKV)                                                                           \
+    X(ROPE_APPEND, "", ROPE)                                                                       \
+    X(SWA, "", ATTENTION)                                                                          \
+    X(SWA, "window", ATTENTION)                                                                    \
+    X(SWA, "full", ATTENTION)                                                                      \
+    X(QGEMM, "o", ATTENTION_OUT)                                                                   \
+    X(QGEMM, "router", ROUTER)                                                                     \
+    X(MOE_ROUTE, "", DISPATCH)                                                                     \
+    X(MOE_COMBINE, "", DISPATCH)                                                                   \
+    X(MOE_EXPERTS, "", EXPERTS)                                                                    \
+    X(QGEMM, "gate_up", EXPERTS)                                                                   \
+    X(QGEMM, "down", EXPERTS)                                                                      \
+    X(QGEMM, "output", OUTPUT)                                                                     \
+    X(SAMPLE, "", SAMPLING)
+/* clang-format on */
+
+typedef enum anemo_phase_class {
+#define ANEMO_CLASS_ENUM(id, name) ANEMO_CLASS_##id,
+    ANEMO_CLASS_LIST(ANEMO_CLASS_ENUM)
+#undef ANEMO_CLASS_ENUM
+        ANEMO_CLASS_COUNT
+} anemo_phase_class;
+const char *anemo_phase_class_name(anemo_phase_class class);
+
+enum {
+#define ANEMO_CALL_ONE(op, role, class) +1
+    ANEMO_CALLS = 0 ANEMO_CALL_LIST(ANEMO_CALL_ONE),
+#undef ANEMO_CALL_ONE
+    ANEMO_PHASE_NONE = -1,
+    /* 0 .. CALLS-1: the calls; CALLS .. 2 CALLS-1: quantising the input of each */
+    ANEMO_PHASE_HOST = 2 * ANEMO_CALLS,
+    ANEMO_PHASES
+};
+
+typedef struct anemo_phase {
+    anemo_phase_class class;
+    anemo_op op;       /* ANEMO_OP_COUNT: host */
+    anemo_op consumer; /* of quantize_act: who reads it; else op */
+    const char *role;  /* of the consumer */
+} anemo_phase;
+anemo_phase anemo_phase_describe(int32_t phase);
+
+/* From the next step on, mark(exec, phase) is called when a phase begins and mark(exec,
+ * ANEMO_PHASE_NONE) when it ends; exec->mark_ctx is `ctx`. What is between phases belongs to none.
+ * mark NULL: nothing is called, which is how a plan begins. */
+void anemo_plan_mark(anemo_plan *plan, void (*mark)(const anemo_exec *exec, int32_t phase),
+                     void *ctx);
+/* What became of the packed cache: "FILE: packed weights read", or written, and why an older file
+ * was refused; "" without one. */
+const char *anemo_plan_cache_note(const anemo_plan *plan);
+double anemo_plan_resident_bytes(const anemo_plan *plan); /* packed weights (also
+ mapped ones) + KV + workspace */
 
 /* ---------------------------------------------------------------- session */
 

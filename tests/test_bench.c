@@ -798,7 +798,8 @@ static void test_model_roofs(void **state) {
                              .active_parameters = 1e6,
                              .active_weight_bytes = 5e5};
     bench_engine e = {.info = &info, .arithmetic = ANEMO_CEILING_INT8};
-    e.spec = (bench_engine_spec){.prompt_tokens = 100, .generated_tokens = 20, .chunk_tokens = 64};
+    e.spec = (bench_engine_spec){
+        .prompt_tokens = 100, .generated_tokens = 20, .chunk_tokens = 64, .kv_type = "f16"};
     /* 110 positions of K and V in f16 in 3 layers, for each of 4 sessions. */
     bench_roof roof = bench_decode_roof(&e, 4);
     assert_near(roof.bytes, 5e5 + 4 * 110.0 * 2 * 2 * 2 * 16 * 3, 1e-6);
@@ -914,6 +915,25 @@ static void test_composition(void **state) {
     const double bent[] = {10, 16, 26};
     assert_near(anemo_composed_total(counts, bent, 32), 10 + 31 * 3.2, 1e-9);
     assert_near(anemo_composed_error(counts, bent), 25.0 / 26 - 1, 1e-12);
+    /* Every other layer sees everything and costs 5 instead of 3: whole periods leave no error. */
+    static const bool alternating[] = {false, true, false, true, false, true, false},
+                      alike[] = {true, true, true}, mixed[] = {true, false, false, false};
+    assert_int_equal(anemo_composed_period(alternating, 7), 2);
+    assert_int_equal(anemo_composed_period(alike, 3), 1);
+    assert_int_equal(anemo_composed_period(mixed, 4), 4);
+    for (int64_t layers = 24; layers <= 25; layers++) {
+        const int64_t set[] = {1, 2, 4};
+        int64_t c[3];
+        double t[3];
+        anemo_composed_spread(set, 2, layers, c);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal((layers - c[i]) % 2, 0);
+            t[i] = 7 + 3.0 * (double)((c[i] + 1) / 2) + 5.0 * (double)(c[i] / 2);
+        }
+        assert_near(anemo_composed_total(c, t, layers),
+                    7 + 3.0 * (double)((layers + 1) / 2) + 5.0 * (double)(layers / 2), 1e-9);
+        assert_near(anemo_composed_error(c, t), 0, 1e-12);
+    }
     assert_true(anemo_is_composable("synth:mistral-7b:q4_0"));
     assert_false(anemo_is_composable("synth:mistral-7b:q4_0:layers=2"));
     assert_false(anemo_is_composable("./synth"));
@@ -925,6 +945,10 @@ static void test_composition(void **state) {
     anemo_error err = {""};
     assert_int_equal(anemo_composed_run(device, &options, NULL, &report, &err), ANEMO_E_MEMORY);
     assert_non_null(strstr(err.text, "the limit is 0.2 GiB"));
+    anemo_composed_report_free(&report);
+    memcpy(options.counts, (int64_t[]){1, 3, 33}, sizeof options.counts);
+    assert_int_equal(anemo_composed_run(device, &options, NULL, &report, &err), ANEMO_E_INPUT);
+    assert_non_null(strstr(err.text, "ascending"));
     anemo_composed_report_free(&report);
     options.model.spec.path = "synth:nothing:q4_0";
     assert_int_equal(anemo_composed_run(device, &options, NULL, &report, &err), ANEMO_E_INPUT);

@@ -159,8 +159,10 @@ static void doctor_tells_machines_and_people(void **state) {
     assert_true(json_array_size(json_object_get(root, "ceilings")) >= 3);
     assert_true(json_array_size(capabilities) > 8);
     json_array_foreach(capabilities, i, row) {
-        /* what is missing says why and what that costs */
+        /* what is missing says why, what that costs and what helps */
         assert_true(json_is_string(json_object_get(row, "detail")));
+        assert_int_equal(json_is_true(json_object_get(row, "available")),
+                         json_is_null(json_object_get(row, "remedy")));
         assert_int_equal(json_is_true(json_object_get(row, "available")),
                          json_is_null(json_object_get(row, "costs")));
     }

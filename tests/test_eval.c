@@ -330,18 +330,35 @@ static void test_llama_rule(void **state) {
     assert_non_null(strstr(err.text, "too short"));
 }
 
-/* Every token of every line once; a long line goes on with one token of what was before. */
+/* get_rolling_token_windows of lm-evaluation-harness, and its sum over them: every token of a line
+ * once, in windows of at most `context`, the last of which is full. */
+static double slow_rolling(const anemo_eval_engine *e, const int32_t *ids, int64_t n,
+                           int64_t context) {
+    const int32_t *tokens = ids + 1; /* ids[0] is BOS, the prefix token */
+    const int64_t length = n - 1, first = length < context ? length : context;
+    double nll = slow_nll(e, ids, 1, first + 1);
+    for (int64_t predicted = first, size; predicted < length; predicted += size) {
+        size = length - predicted < context ? length - predicted : context;
+        const int64_t end = predicted + size, begin = end - context - 1;
+        nll += slow_nll(e, tokens + begin, end - size - begin, end - begin);
+    }
+    return nll;
+}
+
+/* Every token of every line once; a long line goes on as lm-evaluation-harness has it. */
 static void test_document_rule(void **state) {
     const fixture *f = *state;
     enum { CONTEXT = 12 };
     anemo_eval_text text;
-    ok(anemo_eval_text_make(f->tokenizer, TEXT, strlen(TEXT), ANEMO_EVAL_DOCUMENT, CONTEXT, &text,
+    ok(anemo_eval_text_make(f->tokenizer, TEXT, strlen(TEXT), ANEMO_EVAL_LM_EVAL, CONTEXT, &text,
                             &err));
     assert_int_equal(text.n_units, 10); /* the empty line is none */
     assert_true(text.n_windows > text.n_units);
     anemo_eval_engine e = engine_with(f, 64, 5, 64);
     anemo_eval_unit units[10];
     ok(anemo_eval_windows(&e, &text, units, &err));
+    assert_int_equal(text.bytes, (int64_t)strlen(TEXT) - 10); /* ten newlines */
+    assert_int_equal(text.words, 37);
     const char *line = TEXT;
     for (int64_t u = 0; u < 10; u++) {
         line += *line == '\n';
@@ -351,11 +368,7 @@ static void test_document_rule(void **state) {
         line += bytes + (line[bytes] == '\n');
         size_t n;
         int32_t *ids = encode(f, copy, &n);
-        double nll = 0;
-        for (size_t at = 1; at < n; at += CONTEXT) {
-            const size_t end = at + CONTEXT < n ? at + CONTEXT : n;
-            nll += slow_nll(&e, ids + at - 1, 1, (int64_t)(end - at + 1));
-        }
+        const double nll = slow_rolling(&e, ids, (int64_t)n, CONTEXT);
         assert_int_equal(units[u].tokens, n - 1);
         if (!(fabs(units[u].nll - nll) <= 1e-4))
             fail_msg("document %d: %.6f nats, expected %.6f", (int)u, units[u].nll, nll);
@@ -363,6 +376,74 @@ static void test_document_rule(void **state) {
     }
     anemo_plan_free(e.plan);
     anemo_eval_text_free(&text);
+}
+
+/* KL and top-1 of one target after another, from probabilities. */
+static void slow_divergence(const anemo_eval_engine *a, const anemo_eval_engine *b,
+                            const anemo_eval_window *w, double *kl, int64_t *same_top) {
+    anemo_session *s, *t;
+    const int64_t vocab = a->info->vocab;
+    ok(anemo_session_create(a->plan, &s, &err));
+    ok(anemo_session_create(b->plan, &t, &err));
+    for (int32_t i = 0; i + 1 < w->n; i++) {
+        const float *x = feed(a, s, w->tokens[i]), *y = feed(b, t, w->tokens[i]);
+        double sum_x = 0, sum_y = 0, row = 0;
+        int64_t top_x = 0, top_y = 0;
+        for (int64_t v = 0; v < vocab; v++) {
+            sum_x += exp((double)x[v]), sum_y += exp((double)y[v]);
+            top_x = x[v] > x[top_x] ? v : top_x;
+            top_y = y[v] > y[top_y] ? v : top_y;
+        }
+        for (int64_t v = 0; v < vocab; v++) {
+            const double p = exp((double)x[v]) / sum_x, q = exp((double)y[v]) / sum_y;
+            row += p * log(p / q);
+        }
+        if (i + 1 >= w->score_from)
+            *kl += row, *same_top += top_x == top_y;
+    }
+    anemo_session_free(s);
+    anemo_session_free(t);
+}
+
+static void test_divergence(void **state) {
+    const fixture *f = *state;
+    fixture q4 = *f;
+    const anemo_model_options options = {.requantise = "q4_0", .window = -1};
+    ok(anemo_model_open(f->folder, &options, &q4.model, &err));
+    anemo_eval_text text;
+    ok(anemo_eval_text_make(f->tokenizer, TEXT, strlen(TEXT), ANEMO_EVAL_LLAMA, 32, &text, &err));
+    anemo_eval_engine a = engine_with(f, 19, 3, 5), b = engine_with(&q4, 23, 2, 7);
+    anemo_eval_unit *units = calloc((size_t)text.n_units, sizeof *units);
+    anemo_eval_unit *alone = calloc((size_t)text.n_units, sizeof *alone);
+    anemo_eval_divergence_unit *d = calloc((size_t)text.n_units, sizeof *d);
+    ok(anemo_eval_windows(&b, &text, alone, &err));
+    ok(anemo_eval_windows_against(&a, &b, &text, units, d, &err));
+    double total = 0;
+    for (int64_t u = 0; u < text.n_units; u++) {
+        double kl = 0;
+        int64_t same_top = 0;
+        slow_divergence(&a, &b, &text.windows[u], &kl, &same_top);
+        assert_true(fabs(units[u].nll - alone[u].nll) <= 1e-4);
+        if (!(fabs(d[u].kl - kl) <= 1e-4) || d[u].same_top != same_top || d[u].tokens != 15)
+            fail_msg("chunk %d: KL %.6f, expected %.6f", (int)u, d[u].kl, kl);
+        assert_true(d[u].kl_max <= d[u].kl && d[u].kl_max >= d[u].kl / 15);
+        total += kl;
+    }
+    const anemo_divergence all = anemo_eval_divergence(d, text.n_units);
+    assert_true(all.kl.value > 1e-5 && all.kl.lo < all.kl.value && all.kl.hi > all.kl.value);
+    assert_true(fabs(all.kl.value * (double)all.tokens - total) <= 1e-3);
+    assert_true(all.same_top.value > 0 && all.same_top.value < 1);
+    /* From itself: exactly nothing. */
+    ok(anemo_eval_windows_against(&a, &a, &text, units, d, &err));
+    const anemo_divergence none = anemo_eval_divergence(d, text.n_units);
+    assert_true(none.kl.value == 0 && none.kl_max == 0 && none.same_top.value == 1);
+    free(units);
+    free(alone);
+    free(d);
+    anemo_plan_free(a.plan);
+    anemo_plan_free(b.plan);
+    anemo_eval_text_free(&text);
+    anemo_model_close(q4.model);
 }
 
 static bool stop_at_once(void *ctx, double share) {
@@ -524,6 +605,40 @@ static void test_command(void **state) {
     free(lines);
 }
 
+/* Two directories and a reference: one line each in the summary, and the divergence of all but the
+ * first. */
+static void test_command_against(void **state) {
+    const fixture *f = *state;
+    char text[512], records[512];
+    snprintf(text, sizeof text, "%s/t.txt", f->folder);
+    snprintf(records, sizeof records, "%s/a.jsonl", f->folder);
+    test_write_file(text, TEXT, strlen(TEXT));
+    program_result r = program_run("eval", f->folder, "--text", text, "--weights", "stored,q4_0",
+                                   "--against", "stored", "--format", "json", "--record", records);
+    if (r.code)
+        fail_msg("exit %d: %s", r.code, r.err);
+    json_t *out = json_loads(r.out, 0, NULL);
+    assert_non_null(out);
+    assert_int_equal(json_array_size(json_object_get(out, "summary")), 2);
+    const json_t *divergence = json_object_get(out, "divergence");
+    assert_int_equal(json_array_size(divergence), 1);
+    const double kl = json_number_value(json_object_get(json_array_get(divergence, 0), "kl"));
+    const double second = json_number_value(
+        json_object_get(json_array_get(json_object_get(out, "summary"), 1), "kl"));
+    assert_true(kl > 1e-5 && kl == second);
+    json_decref(out);
+    program_result_free(&r);
+    size_t bytes;
+    char *lines = test_read_file(records, &bytes);
+    assert_non_null(strstr(lines, "\"name\":\"kl\""));
+    assert_non_null(strstr(lines, "\"name\":\"same_top\""));
+    free(lines);
+    r = program_run("eval", f->folder, "--text", text, "--against",
+                    ANEMO_TEST_DIR "/data/models/mixtral-window");
+    assert_int_equal(r.code, 2);
+    program_result_free(&r);
+}
+
 static void test_command_refuses(void **state) {
     const fixture *f = *state;
     const struct {
@@ -576,6 +691,7 @@ int main(void) {
         cmocka_unit_test(test_cancel),     cmocka_unit_test(test_task_files),
         cmocka_unit_test(test_context),    cmocka_unit_test(test_limits),
         cmocka_unit_test(test_command),    cmocka_unit_test(test_command_refuses),
+        cmocka_unit_test(test_divergence), cmocka_unit_test(test_command_against),
     };
     return cmocka_run_group_tests_name("eval", tests, set_up, tear_down);
 }

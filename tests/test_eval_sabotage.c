@@ -80,7 +80,7 @@ static void score_text(const char *path, const char *requantise, const anemo_tok
 static void compare_texts(const char *model, const char *right, const char *wrong,
                           const anemo_tokenizer *tokenizer, const char *lines, size_t bytes) {
     anemo_eval_text text;
-    ok(anemo_eval_text_make(tokenizer, lines, bytes, ANEMO_EVAL_DOCUMENT, 128, &text, &err));
+    ok(anemo_eval_text_make(tokenizer, lines, bytes, ANEMO_EVAL_LM_EVAL, 128, &text, &err));
     anemo_eval_unit *units[3];
     for (int i = 0; i < 3; i++)
         units[i] = malloc((size_t)text.n_units * sizeof *units[i]);

@@ -1,5 +1,5 @@
 /* A recording run of the program that is killed with SIGKILL at random moments: every finished
- * record stays readable and no line is half there. $ANEMO_KILLS says how often (6; `ci/test
+ * record stays readable and no line is half there. $ANEMO_KILLS says how often (4; `ci/test
  * --full`: 200). And places that cannot be written: one sentence, and not exit code 0. */
 #include "harness/record/record.h"
 #include "tests/support/run_program.h"
@@ -107,7 +107,7 @@ static int64_t readable(void) {
 static void killed_runs_leave_whole_records(void **state) {
     (void)state;
     const char *asked = getenv("ANEMO_KILLS");
-    const long kills = asked ? strtol(asked, NULL, 10) : 6;
+    const long kills = asked ? strtol(asked, NULL, 10) : 4;
     assert_true(kills > 0);
     double whole_s = 1e9;
     for (int i = 0; i < 2; i++) { /* the shorter: another process may have slowed one */

@@ -249,6 +249,43 @@ static void mixed_merged_and_split(void **state) {
                &(form){ANEMO_GGML_Q5_K, ANEMO_GGML_Q5_0, ANEMO_NAMING_GGUF_EXPERTS, 2});
 }
 
+/* The variants of the role qkv, each in a line of *text. */
+static void qkv_choices(const char *path, char *text, size_t room) {
+    const anemo_plan_options options = {
+        .limits = {.tokens_per_step = 8, .sessions = 1, .context = 64}};
+    anemo_device *device = NULL;
+    anemo_model *model = NULL;
+    anemo_plan *plan = NULL;
+    const char *choice;
+    assert_int_equal(anemo_device_create_cpu(1, NULL, &device, &error), ANEMO_OK);
+    assert_int_equal(anemo_model_open(path, NULL, &model, &error), ANEMO_OK);
+    assert_int_equal(anemo_plan_create(model, device, &options, &plan, &error), ANEMO_OK);
+    for (int32_t i = 0; (choice = anemo_plan_choice(plan, i)); ++i)
+        if (strncmp(choice, "qgemm@qkv:", 10) == 0) {
+            const size_t used = strlen(text);
+            snprintf(text + used, room - used, "%s\n", choice);
+        }
+    anemo_plan_free(plan);
+    anemo_model_close(model);
+    anemo_device_free(device);
+}
+
+/* v in another type than q and k: each gets what it would get alone. */
+static void mixed_qkv_keep_their_variants(void **state) {
+    (void)state;
+    const anemo_hparams h = sizes(0);
+    char q4[1024] = "", q6[1024] = "", mixed[1024] = "", expected[2048];
+    const form forms[] = {{ANEMO_GGML_Q4_K, 0, ANEMO_NAMING_GGUF, 1},
+                          {ANEMO_GGML_Q6_K, 0, ANEMO_NAMING_GGUF, 1},
+                          {ANEMO_GGML_Q4_K, ANEMO_GGML_Q6_K, ANEMO_NAMING_GGUF, 1}};
+    qkv_choices(write_model("q4", &h, &forms[0], false), q4, sizeof q4);
+    qkv_choices(write_model("q6", &h, &forms[1], false), q6, sizeof q6);
+    qkv_choices(write_model("mixed", &h, &forms[2], false), mixed, sizeof mixed);
+    assert_true(q4[0] && q6[0]);
+    snprintf(expected, sizeof expected, "%s%s", q4, strcmp(q4, q6) != 0 ? q6 : "");
+    assert_string_equal(mixed, expected);
+}
+
 /* ---------------------------------------------------------------- split files that are wrong */
 
 static void check_split_refusal(const char *path, const char *first, const char *second) {
@@ -332,6 +369,7 @@ int main(void) {
         cmocka_unit_test(values_are_bit_equal),
         cmocka_unit_test_setup_teardown(whole_models, set_up, tear_down),
         cmocka_unit_test_setup_teardown(mixed_merged_and_split, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(mixed_qkv_keep_their_variants, set_up, tear_down),
         cmocka_unit_test_setup_teardown(wrong_splits, set_up, tear_down),
         cmocka_unit_test(memory_is_foreseen),
     };

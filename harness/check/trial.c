@@ -9,8 +9,13 @@
 void check_poison(void *memory, size_t bytes) {
     const uint32_t word = CHECK_POISON_WORD;
     unsigned char *to = memory;
-    for (size_t i = 0; i < bytes; i++)
-        to[i] = ((const unsigned char *)&word)[i % sizeof word];
+    size_t done = bytes < sizeof word ? bytes : sizeof word;
+    memcpy(to, &word, done);
+    while (done < bytes) { /* what is there, once more: a multiple of the word until the last */
+        const size_t more = done < bytes - done ? done : bytes - done;
+        memcpy(to + done, to, more);
+        done += more;
+    }
 }
 
 void check_trial_begin(check_trial *trial, anemo_device *device) {

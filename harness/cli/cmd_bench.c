@@ -1,4 +1,7 @@
 /* anemo bench: what can be measured, and measuring it. */
+#include "harness/cli/bench_ledger.h"
+#include "harness/cli/bench_load.h"
+#include "harness/cli/bench_peers.h"
 #include "harness/cli/common.h"
 #include "harness/cli/table.h"
 #include "harness/cli/targets.h"
@@ -396,7 +399,9 @@ static int bench_kernel(int argc, char **argv) {
 
 typedef struct model_choices {
     anemo_composed_options composed; /* .model serves both kinds of run */
-    bool force_composed, stop_given;
+    bool force_composed, stop_given, ledger;
+    const char *what_if;
+    anemo_cli_load load;
 } model_choices;
 
 enum {
@@ -407,12 +412,19 @@ enum {
     KEY_MODEL_STOP,
     KEY_COMPOSED,
     KEY_MEMORY,
-    KEY_CHUNK
+    KEY_CHUNK,
+    KEY_DEPTH,
+    KEY_LEDGER,
+    KEY_WHAT_IF,
+    KEY_KV,
+    KEY_WINDOW,
+    KEY_LAYERS
 };
 
 static const struct argp_option model_argp[] = {
     {"prompt", KEY_PROMPT, "N", 0, "prompt tokens P (default 128)", 0},
     {"tokens", KEY_TOKENS, "N", 0, "generated tokens n (default 32; composed 5)", 0},
+    {"depth", KEY_DEPTH, "N", 0, "tokens before the decode, at least 1 (default: the prompt)", 0},
     {"batch", KEY_BATCH, "LIST", 0, "sessions decoding together (default 1,4,16)", 0},
     {"chunk", KEY_CHUNK, "N", 0, "prefill rows of one step at most (default 512)", 0},
     {"weights", KEY_MODEL_WEIGHTS, "TYPE", 0, "q8_0 or q4_0: requantise when opening", 0},
@@ -421,7 +433,14 @@ static const struct argp_option model_argp[] = {
     {"composed", KEY_COMPOSED, NULL, 0,
      "add up the whole model from a few layers (synth: without :layers= does so by itself)", 0},
     {"memory", KEY_MEMORY, "GIB", 0, "limit of a composed run (default 2)", 0},
-    {0}};
+    {"kv", KEY_KV, "TYPE", 0, "keys and values in f32, f16 (default), bf16 or q8", 0},
+    {"window", KEY_WINDOW, "N", 0, "keys that attention sees: model (default), none, or N", 0},
+    {"ledger", KEY_LEDGER, NULL, 0, "where the time of a step goes, call by call", 0},
+    {"what-if", KEY_WHAT_IF, "RULE", 0,
+     "OP[@ROLE][:m=LO..HI]=VARIANT: foretell from the ledger what it changes, then measure it", 0},
+    {"layers", KEY_LAYERS, "A,B,C", 0,
+     "compose from these; with C the whole model, the error is that of a full run", 0},
+    ANEMO_CLI_LOAD_ARGP{0}};
 
 static void parse_batches(const char *value, anemo_bench_model_options *o) {
     o->n_batch = anemo_shape_rows(value, o->batch, ANEMO_BENCH_BATCHES);
@@ -444,6 +463,8 @@ static bool model_option(int key, const char *value, void *context) {
         o->spec.generated_tokens = anemo_cli_integer("--tokens", value, 2, 1 << 20);
     } else if (key == KEY_CHUNK) {
         o->spec.chunk_tokens = anemo_cli_integer("--chunk", value, 1, 1 << 16);
+    } else if (key == KEY_DEPTH) {
+        o->spec.depth_tokens = anemo_cli_integer("--depth", value, 1, 1 << 20);
     } else if (key == KEY_BATCH) {
         parse_batches(value, o);
     } else if (key == KEY_MODEL_WEIGHTS) {
@@ -455,8 +476,23 @@ static bool model_option(int key, const char *value, void *context) {
         c->force_composed = true;
     } else if (key == KEY_MEMORY) {
         c->composed.memory_bytes = anemo_cli_real("--memory", value, 0.1, 1e6) * (1 << 30);
+    } else if (key == KEY_KV) {
+        o->spec.kv_type = anemo_cli_kv_type("--kv", value);
+    } else if (key == KEY_WINDOW) {
+        o->spec.window_given = true;
+        o->spec.window = anemo_cli_window("--window", value);
+    } else if (key == KEY_LAYERS) {
+        if (anemo_shape_rows(value, c->composed.counts, ANEMO_COMPOSED_COUNTS) !=
+            ANEMO_COMPOSED_COUNTS) {
+            anemo_cli_usage("--layers %s: expected three ascending numbers, apart by commas",
+                            value);
+        }
+    } else if (key == KEY_LEDGER) {
+        c->ledger = true;
+    } else if (key == KEY_WHAT_IF) {
+        c->what_if = value;
     } else {
-        return false;
+        return anemo_cli_load_option(key, value, &c->load);
     }
     return true;
 }
@@ -522,6 +558,15 @@ static void print_ceilings(const bench_result *r, FILE *out) {
     fputc('\n', out);
 }
 
+static void print_energy(const anemo_bench_model_report *r, FILE *out) {
+    if (r->energy_source[0]) {
+        fprintf(out, "Energy: %s\n", r->energy_source);
+    } else {
+        fprintf(out, "Energy: not counted, %s; helps: %s\n", r->energy_lack.reason,
+                r->energy_lack.remedy);
+    }
+}
+
 static void print_choices(const char *choices, FILE *out) {
     fputs("Plan:", out);
     for (const char *at = choices; at && *at;) {
@@ -545,11 +590,13 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     model_columns(table);
     anemo_table_column(table, "itl_p95_s", "ITL p95, ms");
     anemo_table_column(table, "itl_p99_s", "ITL p99, ms");
+    anemo_table_column(table, "joules_per_token", "J/token");
     for (int32_t i = 0; i < r->n_lines; i++) {
         const anemo_bench_model_line *line = &r->line[i];
         model_cells(table, line->batch, &line->result, &line->tokens_per_s);
         itl_cell(table, &line->itl_s[0]);
         itl_cell(table, &line->itl_s[1]);
+        anemo_table_number(table, line->joules_per_token.value, "%.3g");
     }
     const anemo_table *tables[] = {table};
     anemo_table_print(tables, 1, cli->format, cli->out);
@@ -557,6 +604,7 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     if (for_people(cli)) {
         fprintf(cli->out, "\n%s\n", ANEMO_MODEL_DEFINITIONS);
         print_ceilings(&r->line[0].result, cli->out);
+        print_energy(r, cli->out);
         print_choices(r->choices, cli->out);
     }
 }
@@ -610,7 +658,13 @@ static void complete_choices(model_choices *own, bool composed) {
 static anemo_status run_model(const anemo_cli *cli, model_choices *own, anemo_device *device,
                               anemo_record_sink *sink, bool *invalid, anemo_error *err) {
     const char *path = own->composed.model.spec.path;
-    const bool composed = own->force_composed || anemo_is_composable(path);
+    const bool watch = own->ledger || own->what_if, whole = watch || own->load.detail;
+    const bool composed = own->force_composed || (anemo_is_composable(path) && !whole);
+    if (whole && own->force_composed) {
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "--ledger, --what-if and --load need a whole model, not --composed: name "
+                          "fewer layers with :layers=N");
+    }
     if (composed && !anemo_is_composable(path)) {
         return anemo_fail(err, ANEMO_E_INPUT,
                           "--composed %s: only synth:PRESET:TYPE without :layers= can be composed",
@@ -618,6 +672,16 @@ static anemo_status run_model(const anemo_cli *cli, model_choices *own, anemo_de
     }
     complete_choices(own, composed);
     anemo_status status;
+    if (own->load.detail) {
+        own->load.options.spec = own->composed.model.spec;
+        own->load.options.load.seed = cli->seed;
+        own->load.options.demo = own->composed.model.demo;
+        return anemo_cli_load_run(cli, &own->load, device, sink, err);
+    }
+    if (watch) {
+        return anemo_cli_ledger(cli, &own->composed.model, own->what_if, device, sink, invalid,
+                                err);
+    }
     if (composed) {
         anemo_composed_report report;
         status = anemo_composed_run(device, &own->composed, sink, &report, err);
@@ -631,6 +695,7 @@ static anemo_status run_model(const anemo_cli *cli, model_choices *own, anemo_de
         return status;
     }
     anemo_bench_model_report report;
+    own->composed.model.ordinal = cli->ordinal;
     status = anemo_bench_model(device, &own->composed.model, sink, &report, err);
     if (report.n_lines && report.info.skipped[0]) {
         anemo_cli_warn("%s: only the text path is run; left out: %s", report.info.name,
@@ -657,7 +722,10 @@ static int bench_model(int argc, char **argv) {
         .example = "anemo bench model\n"
                    "anemo bench model ./Mistral-7B-v0.3 --weights q4_0 --prompt 512\n"
                    "anemo bench model synth:mistral-7b:q4_0\n"
-                   "anemo bench model --with qgemm=qgemm_c",
+                   "anemo bench model --with qgemm=qgemm_c\n"
+                   "anemo bench model --ledger --batch 1\n"
+                   "anemo bench model --what-if swa=swa_c\n"
+                   "anemo bench model --load poisson:20 --requests 400 --ttft 0.2",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
                   ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH |
                   ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
@@ -666,7 +734,8 @@ static int bench_model(int argc, char **argv) {
     model_choices own = {.composed.model = {.spec.prompt_tokens = 128,
                                             .batch = {1, 4, 16},
                                             .n_batch = 3,
-                                            .interrupted = anemo_cli_interrupted}};
+                                            .interrupted = anemo_cli_interrupted},
+                         .load = ANEMO_CLI_LOAD_DEFAULTS};
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
     anemo_bench_model_options *o = &own.composed.model;
@@ -696,7 +765,8 @@ static int bench_model(int argc, char **argv) {
 }
 
 int anemo_cmd_bench(int argc, char **argv) {
-    static char kernel_title[] = "anemo bench kernel", model_title[] = "anemo bench model";
+    static char kernel_title[] = "anemo bench kernel", model_title[] = "anemo bench model",
+                peers_title[] = "anemo bench peers";
     if (argc > 1 && strcmp(argv[1], "kernel") == 0) {
         argv[1] = kernel_title;
         return bench_kernel(argc - 1, argv + 1);
@@ -704,6 +774,10 @@ int anemo_cmd_bench(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "model") == 0) {
         argv[1] = model_title;
         return bench_model(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "peers") == 0) {
+        argv[1] = peers_title;
+        return anemo_cli_bench_peers(argc - 1, argv + 1);
     }
     return list_shapes(argc, argv);
 }

@@ -3,6 +3,7 @@
 #include "harness/cli/compare.h"
 #include "harness/compare/side.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -233,6 +234,9 @@ static void child_words(const pair_case *c, const char *program, const char **wo
     }
     if (strcmp(anemo_isa_level(), "native") != 0) {
         WORD("--isa", anemo_isa_level());
+    }
+    if (strcmp(anemo_placement_chosen(), anemo_placement_names[0]) != 0) {
+        WORD("--placement", anemo_placement_chosen());
     }
     if (c->shape) {
         WORD("--shape", c->shape->name);
@@ -550,7 +554,7 @@ static void record_repro(anemo_record *record, const comparison *run, const pair
         at += snprintf(text + at, sizeof text - (size_t)at, " --with-b %.80s", own->with_b[i]);
     }
     snprintf(text + at, sizeof text - (size_t)at, " --looks %s --delta %g --seed %llu%s", looks,
-             100 * own->rule.delta, (unsigned long long)run->cli->seed, anemo_isa_option());
+             100 * own->rule.delta, (unsigned long long)run->cli->seed, anemo_machine_option());
     anemo_record_text(record, NULL, "repro", text);
 }
 

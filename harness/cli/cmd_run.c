@@ -23,7 +23,8 @@ enum {
     KEY_SYSTEM,
     KEY_TEMPLATE,
     KEY_DATE,
-    KEY_SUFFIX
+    KEY_SUFFIX,
+    KEY_KV
 };
 
 typedef struct run_options {
@@ -31,6 +32,7 @@ typedef struct run_options {
     int64_t tokens;
     anemo_sample_params sample;
     anemo_model_options model;
+    anemo_kv_type kv_type;
 } run_options;
 
 static bool run_option(int key, const char *value, void *context) {
@@ -75,6 +77,9 @@ static bool run_option(int key, const char *value, void *context) {
         return true;
     case KEY_WINDOW:
         o->model.window = anemo_cli_window("--window", value);
+        return true;
+    case KEY_KV:
+        anemo_kv_type_from_name(anemo_cli_kv_type("--kv", value), &o->kv_type);
         return true;
     default:
         return false;
@@ -179,16 +184,24 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
         status = anemo_cli_open_device(cli, &run->device, err);
     if (status != ANEMO_OK)
         return status;
+    anemo_progress progress = anemo_progress_start(cli, "load", 1);
     const anemo_plan_options options = {
         .limits = {.tokens_per_step =
                        run->n_prompt < CHUNK_TOKENS ? (int64_t)run->n_prompt : CHUNK_TOKENS,
                    .sessions = 1,
                    .context = (int64_t)run->n_prompt + o->tokens,
+                   .kv_type = o->kv_type,
                    .logits_rows = 1},
         .with = cli->with,
         .n_with = cli->n_with,
+        .on_pack = anemo_progress_packing,
+        .on_pack_ctx = &progress,
+        .packed_cache = cli->packed_cache,
     };
     status = anemo_plan_create(run->model, run->device, &options, &run->plan, err);
+    anemo_progress_end(&progress);
+    if (status == ANEMO_OK && cli->packed_cache && !cli->quiet)
+        fprintf(stderr, "%s\n", anemo_plan_cache_note(run->plan));
     return status == ANEMO_OK ? anemo_session_create(run->plan, &run->session, err) : status;
 }
 
@@ -294,6 +307,8 @@ int anemo_cmd_run(int argc, char **argv) {
          "requantise every matrix but the router to q8_0 or q4_0", 0},
         {"window", ANEMO_CLI_KEY(KEY_WINDOW), "N", 0,
          "keys that attention sees: model (default), none, or N", 0},
+        {"kv", ANEMO_CLI_KEY(KEY_KV), "TYPE", 0,
+         "keys and values in f32 (default), f16, bf16 or q8", 0},
         {0}};
     static const anemo_cli_spec spec = {
         .arguments = "[MODEL]",
@@ -306,7 +321,7 @@ int anemo_cmd_run(int argc, char **argv) {
                    "  anemo run ~/models/Mistral-7B-Instruct-v0.3 --chat --prompt 'Who are you?'\n"
                    "  anemo run ~/models/Codestral-22B --prompt 'def f(' --suffix 'return x'",
         .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
-                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET,
+                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET | ANEMO_CLI_PACKED,
         .options = options,
         .option = run_option,
     };

@@ -7,6 +7,7 @@
 #include "anemo_config.h"
 #include "harness/cli/plugin.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -131,6 +132,13 @@ int64_t anemo_cli_window(const char *option, const char *value) {
     return anemo_cli_integer(option, value, 1, 1 << 30);
 }
 
+const char *anemo_cli_kv_type(const char *option, const char *value) {
+    anemo_kv_type type;
+    if (!anemo_kv_type_from_name(value, &type))
+        anemo_cli_usage("%s '%s': expected one of f32, f16, bf16, q8", option, value);
+    return anemo_kv_type_name(type);
+}
+
 static uint64_t parse_seed(const char *value) {
     char *end;
     errno = 0;
@@ -200,7 +208,15 @@ int anemo_cli_close(anemo_cli *cli, int code) {
 /* ---------------------------------------------------------------- parsing */
 
 enum { KEY_OUTPUT = 'o', KEY_FORMAT = 256, KEY_SEED, KEY_THREADS, KEY_DEVICE, KEY_FILTER };
-enum { KEY_PLUGIN = KEY_FILTER + 1, KEY_WITH, KEY_RECORD, KEY_QUIET, KEY_ISA };
+enum {
+    KEY_PLUGIN = KEY_FILTER + 1,
+    KEY_WITH,
+    KEY_RECORD,
+    KEY_QUIET,
+    KEY_ISA,
+    KEY_PACKED,
+    KEY_PLACEMENT
+};
 
 static const struct {
     uint32_t bit;
@@ -211,6 +227,9 @@ static const struct {
     {ANEMO_CLI_SEED, {"seed", KEY_SEED, "N", 0, "seed of everything random (default 1)", 0}},
     {ANEMO_CLI_THREADS,
      {"threads", KEY_THREADS, "N", 0, "CPU threads (default: one per core, each bound)", 0}},
+    {ANEMO_CLI_THREADS,
+     {"placement", KEY_PLACEMENT, "POLICY", 0,
+      "where they go: scatter (default), compact, one-per-core, fast-cores", 0}},
     {ANEMO_CLI_DEVICE, {"device", KEY_DEVICE, "DEVICE", 0, "cpu (default), cuda or cuda:N", 0}},
     {ANEMO_CLI_FILTER, {"filter", KEY_FILTER, "TEXT", 0, "only what has TEXT in its name", 0}},
     {ANEMO_CLI_PLUGIN,
@@ -224,6 +243,12 @@ static const struct {
     {ANEMO_CLI_ISA,
      {"isa", KEY_ISA, "LEVEL", 0,
       "as on a lesser processor: baseline, avx2, avx512 (without VNNI, BF16), native (default)",
+      0}},
+    {ANEMO_CLI_PACKED,
+     {"packed-cache", KEY_PACKED, "DIR", 0,
+      "keep packed weights there, and map them the next time; refused and written anew when they "
+      "are "
+      "not this model's",
       0}},
     {ANEMO_CLI_QUIET, {"quiet", KEY_QUIET, NULL, 0, "no progress line", 0}},
 };
@@ -260,6 +285,10 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
     case KEY_THREADS:
         cli->threads = (int32_t)anemo_cli_integer("--threads", value, 1, MAX_CPUS);
         return 0;
+    case KEY_PLACEMENT:
+        anemo_placement_choose(
+            (anemo_placement)anemo_cli_choice("--placement", value, anemo_placement_names));
+        return 0;
     case KEY_DEVICE:
         parse_device(cli, value);
         return 0;
@@ -279,6 +308,9 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
         return 0;
     case KEY_QUIET:
         cli->quiet = true;
+        return 0;
+    case KEY_PACKED:
+        cli->packed_cache = value;
         return 0;
     case KEY_ISA:
         limit_isa(value);

@@ -39,7 +39,7 @@ typedef enum anemo_cli_format {
 #define ANEMO_CLI_FORMAT  (1u << 0)  /* --format text|json|csv|md */
 #define ANEMO_CLI_OUTPUT  (1u << 1)  /* --output FILE, -o FILE */
 #define ANEMO_CLI_SEED    (1u << 2)  /* --seed N */
-#define ANEMO_CLI_THREADS (1u << 3)  /* --threads N */
+#define ANEMO_CLI_THREADS (1u << 3)  /* --threads N, --placement POLICY: taken at once */
 #define ANEMO_CLI_DEVICE  (1u << 4)  /* --device cpu|cuda[:N] */
 #define ANEMO_CLI_FILTER  (1u << 5)  /* --filter TEXT */
 #define ANEMO_CLI_PLUGIN  (1u << 6)  /* --plugin FILE.so, repeatable: loaded while parsing */
@@ -47,6 +47,7 @@ typedef enum anemo_cli_format {
 #define ANEMO_CLI_RECORD  (1u << 8)  /* --record FILE|DIR */
 #define ANEMO_CLI_QUIET   (1u << 9)  /* --quiet: no progress */
 #define ANEMO_CLI_ISA     (1u << 10) /* --isa LEVEL: taken at once */
+#define ANEMO_CLI_PACKED  (1u << 11) /* --packed-cache DIR */
 
 typedef struct anemo_cli {
     anemo_cli_format format; /* --format; TEXT */
@@ -59,7 +60,8 @@ typedef struct anemo_cli {
     const char *filter;      /* --filter; NULL = everything */
     const char *const *with; /* --with, n_with of them */
     int32_t n_with;
-    const char *record; /* --record; NULL = none asked for */
+    const char *record;       /* --record; NULL = none asked for */
+    const char *packed_cache; /* --packed-cache; NULL = none */
     bool quiet;
     const char *const *arguments; /* what is not an option, in order */
     int32_t n_arguments;
@@ -97,6 +99,8 @@ int64_t anemo_cli_integer(const char *option, const char *value, int64_t least, 
 double anemo_cli_real(const char *option, const char *value, double least, double most);
 /* --window: "model" -1, "none" 0, or N keys. */
 int64_t anemo_cli_window(const char *option, const char *value);
+/* --kv: the name of an anemo_kv_type. */
+const char *anemo_cli_kv_type(const char *option, const char *value);
 /* Index of value in names (ended by NULL); else usage listing them. */
 int anemo_cli_choice(const char *option, const char *value, const char *const *names);
 
@@ -146,5 +150,7 @@ typedef struct anemo_progress {
 anemo_progress anemo_progress_start(const anemo_cli *cli, const char *label, double total);
 void anemo_progress_show(anemo_progress *progress, double done, const char *what);
 void anemo_progress_end(anemo_progress *progress); /* wipes the line */
+/* For anemo_plan_options.on_pack: draws on the anemo_progress `ctx`; false once interrupted. */
+bool anemo_progress_packing(void *ctx, double done, double total);
 
 #endif

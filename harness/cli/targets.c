@@ -115,24 +115,17 @@ static int code_of(const report *r, int32_t n_incorrect) {
     return r->count[ANEMO_TARGET_UNDECIDED] ? anemo_cli_worse(code, ANEMO_EXIT_INCONCLUSIVE) : code;
 }
 
-int anemo_cli_targets(const anemo_cli *cli, const char *path,
-                      const anemo_targets_options *options) {
+int anemo_cli_judge(const anemo_cli *cli, const char *suite, anemo_cli_measure measure,
+                    void *what) {
     anemo_error err = {{0}};
     anemo_device *device = NULL;
     anemo_record_sink *sink = NULL;
-    anemo_target_file file;
     int32_t n_incorrect = 0;
-    anemo_status status = anemo_target_file_read(path, &file, &err);
-    if (status) {
-        return anemo_cli_fail(status, &err);
-    }
     report r = {.cli = cli, .table = target_table()};
     r.progress = anemo_progress_start(cli, "targets", 1);
-    status = anemo_cli_open_device(cli, &device, &err);
-    status = status ? status : anemo_cli_open_sink(cli, "kernel-targets", &sink, &err);
-    if (!status) {
-        status = anemo_bench_targets(device, &file, options, sink, observe, &r, &n_incorrect, &err);
-    }
+    anemo_status status = anemo_cli_open_device(cli, &device, &err);
+    status = status ? status : anemo_cli_open_sink(cli, suite, &sink, &err);
+    status = status ? status : measure(device, sink, observe, &r, what, &n_incorrect, &err);
     anemo_progress_end(&r.progress);
     if (anemo_table_rows(r.table) > 0) {
         print_report(&r);
@@ -145,7 +138,32 @@ int anemo_cli_targets(const anemo_cli *cli, const char *path,
         code = anemo_cli_worse(code, anemo_cli_fail(status, &err));
     }
     anemo_table_free(r.table);
-    anemo_target_file_free(&file);
     anemo_device_free(device);
+    return code;
+}
+
+typedef struct kernel_targets {
+    const anemo_target_file *file;
+    const anemo_targets_options *options;
+} kernel_targets;
+
+static anemo_status measure_kernels(anemo_device *device, anemo_record_sink *sink,
+                                    anemo_target_observer observer, void *ctx, void *what,
+                                    int32_t *n_incorrect, anemo_error *err) {
+    const kernel_targets *k = what;
+    return anemo_bench_targets(device, k->file, k->options, sink, observer, ctx, n_incorrect, err);
+}
+
+int anemo_cli_targets(const anemo_cli *cli, const char *path,
+                      const anemo_targets_options *options) {
+    anemo_error err = {{0}};
+    anemo_target_file file;
+    const anemo_status status = anemo_target_file_read(path, &file, &err);
+    if (status) {
+        return anemo_cli_fail(status, &err);
+    }
+    kernel_targets what = {.file = &file, .options = options};
+    const int code = anemo_cli_judge(cli, "kernel-targets", measure_kernels, &what);
+    anemo_target_file_free(&file);
     return code;
 }

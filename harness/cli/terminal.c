@@ -72,3 +72,10 @@ void anemo_progress_end(anemo_progress *progress) {
         fputs("\r\033[K", stderr);
     progress->shown = false;
 }
+
+bool anemo_progress_packing(void *ctx, double done, double total) {
+    anemo_progress *progress = ctx;
+    progress->total = total;
+    anemo_progress_show(progress, done, "packing weights");
+    return !anemo_cli_interrupted();
+}

@@ -16,15 +16,15 @@
 #define ROWS_MAX   100000
 #define PRICE_MOST 100000.0
 
-static const char *const class_names[ANEMO_CLASS_COUNT] = {"measured", "quoted",  "published",
-                                                           "asking",   "assumed", "projected"};
+static const char *const class_names[ANEMO_EVIDENCE_COUNT] = {"measured", "quoted",  "published",
+                                                              "asking",   "assumed", "projected"};
 
 const char *anemo_class_name(anemo_class class_) {
     return class_names[class_];
 }
 
 bool anemo_class_parse(const char *text, anemo_class *class_) {
-    for (int i = 0; i < ANEMO_CLASS_COUNT; i++)
+    for (int i = 0; i < ANEMO_EVIDENCE_COUNT; i++)
         if (text && strcmp(text, class_names[i]) == 0) {
             *class_ = (anemo_class)i;
             return true;

@@ -119,16 +119,17 @@ typedef struct anemo_eval_window {
 } anemo_eval_window;
 
 typedef enum anemo_eval_rule {
-    /* llama-perplexity: the whole text tokenised once, BOS in front; chunks of `context` that do
+    /* "llama-perplexity": the whole text tokenised once, BOS in front; chunks of `context` that do
      * not overlap, the rest left out; the first token of each chunk replaced by BOS; the targets
      * behind the first half scored. */
     ANEMO_EVAL_LLAMA,
-    /* Every line is a document: BOS, then the line without its newline; every token scored, BOS and
-     * end not. Empty lines are left out. A document longer than the context goes on in a new window
-     * that sees one token of the old (lm-evaluation-harness' disjoint rolling windows). */
-    ANEMO_EVAL_DOCUMENT
+    /* "lm-eval": loglikelihood_rolling of lm-evaluation-harness. Every line is a document: BOS,
+     * then the line without its newline; every token scored once, BOS and end not. Empty lines are
+     * left out. A document longer than the context goes on in a new window that sees one token of
+     * the old; the last window sees as much of the old as fits into the context. */
+    ANEMO_EVAL_LM_EVAL
 } anemo_eval_rule;
-const char *anemo_eval_rule_name(anemo_eval_rule rule); /* "llama", "document" */
+const char *anemo_eval_rule_name(anemo_eval_rule rule); /* "llama-perplexity", "lm-eval" */
 
 typedef struct anemo_eval_text {
     anemo_eval_window *windows;
@@ -136,6 +137,9 @@ typedef struct anemo_eval_text {
     int64_t context;
     anemo_eval_rule rule;
     char sha256[65]; /* of the text */
+    /* LM_EVAL: of the scored documents, as its word_perplexity and bits_per_byte count them (the
+     * pieces between runs of white space); else 0. */
+    int64_t words, bytes;
 } anemo_eval_text;
 
 /* ANEMO_E_INPUT when the text is too short for the rule, or the tokenizer has no BOS. */
@@ -153,6 +157,28 @@ typedef struct anemo_eval_unit {
 /* units[text->n_units], filled. */
 anemo_status anemo_eval_windows(const anemo_eval_engine *engine, const anemo_eval_text *text,
                                 anemo_eval_unit *units, anemo_error *err);
+
+/* How far a model is from a reference in one unit: over its targets, the sum and the largest of
+ * KL(reference || model) in nats, and how often both hold the same token likeliest. */
+typedef struct anemo_eval_divergence_unit {
+    double kl, kl_max;
+    int64_t same_top, tokens;
+} anemo_eval_divergence_unit;
+
+/* As anemo_eval_windows, and beside it the divergence from `reference`, which runs the same windows
+ * in turns with it: logits are never kept for more than a few windows. Both must have this text's
+ * vocabulary. */
+anemo_status anemo_eval_windows_against(const anemo_eval_engine *reference,
+                                        const anemo_eval_engine *engine,
+                                        const anemo_eval_text *text, anemo_eval_unit *units,
+                                        anemo_eval_divergence_unit *divergence, anemo_error *err);
+
+typedef struct anemo_divergence {
+    anemo_interval kl, same_top; /* per token; 95 %, t over units */
+    double kl_max;
+    int64_t tokens, units;
+} anemo_divergence;
+anemo_divergence anemo_eval_divergence(const anemo_eval_divergence_unit *units, int64_t n);
 
 typedef struct anemo_perplexity {
     anemo_interval nll,

@@ -27,6 +27,15 @@ anemo_status eval_run_lines(const anemo_eval_engine *engine, eval_line *lines, i
 
 /* log sum exp of a row, in double: -log p(id) = this - logits[id]. */
 double eval_log_sum(const float *logits, int64_t vocab);
+/* KL(reference || logits) of two rows, nats. */
+double eval_kl(const float *reference, const float *logits, int64_t vocab);
+
+/* ---------------------------------------------------------------- text.c */
+
+/* Runs n windows, each from an empty session, at most limits.sessions of them; `row` sees the rows
+ * that predict a target: row r of window i predicts windows[i].tokens[r + 1]. */
+anemo_status eval_run_windows(const anemo_eval_engine *engine, const anemo_eval_window *windows,
+                              int64_t n, eval_row row, void *ctx, anemo_error *err);
 
 /* A part of the whole work, for progress. */
 typedef struct eval_share {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/eval/suite.h"
+#include "harness/gate/code_hash.h"
 
 typedef struct writer {
     const anemo_eval_suite *suite;
@@ -16,7 +17,6 @@ typedef struct writer {
 /* What every record of this run says; `name` is completed by the caller's pattern. */
 static anemo_record *begin(const writer *w, const char *task, const char *name,
                            const char *data_sha256, const char *interval) {
-    static const char *const kv_types[] = {"f32", "f16", "bf16", "q8"}; /* anemo_kv_type */
     const anemo_model_info *m = &w->run->info;
     anemo_record *r = anemo_record_create(ANEMO_RECORD_EVAL);
     anemo_record_text(r, NULL, "status", "passed");
@@ -32,9 +32,12 @@ static anemo_record *begin(const writer *w, const char *task, const char *name,
     anemo_record_text(r, "case", "architecture", m->architecture);
     anemo_record_number(r, "case", "parameters", m->parameters);
     anemo_record_integer(r, "case", "window", m->window);
-    anemo_record_text(r, "case", "kv_type", kv_types[w->run->limits.kv_type]);
+    anemo_record_text(r, "case", "kv_type",
+                      anemo_kv_type_name((anemo_kv_type)w->run->limits.kv_type));
     anemo_record_text(r, "solution", "weights", w->run->weights);
     anemo_record_text(r, "solution", "choices", w->run->choices);
+    const anemo_code_entry *engine_code = anemo_code_entry_of("engine");
+    anemo_record_text(r, "solution", "code_hash", engine_code ? engine_code->hash : NULL);
     anemo_record_number(r, "solution", "resident_bytes", w->run->resident_bytes);
     anemo_record_text(r, "sampling", "interval", interval);
     anemo_record_device(r, w->info->device);
@@ -88,6 +91,13 @@ static anemo_status write_text(const writer *w, int32_t index, anemo_error *err)
     anemo_record_integer(r, "case", "tokens", p.tokens);
     metric(r, "perplexity", "1", true, &p.perplexity, p.units);
     metric(r, "nll", "nat/token", true, &p.nll, p.units);
+    if (w->run->texts[index].divergence) {
+        const anemo_divergence d =
+            anemo_eval_divergence(w->run->texts[index].divergence, w->run->texts[index].n_units);
+        anemo_record_text(r, "case", "baseline", w->suite->reference_label);
+        metric(r, "kl", "nat/token", true, &d.kl, d.units);
+        metric(r, "same_top", "1", false, &d.same_top, d.units);
+    }
     return finish(w, r, err);
 }
 
@@ -99,7 +109,7 @@ static anemo_status write_difference(const writer *w, const anemo_eval_compariso
     const char *data = w->suite->cases ? w->suite->cases->sha256 : w->run->texts[0].sha256;
     anemo_record *r =
         begin(w, "difference", name, data, shares ? "95 % exact sign" : "95 % paired t");
-    anemo_record_text(r, "case", "baseline", baseline->weights);
+    anemo_record_text(r, "case", "baseline", baseline->label);
     metric(r, "difference", shares ? "1" : "nat", !shares, &c->difference, c->n);
     if (!isnan(c->p_holm))
         anemo_record_metric(r, "p_holm", "1", false, c->p_holm, c->p_holm, c->p_holm, c->n);

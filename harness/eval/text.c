@@ -12,7 +12,7 @@
 #include <string.h>
 
 const char *anemo_eval_rule_name(anemo_eval_rule rule) {
-    return rule == ANEMO_EVAL_LLAMA ? "llama" : "document";
+    return rule == ANEMO_EVAL_LLAMA ? "llama-perplexity" : "lm-eval";
 }
 
 /* ---------------------------------------------------------------- rules */
@@ -50,11 +50,11 @@ static anemo_status cut_llama(const anemo_tokenizer *tokenizer, const char *text
     if (status != ANEMO_OK)
         return status;
     if ((int64_t)n < 2 * context)
-        status =
-            anemo_fail(err, ANEMO_E_INPUT,
-                       "a text of %zu tokens is too short for the llama rule with a context of "
-                       "%lld, which needs %lld",
-                       n, (long long)context, (long long)(2 * context));
+        status = anemo_fail(
+            err, ANEMO_E_INPUT,
+            "a text of %zu tokens is too short for the rule llama-perplexity with a context of "
+            "%lld, which needs %lld",
+            n, (long long)context, (long long)(2 * context));
     for (int64_t at = 0; status == ANEMO_OK && at + context <= (int64_t)n; at += context) {
         status = add_window(out, &bos, ids + at + 1, context - 1, (int32_t)(context / 2) + 1, err);
         out->n_units++;
@@ -63,23 +63,36 @@ static anemo_status cut_llama(const anemo_tokenizer *tokenizer, const char *text
     return status;
 }
 
-/* One line: BOS and its tokens, in windows of at most `context` positions. */
+/* The pieces that Python's re.split(r"\\s+", text) gives, with ASCII white space. */
+static int64_t count_words(const char *text, size_t bytes) {
+    int64_t words = 1;
+    for (size_t i = 0; i < bytes; i++)
+        words += strchr(" \t\n\v\f\r", text[i]) && text[i] &&
+                 (i == 0 || !strchr(" \t\n\v\f\r", text[i - 1]) || !text[i - 1]);
+    return words;
+}
+
+/* One line: BOS and its tokens, in windows of at most `context` positions. A window is `before` and
+ * the tokens behind it, of which the last is only a target. */
 static anemo_status cut_document(const anemo_tokenizer *tokenizer, const char *line, size_t bytes,
                                  anemo_eval_text *out, anemo_error *err) {
+    const int64_t context = out->context;
     int32_t *ids;
     size_t n;
     anemo_status status = anemo_tokenizer_encode(tokenizer, line, bytes, true, &ids, &n, err);
     if (status != ANEMO_OK)
         return status;
-    /* ids[0] is BOS; each window is the token before it and up to context tokens: the last is only
-     * a target. */
-    for (int64_t at = 1; status == ANEMO_OK && at < (int64_t)n; at += out->context) {
-        const int64_t left = (int64_t)n - at;
-        status = add_window(out, &ids[at - 1], ids + at, left < out->context ? left : out->context,
-                            1, err);
+    for (int64_t at = 1; status == ANEMO_OK && at < (int64_t)n; at += context) {
+        const int64_t left = (int64_t)n - at, size = left < context ? left : context;
+        /* The last window begins earlier, so that it is full. */
+        const int64_t back = at > 1 ? context - size : 0;
+        status = add_window(out, &ids[at - 1 - back], ids + at - back, size + back,
+                            1 + (int32_t)back, err);
     }
     free(ids);
     out->n_units++;
+    out->words += count_words(line, bytes);
+    out->bytes += (int64_t)bytes;
     return status;
 }
 
@@ -142,19 +155,23 @@ static void on_row(void *ctx, int64_t line, int32_t row, const float *logits) {
     unit->tokens++;
 }
 
-static anemo_status run_windows(scoring *s, eval_line *lines, int64_t n, anemo_error *err) {
+anemo_status eval_run_windows(const anemo_eval_engine *engine, const anemo_eval_window *windows,
+                              int64_t n, eval_row row, void *ctx, anemo_error *err) {
+    eval_line *lines = calloc((size_t)n, sizeof *lines);
+    if (!lines)
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %lld sessions", (long long)n);
     anemo_status status = ANEMO_OK;
-    for (int64_t i = 0; i < n; i++) {
-        const anemo_eval_window *w = &s->windows[i];
+    for (int64_t i = 0; i < n && status == ANEMO_OK; i++) {
+        const anemo_eval_window *w = &windows[i];
         /* The last token is only a target; row r predicts token r + 1. */
         lines[i] = (eval_line){.tokens = w->tokens, .n = w->n - 1, .rows_from = w->score_from - 1};
+        status = anemo_session_create(engine->plan, &lines[i].session, err);
     }
-    for (int64_t i = 0; i < n && status == ANEMO_OK; i++)
-        status = anemo_session_create(s->engine->plan, &lines[i].session, err);
     if (status == ANEMO_OK)
-        status = eval_run_lines(s->engine, lines, n, on_row, s, err);
+        status = eval_run_lines(engine, lines, n, row, ctx, err);
     for (int64_t i = 0; i < n; i++)
         anemo_session_free(lines[i].session);
+    free(lines);
     return status;
 }
 
@@ -164,19 +181,15 @@ anemo_status anemo_eval_windows(const anemo_eval_engine *engine, const anemo_eva
     scoring s = {.engine = engine, .units = units};
     const eval_share whole = {0, 1};
     memset(units, 0, (size_t)text->n_units * sizeof *units);
-    eval_line *lines = malloc((size_t)at_once * sizeof *lines);
-    if (!lines)
-        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %lld sessions", (long long)at_once);
     anemo_status status = ANEMO_OK;
     for (int64_t i = 0; i < text->n_windows && status == ANEMO_OK; i += at_once) {
         const int64_t n = text->n_windows - i < at_once ? text->n_windows - i : at_once;
         s.windows = text->windows + i;
-        status = run_windows(&s, lines, n, err);
+        status = eval_run_windows(engine, s.windows, n, on_row, &s, err);
         if (status == ANEMO_OK &&
             !eval_share_show(engine, &whole, (double)(i + n) / (double)text->n_windows))
             status = eval_cancelled(err);
     }
-    free(lines);
     return status;
 }
 

@@ -131,7 +131,10 @@ static void ask_hashes(anemo_gate_base *base) {
 
 static bool record_hash(void *ctx, anemo_record *record) {
     anemo_gate_base *base = ctx;
-    const char *name = anemo_record_get_text(record, "solution", "variant");
+    const char *kind = anemo_record_get_text(record, NULL, "kind");
+    const char *name = kind && strcmp(kind, "model") == 0
+                           ? "engine"
+                           : anemo_record_get_text(record, "solution", "variant");
     const char *hash = anemo_record_get_text(record, "solution", "code_hash");
     const char *status = anemo_record_get_text(record, NULL, "status");
     const bool usable = name && hash && status && strcmp(status, "passed") == 0;

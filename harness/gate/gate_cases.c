@@ -67,38 +67,61 @@ static anemo_status add(planner *p, anemo_gate_case *c, const char *hashed) {
 
 /* ---------------------------------------------------------------- kernels */
 
-/* Does the variant take this problem, and under which name? */
-static anemo_status takes(planner *p, const bench_shape *shape, int64_t m, const char *weights,
-                          const anemo_variant *v, char *name, size_t name_bytes, bool *yes) {
-    const anemo_kernel_problem problem = {
-        .shape = shape, .m = m, .weights = weights, .caches = ANEMO_CACHES_WARM, .seed = p->seed};
+static bool is_wanted(const planner *p, const anemo_variant *v, anemo_op op) {
+    return v->op == op && v->backend == ANEMO_CPU && !(v->traits & ANEMO_TRAIT_REFERENCE) &&
+           anemo_variant_runs_here(v, anemo_device_capability(p->device), NULL, 0);
+}
+
+/* Adds those of the op's variants that take this problem and are not placed yet; *left: how many
+ * are still not. */
+static anemo_status add_takers(planner *p, const anemo_kernel_problem *problem, anemo_op op,
+                               const char *caches, bool *placed, int32_t *left) {
     anemo_kernel_bed *bed;
-    const anemo_status status = anemo_kernel_bed_open(p->device, &problem, &bed, p->err);
+    anemo_status status = anemo_kernel_bed_open(p->device, problem, &bed, p->err);
     if (status) {
         return status;
     }
-    const bench_case *c = anemo_kernel_bed_case(bed);
-    *yes = anemo_variant_supports(v, anemo_device_capability(p->device), c->problem, NULL, 0);
-    snprintf(name, name_bytes, "%.150s/%.90s", c->name, v->name);
+    const bench_case *its = anemo_kernel_bed_case(bed);
+    *left = 0;
+    for (int32_t i = 0; !status && i < anemo_variant_builtin_count(); i++) {
+        const anemo_variant *v = anemo_variant_at(i);
+        if (placed[i] || !is_wanted(p, v, op)) {
+            continue;
+        }
+        placed[i] =
+            anemo_variant_supports(v, anemo_device_capability(p->device), its->problem, NULL, 0);
+        *left += !placed[i];
+        if (placed[i]) {
+            anemo_gate_case c = {.variant = v, .m = problem->m};
+            snprintf(c.name, sizeof c.name, "%.150s/%.90s", its->name, v->name);
+            snprintf(c.weights, sizeof c.weights, "%s", problem->weights);
+            snprintf(c.shape, sizeof c.shape, "%s", problem->shape->name);
+            snprintf(c.caches, sizeof c.caches, "%s", caches);
+            status = add(p, &c, v->name);
+        }
+    }
     anemo_kernel_bed_close(bed);
-    return ANEMO_OK;
+    return status;
 }
 
-static anemo_status add_variant(planner *p, const anemo_variant *v, const bench_shape *shape,
-                                int64_t m, const char *caches) {
-    anemo_gate_case c = {.variant = v, .m = m};
-    bool yes = false;
-    anemo_status status = ANEMO_OK;
-    for (size_t i = 0; !status && !yes && i < sizeof weight_types / sizeof *weight_types; i++) {
-        snprintf(c.weights, sizeof c.weights, "%s", weight_types[i]);
-        status = takes(p, shape, m, weight_types[i], v, c.name, sizeof c.name, &yes);
+/* Every variant with the first weight type that it takes; a shape that it refuses with all of them
+ * is no case of it. Making a problem is what costs, so each is made once for all variants. */
+static anemo_status add_row(planner *p, anemo_op op, const bench_shape *shape, int64_t m,
+                            const char *caches) {
+    bool *placed = calloc((size_t)anemo_variant_builtin_count(), sizeof *placed);
+    int32_t left = 1;
+    anemo_status status =
+        placed ? ANEMO_OK : anemo_fail(p->err, ANEMO_E_MEMORY, "no memory for the gate's cases");
+    for (size_t i = 0; !status && left && i < sizeof weight_types / sizeof *weight_types; i++) {
+        const anemo_kernel_problem problem = {.shape = shape,
+                                              .m = m,
+                                              .weights = weight_types[i],
+                                              .caches = ANEMO_CACHES_WARM,
+                                              .seed = p->seed};
+        status = add_takers(p, &problem, op, caches, placed, &left);
     }
-    if (status || !yes) {
-        return status; /* a shape that the variant refuses is no case of it */
-    }
-    snprintf(c.shape, sizeof c.shape, "%s", shape->name);
-    snprintf(c.caches, sizeof c.caches, "%s", caches);
-    return add(p, &c, v->name);
+    free(placed);
+    return status;
 }
 
 static anemo_status find_shape(planner *p, anemo_op op, const char *text,
@@ -137,14 +160,8 @@ static anemo_status add_op(planner *p, char *word[5], int n) {
         return refuse(p, "the fourth word", word[3], "warm or cold-weights");
     }
     anemo_status status = find_shape(p, op, word[1], &custom, &shape);
-    for (int32_t i = 0; !status && i < anemo_variant_builtin_count(); i++) {
-        const anemo_variant *v = anemo_variant_at(i);
-        const bool wanted = v->op == op && v->backend == ANEMO_CPU &&
-                            !(v->traits & ANEMO_TRAIT_REFERENCE) &&
-                            anemo_variant_runs_here(v, anemo_device_capability(p->device), NULL, 0);
-        for (int32_t j = 0; !status && wanted && j < n_rows; j++) {
-            status = add_variant(p, v, shape, rows[j], word[3]);
-        }
+    for (int32_t j = 0; !status && j < n_rows; j++) {
+        status = add_row(p, op, shape, rows[j], word[3]);
     }
     return status;
 }

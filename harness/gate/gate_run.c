@@ -2,6 +2,7 @@
 #include "harness/gate/gate.h"
 
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,9 @@ static void words_of(const pairing *p, const char *program, const char **word, c
     }
     if (strcmp(anemo_isa_level(), "native") != 0) {
         WORD("--isa", anemo_isa_level());
+    }
+    if (strcmp(anemo_placement_chosen(), anemo_placement_names[0]) != 0) {
+        WORD("--placement", anemo_placement_chosen());
     }
     if (c->variant) {
         WORD("--shape", c->shape);

@@ -16,10 +16,10 @@ static anemo_status one_step(bench_engine *e, const anemo_step_entry *entries, i
     return status ? status : anemo_step_wait(e->plan, results, err);
 }
 
-/* The prompt in chunks; the last samples the first token greedily. */
+/* A prompt in chunks; the last samples the first token greedily. */
 static anemo_status prefill(bench_engine *e, anemo_session *session, const int32_t *prompt,
-                            anemo_error *err) {
-    const int64_t total = e->spec.prompt_tokens, chunk = e->spec.chunk_tokens;
+                            int64_t total, anemo_error *err) {
+    const int64_t chunk = e->spec.chunk_tokens;
     anemo_status status = ANEMO_OK;
     for (int64_t at = 0; !status && at < total; at += chunk) {
         const int64_t rows = total - at < chunk ? total - at : chunk;
@@ -36,10 +36,20 @@ static anemo_status prefill(bench_engine *e, anemo_session *session, const int32
 
 /* ---------------------------------------------------------------- opening */
 
+static int64_t depth_of(const bench_engine_spec *spec) {
+    return spec->depth_tokens ? spec->depth_tokens : spec->prompt_tokens;
+}
+
+static int64_t longer(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
 /* Any ids but control tokens: what a prompt says does not change the work of a dense model, and
  * makes routing about uniform. BOS first where the model has one. */
 static bool make_prompts(bench_engine *e) {
-    const int64_t total = e->spec.prompt_tokens, vocab = e->info->vocab;
+    const int64_t total = longer(e->spec.prompt_tokens, depth_of(&e->spec));
+    const int64_t vocab = e->info->vocab;
+    e->prompt_stride = total;
     e->prompts = malloc((size_t)(e->spec.batch_max * total) * sizeof *e->prompts);
     if (!e->prompts) {
         return false;
@@ -79,7 +89,7 @@ static int64_t whole_pages(int64_t tokens) {
 /* Each base holds its prompt; its fork shares all of that but the last page, which it copies, and
  * grows by what it generates. Or one new prompt at a time, less than all forks together. */
 int64_t bench_engine_kv_tokens(const bench_engine_spec *spec) {
-    const int64_t prompt = whole_pages(spec->prompt_tokens);
+    const int64_t prompt = whole_pages(longer(spec->prompt_tokens, depth_of(spec)));
     const int64_t grown = PAGE_TOKENS + whole_pages(spec->generated_tokens);
     return spec->batch_max * (prompt + grown) + prompt + grown;
 }
@@ -94,20 +104,25 @@ double bench_resident_bytes(const anemo_device *device) {
 
 static anemo_status make_plan(bench_engine *e, anemo_error *err) {
     const bench_engine_spec *s = &e->spec;
-    const int64_t context = s->prompt_tokens + s->generated_tokens;
-    const int64_t rows = s->chunk_tokens > s->batch_max ? s->chunk_tokens : s->batch_max;
+    const int64_t context = longer(s->prompt_tokens, depth_of(s)) + s->generated_tokens;
+    const int64_t rows = longer(s->chunk_tokens, s->batch_max);
+    anemo_kv_type kv_type;
+    if (!anemo_kv_type_from_name(s->kv_type, &kv_type)) {
+        return anemo_fail(err, ANEMO_E_INPUT, "KV type '%s': expected f32, f16, bf16 or q8",
+                          s->kv_type);
+    }
     if (context > e->info->context_max) {
         return anemo_fail(err, ANEMO_E_INPUT,
                           "%s: %lld prompt and %lld generated tokens are more than its context of "
                           "%lld",
-                          e->info->name, (long long)s->prompt_tokens,
+                          e->info->name, (long long)(context - s->generated_tokens),
                           (long long)s->generated_tokens, (long long)e->info->context_max);
     }
     const anemo_plan_options options = {.limits = {.tokens_per_step = rows,
                                                    .sessions = 2 * s->batch_max,
                                                    .context = context,
                                                    .kv_tokens = bench_engine_kv_tokens(s),
-                                                   .kv_type = ANEMO_KV_F16,
+                                                   .kv_type = kv_type,
                                                    .logits_rows = s->batch_max},
                                         .with = s->with,
                                         .n_with = s->n_with};
@@ -124,11 +139,13 @@ anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *sp
     e->spec = *spec;
     e->device = device;
     e->clock = anemo_clock_raw();
-    if (!e->spec.chunk_tokens || e->spec.chunk_tokens > spec->prompt_tokens) {
-        e->spec.chunk_tokens =
-            spec->prompt_tokens < DEFAULT_CHUNK ? spec->prompt_tokens : DEFAULT_CHUNK;
+    e->spec.kv_type = spec->kv_type ? spec->kv_type : "f16";
+    const int64_t longest = longer(spec->prompt_tokens, depth_of(spec));
+    if (!e->spec.chunk_tokens || e->spec.chunk_tokens > longest) {
+        e->spec.chunk_tokens = longest < DEFAULT_CHUNK ? longest : DEFAULT_CHUNK;
     }
-    const anemo_model_options options = {.requantise = spec->requantise, .window = -1};
+    const anemo_model_options options = {.requantise = spec->requantise,
+                                         .window = spec->window_given ? spec->window : -1};
     anemo_status status = anemo_model_open(spec->path, &options, &e->model, err);
     if (!status) {
         e->info = anemo_model_describe(e->model);
@@ -142,7 +159,8 @@ anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *sp
     for (int32_t b = 0; !status && b < spec->batch_max; b++) {
         status = anemo_session_create(e->plan, &e->base[b], err);
         status =
-            status ? status : prefill(e, e->base[b], e->prompts + b * spec->prompt_tokens, err);
+            status ? status
+                   : prefill(e, e->base[b], e->prompts + b * e->prompt_stride, depth_of(spec), err);
     }
     if (status) {
         bench_engine_close(e);
@@ -191,7 +209,7 @@ static anemo_status prepare_prefill(void *ctx, anemo_error *err) {
 static anemo_status run_prefill(void *ctx, int64_t call, anemo_error *err) {
     (void)call;
     bench_engine *e = ctx;
-    return prefill(e, e->work[0], e->prompts, err);
+    return prefill(e, e->work[0], e->prompts, e->spec.prompt_tokens, err);
 }
 
 anemo_arm bench_prefill_arm(bench_engine *engine) {
@@ -273,18 +291,21 @@ static double keys_seen(const anemo_model_info *info, double positions) {
            positions * (double)info->full_layers;
 }
 
-/* K and V in f16 of `positions` positions of one session. */
-static double kv_bytes(const anemo_model_info *info, double positions) {
-    return keys_seen(info, positions) * 2 * 2 * (double)(info->kv_heads * info->head_dim);
+/* K and V of `positions` positions of one session. */
+static double kv_bytes(const bench_engine *e, double positions) {
+    anemo_kv_type type = ANEMO_KV_F16;
+    anemo_kv_type_from_name(e->spec.kv_type, &type);
+    return keys_seen(e->info, positions) * 2 * (double)e->info->kv_heads *
+           (double)anemo_kv_vector_bytes(type, (int32_t)e->info->head_dim);
 }
 
 bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
     const anemo_model_info *info = engine->info;
     const double context =
-        (double)engine->spec.prompt_tokens + (double)engine->spec.generated_tokens / 2;
+        (double)depth_of(&engine->spec) + (double)engine->spec.generated_tokens / 2;
     const double attention = 4 * keys_seen(info, context) * (double)(info->heads * info->head_dim);
     return (bench_roof){.bytes =
-                            touched_weight_bytes(info, batch) + batch * kv_bytes(info, context),
+                            touched_weight_bytes(info, batch) + batch * kv_bytes(engine, context),
                         .ops = batch * (2 * info->active_parameters + attention),
                         .arithmetic = engine->arithmetic};
 }

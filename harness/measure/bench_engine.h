@@ -20,9 +20,13 @@ typedef struct bench_engine_spec {
     int32_t n_with;
     int64_t prompt_tokens;    /* P >= 1 */
     int64_t generated_tokens; /* n >= 2, the first included */
+    int64_t depth_tokens;     /* before the decode; 0: the prompt */
     int64_t chunk_tokens;     /* prefill rows of one step at most; 0 = 512 */
     int32_t batch_max;        /* 1 .. BENCH_BATCH_MAX */
     uint64_t seed;            /* of the prompts */
+    const char *kv_type;      /* "f32", "f16", "bf16", "q8"; NULL: f16 */
+    bool window_given;        /* false: the model's */
+    int64_t window;           /* as anemo_model_options.window */
 } bench_engine_spec;
 
 typedef struct bench_engine {
@@ -32,8 +36,9 @@ typedef struct bench_engine {
     anemo_model *model;
     const anemo_model_info *info;
     anemo_plan *plan;
-    int32_t *prompts;         /* [batch_max, P]: different ones, from the seed */
-    anemo_session **base;     /* [batch_max] prefilled, first token sampled */
+    int32_t *prompts;         /* [batch_max, prompt_stride]: different ones, from the seed */
+    int64_t prompt_stride;    /* the longer of P and depth */
+    anemo_session **base;     /* [batch_max] at the depth, first token sampled */
     anemo_session **work;     /* [batch_max] of the sample under way, whichever arm's */
     anemo_ceiling arithmetic; /* the peak that the plan's GEMMs are held against */
     bool cold; /* a step reads more weights than twice the last cache: bandwidth can bind */
@@ -65,7 +70,7 @@ void bench_decode_end(bench_decode *decode);
 
 /* The least that a prefill of P tokens, and one decode step of `batch` sessions, must read and
  * compute: weights touched once (experts as expected under uniform routing), KV within the window
- * in f16, products of active parameters and of attention. */
+ * in its type, products of active parameters and of attention. */
 bench_roof bench_prefill_roof(const bench_engine *engine);
 bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch);
 /* The same without the bytes where the weights stay in a cache: memory is no ceiling then. */

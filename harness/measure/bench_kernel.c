@@ -5,6 +5,7 @@
 
 #include "harness/gate/code_hash.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -381,7 +382,7 @@ static void record_repro(const session *s, const case_run *run, anemo_record *re
              " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d%s",
              run->c->shape->name, (long long)run->c->m, s->setup.weights,
              anemo_caches_name(s->options->caches), stop, (unsigned long long)s->setup.seed,
-             anemo_device_exec(s->device).n_threads, anemo_isa_option());
+             anemo_device_exec(s->device).n_threads, anemo_machine_option());
     anemo_record_text(record, NULL, "repro", text);
 }
 

@@ -1,7 +1,9 @@
 /* One arm for the prefill and one per batch size, all in turn in every round, so that batch 1 and
  * batch 16 saw the same machine. */
 #include "harness/measure/bench_model.h"
+#include "harness/gate/code_hash.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,6 +19,7 @@ typedef struct session {
     anemo_probe *probe;
     bench_ceilings ceilings;
     bench_decode *decode; /* [n_batch] */
+    anemo_energy *meter;  /* NULL: none */
     anemo_sampling how;
     anemo_samples samples;
     anemo_error *err;
@@ -79,6 +82,26 @@ static void to_steps(session *s, int32_t arm) {
     }
 }
 
+/* Median of the samples' joules for each token. A sample must be long against the counter's step,
+ * else its reading is noise: then, and without a counter, NaN. */
+static anemo_estimate joules_per_token(const session *s, int32_t arm, double tokens,
+                                       double sample_ns) {
+    anemo_estimate none = {.value = NAN, .lo = NAN, .hi = NAN};
+    double *values = s->samples.joules && sample_ns >= ANEMO_ENERGY_SPAN_NS
+                         ? malloc((size_t)s->samples.n * sizeof *values)
+                         : NULL;
+    for (int64_t i = 0; values && i < s->samples.n; i++) {
+        values[i] = s->samples.joules[arm][i] / tokens;
+        if (!(values[i] > 0)) { /* one that cannot be read spoils the median, and says so */
+            free(values);
+            return none;
+        }
+    }
+    const anemo_estimate e = values ? anemo_stats_median(values, s->samples.n, 0.95) : none;
+    free(values);
+    return e;
+}
+
 static anemo_status evaluate_arm(session *s, int32_t arm) {
     const bench_engine *e = s->engine;
     anemo_bench_model_line *line = &s->report->line[arm];
@@ -94,6 +117,9 @@ static anemo_status evaluate_arm(session *s, int32_t arm) {
                  ? status
                  : bench_evaluate(&s->samples, arm, &s->ceilings, &binding, &line->result, s->err);
     const double tokens = arm == 0 ? (double)e->spec.prompt_tokens : line->batch;
+    const double steps = arm == 0 ? 1 : (double)(e->spec.generated_tokens - 1);
+    line->joules_per_token =
+        joules_per_token(s, arm, tokens * steps, line->result.time_s.value * steps * 1e9);
     line->tokens_per_s = anemo_rate_of(&line->result.time_s, tokens);
     line->bytes_per_s = roof.bytes / line->result.time_s.value;
     line->ops_per_s = roof.ops / line->result.time_s.value;
@@ -116,9 +142,12 @@ void bench_record_model(anemo_record *record, const bench_engine *engine, const 
     anemo_record_integer(record, "case", "window", info->window);
     anemo_record_integer(record, "case", "prompt_tokens", engine->spec.prompt_tokens);
     anemo_record_integer(record, "case", "generated_tokens", engine->spec.generated_tokens);
+    if (engine->spec.depth_tokens) {
+        anemo_record_integer(record, "case", "context", engine->spec.depth_tokens);
+    }
     anemo_record_integer(record, "case", "chunk_tokens", engine->spec.chunk_tokens);
     anemo_record_integer(record, "case", "seed", (int64_t)engine->spec.seed);
-    anemo_record_text(record, "case", "kv_type", "f16");
+    anemo_record_text(record, "case", "kv_type", engine->spec.kv_type);
     anemo_record_text(
         record, "case", "cache",
         anemo_caches_name(engine->cold ? ANEMO_CACHES_COLD_WEIGHTS : ANEMO_CACHES_WARM));
@@ -126,6 +155,8 @@ void bench_record_model(anemo_record *record, const bench_engine *engine, const 
     anemo_record_device(record, engine->device);
     anemo_record_text(record, "solution", "weights", info->weights);
     anemo_record_text(record, "solution", "choices", choices);
+    const anemo_code_entry *engine_code = anemo_code_entry_of("engine");
+    anemo_record_text(record, "solution", "code_hash", engine_code ? engine_code->hash : NULL);
     anemo_record_number(record, "solution", "resident_bytes", resident_bytes);
 }
 
@@ -159,6 +190,12 @@ static void record_metrics(const session *s, const anemo_bench_model_line *line,
                         line->bytes_per_s, line->result.time_s.n);
     anemo_record_metric(record, "arithmetic", "op/s", false, line->ops_per_s, line->ops_per_s,
                         line->ops_per_s, line->result.time_s.n);
+    if (isfinite(line->joules_per_token.value)) {
+        record_estimate(record, "energy_per_token", "J/token", true, &line->joules_per_token);
+        anemo_record_text(record, "sampling", "energy_source", s->report->energy_source);
+    } else {
+        anemo_record_reason(record, s->meter ? "too-short-for-energy" : "no-energy-counter", false);
+    }
     anemo_record_metric(record, "peak_rss", "byte", true, s->report->peak_rss_bytes,
                         s->report->peak_rss_bytes, s->report->peak_rss_bytes, 1);
 }
@@ -174,6 +211,10 @@ static void record_repro(const session *s, anemo_record *record) {
         at += snprintf(text + at, sizeof text - (size_t)at, "%s%lld", i ? "," : "",
                        (long long)s->options->batch[i]);
     }
+    if (spec->depth_tokens && at < (int)sizeof text - 32) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --depth %lld",
+                       (long long)spec->depth_tokens);
+    }
     for (int32_t i = 0; i < spec->n_with && at < (int)sizeof text - 200; i++) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
     }
@@ -181,7 +222,7 @@ static void record_repro(const session *s, anemo_record *record) {
         snprintf(text + at, sizeof text - (size_t)at, "%s%s --stop %s --seed %llu --threads %d%s",
                  spec->requantise ? " --weights " : "", spec->requantise ? spec->requantise : "",
                  stop, (unsigned long long)spec->seed,
-                 anemo_device_exec(s->engine->device).n_threads, anemo_isa_option());
+                 anemo_device_exec(s->engine->device).n_threads, anemo_machine_option());
     }
     anemo_record_text(record, NULL, "repro", text);
 }
@@ -189,11 +230,14 @@ static void record_repro(const session *s, anemo_record *record) {
 static anemo_status record_line(session *s, int32_t arm) {
     const anemo_bench_model_line *line = &s->report->line[arm];
     const bench_engine_spec *spec = &s->engine->spec;
-    char name[256];
-    snprintf(name, sizeof name, "model/%s/%s/weights=%s/prompt=%lld/tokens=%lld/batch=%d",
+    char name[256], depth[32] = "";
+    if (spec->depth_tokens && line->batch) {
+        snprintf(depth, sizeof depth, "/depth=%lld", (long long)spec->depth_tokens);
+    }
+    snprintf(name, sizeof name, "model/%s/%s/weights=%s/prompt=%lld/tokens=%lld/batch=%d%s",
              s->engine->info->name, line->batch ? "decode" : "prefill", s->engine->info->weights,
              (long long)spec->prompt_tokens, (long long)spec->generated_tokens,
-             line->batch ? line->batch : 1);
+             line->batch ? line->batch : 1, depth);
     anemo_record *record = anemo_record_create(ANEMO_RECORD_MODEL);
     anemo_record_text(record, NULL, "suite", "bench model");
     anemo_record_text(record, NULL, "status", "passed");
@@ -210,6 +254,10 @@ static anemo_status record_line(session *s, int32_t arm) {
 
 /* ---------------------------------------------------------------- the run */
 
+static double read_meter(void *ctx) {
+    return anemo_energy_joules(ctx);
+}
+
 static anemo_status sample_all(session *s) {
     const int32_t n = 1 + s->options->n_batch;
     anemo_arm arms[1 + ANEMO_BENCH_BATCHES];
@@ -223,6 +271,8 @@ static anemo_status sample_all(session *s) {
                               .stop = s->options->stop,
                               .between = bench_ceilings_measure,
                               .hooks_ctx = &s->ceilings,
+                              .joules = s->meter ? read_meter : NULL,
+                              .joules_ctx = s->meter,
                               .calls_per_sample = 1,
                               .interrupted = s->options->interrupted};
     return anemo_sample(arms, n, &s->how, &s->samples, s->err);
@@ -299,8 +349,13 @@ anemo_status anemo_bench_model(anemo_device *device, const anemo_bench_model_opt
         out->chunk_tokens = s.engine->spec.chunk_tokens;
         out->resident_bytes = bench_resident_bytes(device);
         out->choices = anemo_plan_choices(s.engine->plan);
+        s.meter = anemo_energy_open(anemo_device_backend(device), options->ordinal,
+                                    &options->energy, &out->energy_lack);
+        snprintf(out->energy_source, sizeof out->energy_source, "%s",
+                 s.meter ? anemo_energy_source(s.meter) : "");
         status = measure(&s);
     }
+    anemo_energy_close(s.meter);
     anemo_probe_free(s.probe);
     bench_engine_close(s.engine);
     free(s.decode);

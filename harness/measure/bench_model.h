@@ -4,6 +4,7 @@
 #define ANEMO_BENCH_MODEL_H
 
 #include "harness/measure/bench_engine.h"
+#include "harness/measure/energy.h"
 
 /* Printed with the numbers. */
 #define ANEMO_MODEL_DEFINITIONS                                                                    \
@@ -19,7 +20,9 @@ typedef struct anemo_bench_model_options {
     int64_t batch[ANEMO_BENCH_BATCHES];
     int32_t n_batch;
     anemo_stop stop;
-    bool demo; /* marks the records: no basis for money */
+    bool demo;                  /* marks the records: no basis for money */
+    int32_t ordinal;            /* of the GPU, for its energy counter */
+    anemo_energy_places energy; /* where counters are looked for; {0}: the usual places */
     bool (*interrupted)(void);
 } anemo_bench_model_options;
 
@@ -29,13 +32,16 @@ typedef struct anemo_bench_model_line {
     bench_result result;
     anemo_estimate tokens_per_s; /* prefill: P / (f - s); decode: B (n - 1) / (l - f) */
     double bytes_per_s, ops_per_s;
-    anemo_percentile itl_s[2]; /* decode: p95, p99 of the gaps */
+    anemo_percentile itl_s[2];       /* decode: p95, p99 of the gaps */
+    anemo_estimate joules_per_token; /* value NaN: not counted, see energy_lack */
 } anemo_bench_model_line;
 
 typedef struct anemo_bench_model_report {
     anemo_model_info info;
     int64_t prompt_tokens, generated_tokens, chunk_tokens;
     double resident_bytes, peak_rss_bytes;
+    char energy_source[200];                              /* "" : no counter */
+    anemo_energy_lack energy_lack;                        /* why, and what helps */
     char *choices;                                        /* the plan's, "; " between */
     anemo_bench_model_line line[1 + ANEMO_BENCH_BATCHES]; /* prefill first */
     int32_t n_lines;

@@ -4,6 +4,7 @@
  * what the machine does to one it does to the other. */
 #include "harness/measure/bench_targets.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <fnmatch.h>
 #include <math.h>
@@ -373,7 +374,7 @@ static void repro_of(const session *s, const group_run *run, char *text, size_t 
     snprintf(text, text_bytes,
              "anemo bench kernel --targets %s --group %s --stop %s --seed %llu --threads %d%s",
              s->file->path, run->group->name, stop, (unsigned long long)s->options->seed,
-             anemo_device_exec(s->device).n_threads, anemo_isa_option());
+             anemo_device_exec(s->device).n_threads, anemo_machine_option());
 }
 
 static anemo_status record_arm(session *s, const group_run *run, int32_t i) {

@@ -2,17 +2,14 @@
 #include "harness/measure/capability_internal.h"
 
 #include "anemo_config.h"
+#include "harness/measure/energy.h"
 #include "harness/measure/machine.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 anemo_capability *capability_add(capability_list *list, const char *group, const char *name,
                                  bool available, const char *detail) {
@@ -33,43 +30,13 @@ void capability_missing(anemo_capability *c, const char *costs, const char *reme
 
 /* ---------------------------------------------------------------- energy */
 
-static bool read_counter(const char *path, int64_t *value) {
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return false;
-    bool read = fscanf(file, "%" SCNd64, value) == 1;
-    fclose(file);
-    return read;
-}
-
-/* A zone counts when its energy grows within 50 ms. */
 static void check_rapl(capability_list *list) {
-    char detail[160] = "/sys/class/powercap has no energy zone (virtual machines never have one)";
-    char path[384];
-    bool works = false, forbidden = false;
-    DIR *folder = opendir("/sys/class/powercap");
-    for (struct dirent *entry; folder && !works && (entry = readdir(folder));) {
-        int64_t before, after;
-        struct timespec wait = {0, 50000000};
-        if (entry->d_name[0] == '.' || !strchr(entry->d_name, ':'))
-            continue;
-        snprintf(path, sizeof path, "/sys/class/powercap/%.200s/energy_uj", entry->d_name);
-        if (!read_counter(path, &before)) {
-            forbidden = forbidden || errno == EACCES;
-            continue;
-        }
-        nanosleep(&wait, NULL);
-        works = read_counter(path, &after) && after != before;
-        snprintf(detail, sizeof detail, "%.80s %s", entry->d_name,
-                 works ? "counts" : "does not count");
-    }
-    if (folder)
-        closedir(folder);
-    if (forbidden && !works)
-        snprintf(detail, sizeof detail, "the energy zones are readable by root only");
-    capability_missing(capability_add(list, "energy", "RAPL (powercap)", works, detail),
-                       "no joules per token on the CPU; cost uses assumed watts",
-                       forbidden && !works ? "chmod a+r /sys/class/powercap/*/energy_uj" : "");
+    anemo_energy_lack lack;
+    anemo_energy *meter = anemo_energy_open(ANEMO_CPU, 0, NULL, &lack);
+    anemo_capability *c = capability_add(list, "energy", "RAPL (powercap)", meter != NULL,
+                                         meter ? anemo_energy_source(meter) : lack.reason);
+    capability_missing(c, "no joules per token on the CPU; cost uses assumed watts", lack.remedy);
+    anemo_energy_close(meter);
 }
 
 /* ---------------------------------------------------------------- libraries */
@@ -119,7 +86,8 @@ static void check_clock_control(capability_list *list, const anemo_machine *m) {
                  strcmp(m->virtualisation, "none") ? " (the host decides)" : "");
     anemo_capability *c = capability_add(list, "steadiness", "fixed frequency", steady, detail);
     capability_missing(c, "clocks may drift: samples are interleaved and judged beside a probe",
-                       m->governor[0] ? "cpupower frequency-set -g performance" : "");
+                       m->governor[0] ? "cpupower frequency-set -g performance"
+                                      : "set the governor on the host, or compare in turns only");
 }
 
 /* The setting, and what comes of it: are 8 MiB that ask for huge pages given them? */
@@ -162,7 +130,8 @@ static void check_machine(capability_list *list, const anemo_machine *m) {
              : m->virtualisation[0] ? m->virtualisation
                                     : "cannot be told on this processor");
     anemo_capability *c = capability_add(list, "steadiness", "physical machine", bare, detail);
-    capability_missing(c, "neighbours share caches and memory; topology is the hypervisor's", "");
+    capability_missing(c, "neighbours share caches and memory; topology is the hypervisor's",
+                       "bare metal, or a dedicated instance with pinned CPUs");
     bool all = m->cpu_quota == 0 && m->threads_allowed == m->threads;
     snprintf(detail, sizeof detail, "%d of %d CPUs", m->threads_allowed, m->threads);
     if (m->cpu_quota > 0)

@@ -12,7 +12,7 @@ typedef struct anemo_capability {
     bool available;
     char detail[200]; /* what there is, or why it is missing */
     char costs[160];  /* what its absence costs; "" when available */
-    char remedy[200]; /* package or setting that helps; "" when none does or available */
+    char remedy[200]; /* package, setting or machine that helps; "" when available */
 } anemo_capability;
 
 #define ANEMO_CAPABILITIES_MAX 64

@@ -127,6 +127,16 @@ static int count_event(const char *name, workload work, long long *value) {
     return code;
 }
 
+static const char *remedy_for(const char *event, int code) {
+    if (strncmp(event, "perf::", 6) == 0)
+        return "a kernel or container that allows perf_event_open; "
+               "sysctl kernel.perf_event_paranoid=1";
+    return !has_pmu() ? "the physical machine, or a virtual one with a virtual PMU"
+           : code == PAPI_ENOEVNT
+               ? "another processor: this one has no such event (papi_avail lists what it has)"
+               : "sysctl kernel.perf_event_paranoid=1";
+}
+
 static void check_event(capability_list *list, size_t i) {
     char detail[160];
     long long value = 0;
@@ -140,10 +150,7 @@ static void check_event(capability_list *list, size_t i) {
     else
         snprintf(detail, sizeof detail, "%s", PAPI_strerror(code));
     anemo_capability *c = capability_add(list, GROUP, events[i].name, works, detail);
-    if (!works)
-        capability_missing(c, events[i].costs,
-                           has_pmu() ? "sysctl kernel.perf_event_paranoid=1"
-                                     : "a machine that shows its PMU");
+    capability_missing(c, events[i].costs, remedy_for(events[i].name, code));
 }
 
 static void check_papi(capability_list *list) {

@@ -170,9 +170,6 @@ static anemo_status make_inputs(swa_case *c, anemo_error *err) {
     return fill_pool(c, err);
 }
 
-static const char *const kv_names[] = {
-    [ANEMO_KV_F32] = "f32", [ANEMO_KV_F16] = "f16", [ANEMO_KV_BF16] = "bf16", [ANEMO_KV_Q8] = "q8"};
-
 /* numbers: heads, kv_heads, head_dim, window, context, decode, KV type */
 static void set_shape(swa_case *c) {
     const int64_t *number = c->base.shape->number, m = c->base.m;
@@ -219,7 +216,7 @@ static anemo_status create(const bench_shape *shape, int64_t m, const bench_setu
         return status;
     }
     snprintf(c->base.name, sizeof c->base.name, "swa/%s/m=%lld/kv=%s", shape->name, (long long)m,
-             kv_names[c->problem.kv.type]);
+             anemo_kv_type_name((anemo_kv_type)c->problem.kv.type));
     c->base.work = anemo_op_work(ANEMO_OP_SWA, &c->problem, m, c->base.context);
     *out = &c->base;
     return ANEMO_OK;
@@ -235,7 +232,7 @@ static void record(const bench_case *base, anemo_record *r) {
     anemo_record_integer(r, "case", "context", base->context - c->rows_each);
     anemo_record_integer(r, "case", "sequences", c->sequences);
     anemo_record_integer(r, "case", "rows_per_sequence", c->rows_each);
-    anemo_record_text(r, "case", "kv_type", kv_names[c->problem.kv.type]);
+    anemo_record_text(r, "case", "kv_type", anemo_kv_type_name((anemo_kv_type)c->problem.kv.type));
 }
 
 /* ---------------------------------------------------------------- arms */

@@ -1,5 +1,6 @@
 #include "harness/measure/composed.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -11,6 +12,8 @@
 #define PACKING_MARGIN  1.06 /* resident over canonical bytes, with workspace */
 #define PROBE_BYTES     (256.0 * (1 << 20))
 #define MEMORY_HEADROOM 1.2 /* of the machine, beside what we take */
+
+enum { PATTERN_MOST = 16 }; /* layers in which a pattern is looked for */
 
 /* Sets of layer counts, from the one that leans the furthest to the smallest. */
 static const int64_t count_sets[][ANEMO_COMPOSED_COUNTS] = {
@@ -88,41 +91,112 @@ static anemo_status find_sizes(const session *s, sizes *out) {
     return status;
 }
 
+int64_t anemo_composed_period(const bool *full, int64_t n) {
+    for (int64_t period = 1; period < n; period++) {
+        bool repeats = true;
+        for (int64_t i = 0; i + period < n; i++) {
+            repeats = repeats && full[i] == full[i + period];
+        }
+        if (repeats) {
+            return period;
+        }
+    }
+    return n;
+}
+
+void anemo_composed_spread(const int64_t *set, int64_t period, int64_t layers, int64_t *counts) {
+    const int64_t first = (layers - 1) % period + 1;
+    for (int c = 0; c < ANEMO_COMPOSED_COUNTS; c++) {
+        counts[c] = first + (set[c] - 1) * period;
+    }
+}
+
+/* Which layers see everything follows from how many of the first k do. */
+static anemo_status find_period(const session *s, int64_t *period) {
+    const int64_t layers = s->report->info.layers;
+    const int64_t n = layers < PATTERN_MOST ? layers : PATTERN_MOST;
+    bool full[PATTERN_MOST];
+    int64_t before = 0;
+    for (int64_t k = 1; k <= n; k++) {
+        anemo_model_info info;
+        const anemo_status status = describe(s->options->model.spec.path, k, &info, s->err);
+        if (status) {
+            return status;
+        }
+        full[k - 1] = info.full_layers > before;
+        before = info.full_layers;
+    }
+    *period = anemo_composed_period(full, n);
+    return ANEMO_OK;
+}
+
 /* Three plans of these layers: weights as packed and workspace, KV of all sessions, the probes. */
 static double bytes_needed(const session *s, const int64_t *counts, sizes size) {
     const anemo_model_info *info = &s->report->info;
     const bench_engine_spec *spec = &s->options->model.spec;
     const double layers = (double)(counts[0] + counts[1] + counts[2]);
-    const double kv = 4.0 * (double)(info->kv_heads * info->head_dim) * layers *
-                      (double)bench_engine_kv_tokens(spec);
+    anemo_kv_type kv_type = ANEMO_KV_F16;
+    anemo_kv_type_from_name(spec->kv_type ? spec->kv_type : "f16", &kv_type);
+    const double kv = 2.0 * (double)info->kv_heads * layers * (double)bench_engine_kv_tokens(spec) *
+                      (double)anemo_kv_vector_bytes(kv_type, (int32_t)info->head_dim);
     return PACKING_MARGIN * (ANEMO_COMPOSED_COUNTS * size.rest_bytes + layers * size.layer_bytes) +
            kv + PROBE_BYTES;
 }
 
+/* Those that were asked for: memory is the asker's business, but not beyond what there is. */
+static anemo_status take_counts(session *s, sizes size) {
+    const int64_t *c = s->options->counts;
+    const double needed = bytes_needed(s, c, size);
+    const double available = (double)anemo_available_memory_bytes();
+    if (!(c[0] >= 1 && c[0] < c[1] && c[1] < c[2] && c[2] <= s->report->info.layers)) {
+        return anemo_fail(s->err, ANEMO_E_INPUT,
+                          "layers %lld, %lld and %lld: expected three ascending numbers up to the "
+                          "%lld of %s",
+                          (long long)c[0], (long long)c[1], (long long)c[2],
+                          (long long)s->report->info.layers, s->report->info.name);
+    }
+    if (needed > available) {
+        return anemo_fail(s->err, ANEMO_E_MEMORY,
+                          "%s: plans of %lld, %lld and %lld layers need %.1f GiB; %.1f GiB are "
+                          "free on this machine",
+                          s->options->model.spec.path, (long long)c[0], (long long)c[1],
+                          (long long)c[2], needed / GIB, available / GIB);
+    }
+    memcpy(s->report->counts, c, sizeof s->report->counts);
+    return ANEMO_OK;
+}
+
 static anemo_status choose_counts(session *s) {
     const char *path = s->options->model.spec.path;
+    int64_t period = 1, counts[ANEMO_COMPOSED_COUNTS];
     sizes size;
     anemo_status status = describe(path, 0, &s->report->info, s->err);
     status = status ? status : find_sizes(s, &size);
+    status = status ? status : find_period(s, &period);
     if (status) {
         return status;
+    }
+    if (s->options->counts[0] != 0) {
+        return take_counts(s, size);
     }
     const double limit = s->options->memory_bytes > 0 ? s->options->memory_bytes : DEFAULT_MEMORY;
     const double available = (double)anemo_available_memory_bytes();
     double needed = 0;
     for (size_t i = 0; i < sizeof count_sets / sizeof *count_sets; i++) {
-        needed = bytes_needed(s, count_sets[i], size);
+        anemo_composed_spread(count_sets[i], period, s->report->info.layers, counts);
+        needed = bytes_needed(s, counts, size);
         if (needed <= limit && needed * MEMORY_HEADROOM <= available &&
-            count_sets[i][2] < s->report->info.layers) {
-            memcpy(s->report->counts, count_sets[i], sizeof s->report->counts);
+            counts[2] < s->report->info.layers) {
+            memcpy(s->report->counts, counts, sizeof s->report->counts);
             return ANEMO_OK;
         }
     }
     return anemo_fail(
         s->err, ANEMO_E_MEMORY,
-        "%s: plans of 1, 2 and 3 layers side by side need %.1f GiB; the limit is %.1f "
+        "%s: plans of %lld, %lld and %lld layers side by side need %.1f GiB; the limit is %.1f "
         "GiB and %.1f GiB are free on this machine",
-        path, needed / GIB, limit / GIB, available / GIB);
+        path, (long long)counts[0], (long long)counts[1], (long long)counts[2], needed / GIB,
+        limit / GIB, available / GIB);
 }
 
 /* ---------------------------------------------------------------- sampling */
@@ -296,9 +370,12 @@ static anemo_status record_line(session *s, int32_t i) {
         at += snprintf(repro + at, sizeof repro - (size_t)at, "%s%lld", b ? "," : "",
                        (long long)o->batch[b]);
     }
+    at += snprintf(repro + at, sizeof repro - (size_t)at, " --layers %lld,%lld,%lld",
+                   (long long)s->report->counts[0], (long long)s->report->counts[1],
+                   (long long)s->report->counts[2]);
     snprintf(repro + at, sizeof repro - (size_t)at, " --stop %s --seed %llu --threads %d%s", stop,
              (unsigned long long)o->spec.seed, anemo_device_exec(s->device).n_threads,
-             anemo_isa_option());
+             anemo_machine_option());
     anemo_record_text(record, NULL, "repro", repro);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);

@@ -8,8 +8,10 @@
  *
  * is one sample, so that the interval of the total is that of paired samples. The composition is
  * put to the test in the same rounds: t(L3) is predicted from L1 and L2 alone, and the error of
- * that is reported. A layer and the output matrix are each larger than the caches, so each step
- * reads its weights from memory as the whole model would. */
+ * that is reported. Where layers differ in their window in a pattern (gpt-oss: every other one sees
+ * everything), the counts lie whole periods of it apart, and so does the whole model, so that a
+ * "layer" of the slope is the mean of a period. A layer and the output matrix are each larger than
+ * the caches, so each step reads its weights from memory as the whole model would. */
 #ifndef ANEMO_COMPOSED_H
 #define ANEMO_COMPOSED_H
 
@@ -20,6 +22,9 @@ enum { ANEMO_COMPOSED_COUNTS = 3 };
 typedef struct anemo_composed_options {
     anemo_bench_model_options model; /* spec.path: "synth:PRESET:TYPE", without :layers= */
     double memory_bytes;             /* at most, probes included; 0: 2 GiB */
+    /* Ascending, at most the model's layers; all 0: as far apart as memory allows. With the last
+     * one the whole model, the error is that against a full run. */
+    int64_t counts[ANEMO_COMPOSED_COUNTS];
 } anemo_composed_options;
 
 typedef struct anemo_composed_line {
@@ -49,6 +54,11 @@ anemo_status anemo_composed_run(anemo_device *device, const anemo_composed_optio
                                 anemo_error *err);
 void anemo_composed_report_free(anemo_composed_report *report);
 
+/* The shortest period of a pattern of n layers; n when nothing repeats. */
+int64_t anemo_composed_period(const bool *full, int64_t n);
+/* counts for a set {1, a, b} of a homogeneous model: whole periods apart from each other and from
+ * `layers`. */
+void anemo_composed_spread(const int64_t *set, int64_t period, int64_t layers, int64_t *counts);
 /* The arithmetic of one round, for times at the three counts. */
 double anemo_composed_total(const int64_t *counts, const double *t, int64_t layers);
 double anemo_composed_error(const int64_t *counts, const double *t);

@@ -1,4 +1,4 @@
-/* The machine: what a number was measured on, and where threads go.
+/* The machine: what a number was measured on. Where threads go: placement.h.
  *
  * Sources: hwloc when the build has it, else /sys and /proc; CPUID for the hypervisor. What could
  * not be read is empty, 0 or -1 as said; absent is never guessed. */
@@ -59,13 +59,6 @@ void anemo_machine_feature_names(uint32_t features, char *text, size_t text_byte
 anemo_status anemo_isa_limit(const char *level, anemo_error *err);
 const char *anemo_isa_level(void);  /* the level in force */
 const char *anemo_isa_option(void); /* for commands to repeat: " --isa avx2"; "" when native */
-
-/* CPU numbers for `n_threads` threads (0: one per core), spread over the cores that the process may
- * use, one per core before any core gets a second. *n is what was placed: at most `max`, and with
- * n_threads 0 not more than the cgroup's CPU quota rounded up. ANEMO_E_INPUT: more threads asked
- * for than CPUs allowed. */
-anemo_status anemo_machine_placement(int32_t n_threads, int32_t *cpus, int32_t max, int32_t *n,
-                                     anemo_error *err);
 
 /* CPUs' worth of time per second that the cgroup grants; 0 = no quota. */
 double anemo_machine_cpu_quota(void);

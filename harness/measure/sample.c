@@ -132,10 +132,15 @@ typedef struct sampler {
     int64_t *calls;   /* [n_arms] made so far */
     int32_t *order;   /* [n_arms] scratch */
     double *round_ns; /* [n_arms] of the last round, per call */
+    double *round_joules;
     uint64_t spent_ns;
     int64_t next_look; /* rounds at which the ci rule looks again */
     anemo_error *err;
 } sampler;
+
+static double joules_now(const sampler *s) {
+    return s->how->joules ? s->how->joules(s->how->joules_ctx) : NAN;
+}
 
 static bool interrupted(const sampler *s) {
     return s->how->interrupted && s->how->interrupted();
@@ -152,6 +157,7 @@ static anemo_status one_round(sampler *s, int64_t round) {
         if (!status && s->how->caches == ANEMO_CACHES_COLD) {
             status = s->how->evict(s->how->hooks_ctx, s->err);
         }
+        const double before = joules_now(s);
         const uint64_t start = anemo_clock_now(&s->how->clock);
         for (int64_t c = 0; !status && c < calls; c++) {
             status = s->arms[a].run(s->arms[a].ctx, s->calls[a]++, s->err);
@@ -160,6 +166,7 @@ static anemo_status one_round(sampler *s, int64_t round) {
         if (status) {
             return status;
         }
+        s->round_joules[a] = (joules_now(s) - before) / (double)calls;
         s->round_ns[a] = (double)took_ns / (double)calls;
         s->spent_ns += took_ns;
     }
@@ -220,6 +227,12 @@ static anemo_status warm_up(sampler *s, double *window) {
     }
 }
 
+static bool grow(double **values, int64_t capacity) {
+    double *more = realloc(*values, (size_t)capacity * sizeof *more);
+    *values = more ? more : *values;
+    return more != NULL;
+}
+
 static anemo_status keep_round(sampler *s, int64_t batch) {
     anemo_samples *out = s->out;
     if (out->n == s->capacity) {
@@ -228,9 +241,7 @@ static anemo_status keep_round(sampler *s, int64_t batch) {
         out->batch = batches ? batches : out->batch;
         bool good = batches != NULL;
         for (int32_t a = 0; good && a < s->n_arms; a++) {
-            double *ns = realloc(out->ns[a], (size_t)capacity * sizeof *ns);
-            out->ns[a] = ns ? ns : out->ns[a];
-            good = ns != NULL;
+            good = grow(&out->ns[a], capacity) && (!out->joules || grow(&out->joules[a], capacity));
         }
         if (!good) {
             return anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for %lld samples",
@@ -240,6 +251,9 @@ static anemo_status keep_round(sampler *s, int64_t batch) {
     }
     for (int32_t a = 0; a < s->n_arms; a++) {
         out->ns[a][out->n] = s->round_ns[a];
+        if (out->joules) {
+            out->joules[a][out->n] = s->round_joules[a];
+        }
     }
     out->batch[out->n++] = (int32_t)batch;
     return ANEMO_OK;
@@ -329,8 +343,11 @@ anemo_status anemo_sample(const anemo_arm *arms, int32_t n_arms, const anemo_sam
     s.calls = calloc(n, sizeof *s.calls);
     s.order = calloc(n, sizeof *s.order);
     s.round_ns = calloc(n, sizeof *s.round_ns);
+    s.round_joules = calloc(n, sizeof *s.round_joules);
+    out->joules = how->joules ? calloc(n, sizeof *out->joules) : NULL;
     anemo_status status = ANEMO_OK;
-    if (!out->ns || !s.calls || !s.order || !s.round_ns) {
+    if (!out->ns || !s.calls || !s.order || !s.round_ns || !s.round_joules ||
+        (how->joules && !out->joules)) {
         status = anemo_fail(err, ANEMO_E_MEMORY, "no memory for the sampler");
     } else {
         status = sample_all(&s);
@@ -338,6 +355,7 @@ anemo_status anemo_sample(const anemo_arm *arms, int32_t n_arms, const anemo_sam
     free(s.calls);
     free(s.order);
     free(s.round_ns);
+    free(s.round_joules);
     if (status) {
         anemo_samples_free(out);
     }
@@ -345,10 +363,12 @@ anemo_status anemo_sample(const anemo_arm *arms, int32_t n_arms, const anemo_sam
 }
 
 void anemo_samples_free(anemo_samples *samples) {
-    for (int32_t a = 0; samples->ns && a < samples->n_arms; a++) {
-        free(samples->ns[a]);
+    for (int32_t a = 0; a < samples->n_arms; a++) {
+        free(samples->ns ? samples->ns[a] : NULL);
+        free(samples->joules ? samples->joules[a] : NULL);
     }
     free(samples->ns);
+    free(samples->joules);
     free(samples->batch);
     *samples = (anemo_samples){0};
 }

@@ -57,6 +57,9 @@ typedef struct anemo_sampling {
      * from 0, so that batch b of rounds lies between the calls b and b + 1: the place for probes.
      */
     anemo_status (*between)(void *ctx, int64_t batch, anemo_error *err);
+    /* Joules spent so far, read outside the timed stretch of each sample; NULL: nobody counts. */
+    double (*joules)(void *ctx);
+    void *joules_ctx;
     void *hooks_ctx;           /* of evict and between */
     uint64_t batch_ns;         /* 0: 150 ms */
     uint64_t warm_up_ns;       /* at most; 0: 300 ms */
@@ -68,6 +71,7 @@ typedef struct anemo_samples {
     int32_t n_arms;
     int64_t n;                /* rounds */
     double **ns;              /* [n_arms][n]: nanoseconds per call */
+    double **joules;          /* [n_arms][n]: per call, NaN where not told; NULL: nobody counts */
     int32_t *batch;           /* [n]: the batch of each round */
     int64_t calls_per_sample; /* the same for all arms: another count would bias their ratio */
     int64_t warm_up_rounds;

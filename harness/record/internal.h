@@ -9,6 +9,7 @@
 struct anemo_record {
     json_t *root; /* the record as it is written */
     int32_t references;
+    char *folder;        /* of the file it was read from, where its samples lie; NULL: not read */
     anemo_error problem; /* first mistake made while building; "" = none */
 };
 

@@ -4,6 +4,7 @@
 
 #include "anemo_config.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -244,6 +245,7 @@ void anemo_record_free(anemo_record *record) {
     if (!record || --record->references > 0)
         return;
     json_decref(record->root);
+    free(record->folder);
     free(record);
 }
 
@@ -256,11 +258,13 @@ void anemo_record_device(anemo_record *record, anemo_device *device) {
     bool gpu = anemo_device_backend(device) == ANEMO_CUDA;
     anemo_record_text(record, "solution", "backend", gpu ? "cuda" : "cpu");
     anemo_record_text(record, "machine", "device", anemo_device_name(device));
-    if (gpu)
+    if (gpu) {
         anemo_record_integer(record, "machine", "gpu_capability", anemo_device_capability(device));
-    else
+    } else {
         anemo_record_integer(record, "machine", "device_threads",
                              anemo_device_exec(device).n_threads);
+        anemo_record_text(record, "machine", "placement", anemo_placement_chosen());
+    }
     if (anemo_machine_huge_bytes() >= 0)
         anemo_record_number(record, "solution", "huge_page_bytes",
                             (double)anemo_machine_huge_bytes());

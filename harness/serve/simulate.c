@@ -23,7 +23,9 @@ static double on_curve(const anemo_step_curve *c, double x) {
 }
 
 double anemo_step_seconds(const anemo_step_table *table, double prompt_tokens, double decoding) {
-    return on_curve(&table->prefill, prompt_tokens) + on_curve(&table->decode, decoding);
+    const double prefill = on_curve(&table->prefill, prompt_tokens);
+    const double decode = on_curve(&table->decode, decoding);
+    return prefill + decode - fmin(table->shared_s, fmin(prefill, decode));
 }
 
 typedef struct request {
@@ -45,21 +47,34 @@ typedef struct queue {
     double now_s, busy_s;
 } queue;
 
-static int64_t draw_length(check_random *random, double mean, double sd) {
+static int64_t draw_length(check_random *random, double mean, double sd, int64_t most) {
     double z = sd > 0 ? check_random_normal(random) : 0;
     double x = mean * exp(sd * z - sd * sd / 2);
+    if (most > 0 && x > (double)most)
+        return most;
     return x < 1 ? 1 : (int64_t)llround(x);
 }
 
-static void draw_requests(queue *q, const anemo_load *load) {
+void anemo_load_draw(const anemo_load *load, anemo_load_request *out) {
     check_random random = check_random_seed(load->seed, 0x10ad, 0);
     double now = 0;
-    for (int32_t i = 0; i < q->n; i++) {
+    for (int32_t i = 0; i < load->requests; i++) {
         now += -log(1 - check_random_uniform(&random)) / load->requests_per_s;
-        q->request[i] = (request){.arrival_s = now};
-        q->request[i].prompt = draw_length(&random, load->in_mean, load->in_sd_log);
-        q->request[i].output = draw_length(&random, load->out_mean, load->out_sd_log);
+        out[i].arrival_s = now;
+        out[i].prompt = draw_length(&random, load->in_mean, load->in_sd_log, load->in_max);
+        out[i].output = draw_length(&random, load->out_mean, load->out_sd_log, load->out_max);
     }
+}
+
+static bool draw_requests(queue *q, const anemo_load *load) {
+    anemo_load_request *drawn = malloc((size_t)q->n * sizeof *drawn);
+    if (drawn)
+        anemo_load_draw(load, drawn);
+    for (int32_t i = 0; drawn && i < q->n; i++)
+        q->request[i] = (request){
+            .arrival_s = drawn[i].arrival_s, .prompt = drawn[i].prompt, .output = drawn[i].output};
+    free(drawn);
+    return drawn != NULL;
 }
 
 static void arrive(queue *q) {
@@ -188,10 +203,10 @@ anemo_status anemo_simulate(const anemo_schedule_limits *limits, const anemo_ste
     q.preempted = malloc(n * sizeof *q.preempted);
     if (!q.request || !q.job || !q.owner || !q.tokens || !q.preempted)
         status = anemo_fail(err, ANEMO_E_MEMORY, "no memory for %zu requests", n);
-    if (status == ANEMO_OK) {
-        draw_requests(&q, load);
-        status = run(&q, out, err);
-    }
+    if (status == ANEMO_OK)
+        status = draw_requests(&q, load)
+                     ? run(&q, out, err)
+                     : anemo_fail(err, ANEMO_E_MEMORY, "no memory for %zu requests", n);
     if (status == ANEMO_OK)
         status = summarise(&q, out, err);
     free(q.request);

@@ -9,8 +9,9 @@
 #define ANEMO_STEP_POINTS 32
 
 /* Seconds of a step = prefill(prompt tokens in it) + decode(jobs that decode in it), each linear
- * between measured points, flat below the first one, and unknown above the last one. Both parts
- * are added up, although a mixed step shares the reading of the weights: on the careful side. */
+ * between measured points, flat below the first one, and unknown above the last one. A step that
+ * has both reads the weights once: `shared_s`, at most the smaller part, is taken off. 0 where it
+ * was not measured: on the careful side. */
 typedef struct anemo_step_curve {
     int32_t n;
     double x[ANEMO_STEP_POINTS], seconds[ANEMO_STEP_POINTS]; /* x ascending */
@@ -18,6 +19,7 @@ typedef struct anemo_step_curve {
 
 typedef struct anemo_step_table {
     anemo_step_curve prefill, decode;
+    double shared_s;
 } anemo_step_table;
 /* NAN above the last point: no extrapolation. 0 at 0. */
 double anemo_step_seconds(const anemo_step_table *table, double prompt_tokens, double decoding);
@@ -28,8 +30,17 @@ typedef struct anemo_load {
     double in_mean,
         in_sd_log; /* lognormal lengths of that mean; sd of the logarithm, 0: all alike */
     double out_mean, out_sd_log;
+    int64_t in_max, out_max; /* longer ones are cut; 0: never */
     uint64_t seed;
 } anemo_load;
+
+/* One request of a load: what the engine gets, too. */
+typedef struct anemo_load_request {
+    double arrival_s;
+    int64_t prompt, output;
+} anemo_load_request;
+/* out: [load->requests], in order of arrival. */
+void anemo_load_draw(const anemo_load *load, anemo_load_request *out);
 
 typedef struct anemo_simulation {
     double ttft_p50_s, ttft_p95_s, tpot_p50_s, tpot_p95_s; /* from arrival; over n - 1 tokens */

@@ -9,13 +9,8 @@
 #ifndef ANEMO_LAYOUT_ROWS_H
 #define ANEMO_LAYOUT_ROWS_H
 
+#include "kernels/host_device.h"
 #include "kernels/kernel.h"
-
-#ifdef __CUDACC__
-#define ANEMO_HOST_DEVICE __host__ __device__
-#else
-#define ANEMO_HOST_DEVICE
-#endif
 
 typedef struct anemo_rows_shape {
     int64_t groups;

@@ -3,6 +3,8 @@
  */
 #include "models/arch/arch.h"
 
+#include <string.h>
+
 const anemo_arch_family *anemo_arch_family_of(anemo_arch arch) {
     static const anemo_arch_family *const families[ANEMO_ARCH_COUNT] = {
         [ANEMO_ARCH_MISTRAL] = &anemo_family_mistral,
@@ -32,6 +34,23 @@ static anemo_status norm_forward(const anemo_plan *plan, const float *weight) {
 
 /* ---------------------------------------------------------------- attention */
 
+/* Files mix types (Q4_K_M: v in Q6_K), and a fast variant reads one: neighbours of one type share a
+ * call. */
+static anemo_status qkv_resolve(anemo_plan *plan, anemo_layer *layer, anemo_matrix *const qkv[3],
+                                anemo_error *err) {
+    anemo_status status = ANEMO_OK;
+    for (int32_t i = 0, n; i < 3 && status == ANEMO_OK; i += n) {
+        n = 1;
+        while (i + n < 3 && memcmp(&qkv[i]->canonical.type, &qkv[i + n]->canonical.type,
+                                   sizeof qkv[i]->canonical.type) == 0) {
+            n++;
+        }
+        status = anemo_plan_gemm(plan, "qkv", qkv + i, n, ANEMO_EPI_STORE,
+                                 plan->limits.tokens_per_step, &layer->qkv[layer->n_qkv++], err);
+    }
+    return status;
+}
+
 anemo_status anemo_attention_resolve(anemo_plan *plan, int64_t index, anemo_error *err) {
     anemo_layer *layer = &plan->layers[index];
     const int64_t m_max = plan->limits.tokens_per_step;
@@ -55,7 +74,7 @@ anemo_status anemo_attention_resolve(anemo_plan *plan, int64_t index, anemo_erro
         status = optional_vector(plan, extras[i].role, index, extras[i].vector, err);
     }
     if (status == ANEMO_OK) {
-        status = anemo_plan_gemm(plan, "qkv", qkv, 3, ANEMO_EPI_STORE, m_max, &layer->qkv, err);
+        status = qkv_resolve(plan, layer, qkv, err);
     }
     if (status == ANEMO_OK) {
         status = anemo_plan_gemm(plan, "o", o, 1, ANEMO_EPI_ADD, m_max, &layer->o_proj, err);
@@ -65,11 +84,16 @@ anemo_status anemo_attention_resolve(anemo_plan *plan, int64_t index, anemo_erro
 
 static anemo_status qkv_forward(const anemo_plan *plan, const anemo_layer *layer) {
     const anemo_buffers *b = &plan->buf;
-    const int64_t q_width = layer->q.canonical.n, kv_width = layer->k.canonical.n;
-    return anemo_plan_run_gemm(plan, &layer->qkv, plan->rows, b->h,
-                               (const anemo_matrix *const[]){&layer->q, &layer->k, &layer->v},
-                               (float *const[]){b->q, b->k, b->v},
-                               (const int64_t[]){q_width, kv_width, kv_width});
+    const anemo_matrix *const parts[] = {&layer->q, &layer->k, &layer->v};
+    float *const y[] = {b->q, b->k, b->v};
+    const int64_t y_stride[] = {layer->q.canonical.n, layer->k.canonical.n, layer->v.canonical.n};
+    anemo_status status = ANEMO_OK;
+    for (int32_t c = 0, i = 0; c < layer->n_qkv && status == ANEMO_OK; c++) {
+        status = anemo_plan_run_gemm(plan, &layer->qkv[c], plan->rows, b->h, parts + i, y + i,
+                                     y_stride + i);
+        i += layer->qkv[c].choice.problem.qgemm.n_parts;
+    }
+    return status;
 }
 
 /* RMSNorm of each head of q and k. The op does not write in place: *q becomes b->att, which nobody

@@ -29,6 +29,7 @@ typedef union anemo_any_problem {
 typedef struct anemo_choice {
     anemo_op op;
     const char *role; /* "" where an op has one role */
+    int32_t phase;    /* see anemo_plan_mark() */
     anemo_any_problem problem;
     const anemo_layout *layout; /* what its weights are packed into; NULL = canonical */
     int32_t n_ranges;           /* ascending, without gap, from 1 to m_max */

@@ -7,6 +7,11 @@ anemo_status anemo_plan_foresee(const anemo_plan *plan, anemo_error *err) {
     const anemo_model_info *info = &plan->model->info;
     const double available = anemo_device_available_bytes(plan->device);
     const double need = plan->model->resident_bytes;
+    /* Packed weights that are mapped need no memory of their own. */
+    if (plan->cache != NULL && anemo_packed_cache_reads(plan->cache) &&
+        plan->chooser.backend == ANEMO_CPU) {
+        return ANEMO_OK;
+    }
     /* Unknown; or a forced variant, which may read the weights where they lie. */
     if (available <= 0 || plan->chooser.n_rules > 0 || need <= available) {
         return ANEMO_OK;

@@ -201,7 +201,7 @@ static anemo_status describe(anemo_model *model, const char *path, const char *r
                              anemo_error *err) {
     const anemo_hparams *h = &model->hparams;
     anemo_model_info *info = &model->info;
-    info->synthetic = anemo_checkpoint_synthetic(model->checkpoint);
+    info->synthetic = anemo_checkpoint_synthetic(model->checkpoint) != NULL;
     snprintf(info->name, sizeof info->name, "%s", info->synthetic ? path : base_name(path));
     info->name[strcspn(info->name, "/")] = '\0';
     snprintf(info->architecture, sizeof info->architecture, "%s", anemo_arch_name(h->arch));
@@ -272,6 +272,8 @@ anemo_status anemo_model_open(const char *path, const anemo_model_options *optio
     if (status == ANEMO_OK) {
         model->hparams = *anemo_checkpoint_hparams(model->checkpoint);
         model->hparams.window = options->window >= 0 ? options->window : model->hparams.window;
+        snprintf(model->requantised_as, sizeof model->requantised_as, "%s",
+                 options->requantise != NULL ? options->requantise : "");
         status = options->requantise != NULL ? requantise_all(model, options->requantise, err)
                                              : ANEMO_OK;
     }

@@ -9,6 +9,7 @@ struct anemo_model {
     anemo_checkpoint *checkpoint;
     anemo_hparams hparams; /* with the window of the options */
     anemo_model_info info;
+    char requantised_as[8];     /* "q8_0", "q4_0", or "": as stored */
     double resident_bytes;      /* of all matrices when packed; a tied output counts once */
     anemo_tokenizer *tokenizer; /* NULL: tokenizer_why says why */
     anemo_error tokenizer_why;

@@ -108,6 +108,12 @@ static anemo_status all_rules_used(const anemo_plan *plan, anemo_error *err) {
 
 anemo_status anemo_plan_choose(anemo_plan *plan, anemo_choice *choice, int64_t m_max,
                                anemo_error *err) {
+    choice->phase = anemo_phase_of(choice->op, choice->role);
+    if (choice->phase == ANEMO_PHASE_NONE) {
+        return anemo_fail(err, ANEMO_E_UNSUPPORTED,
+                          "plan: %s in role '%s' is not in ANEMO_CALL_LIST",
+                          anemo_op_name(choice->op), choice->role);
+    }
     const anemo_status status = anemo_choose(&plan->chooser, choice, NULL, m_max, err);
     if (status == ANEMO_OK) {
         anemo_plan_note_choice(plan, choice);
@@ -126,6 +132,7 @@ static anemo_status choose_quantise(anemo_plan *plan, anemo_gemm_call *call, int
         anemo_choice *q = &call->quantise[i];
         q->op = ANEMO_OP_QUANTIZE_ACT;
         q->role = act->name;
+        q->phase = anemo_phase_of_quantising(call->choice.phase);
         q->problem.quantize_act = (anemo_quantize_act_problem){
             .size = sizeof q->problem.quantize_act, .m_max = m_max, .k = k};
         const anemo_status status = anemo_choose(&plan->chooser, q, act->name, m_max, err);
@@ -165,61 +172,6 @@ anemo_status anemo_plan_vector(anemo_plan *plan, anemo_tensor_role role, int64_t
     return status;
 }
 
-typedef struct pack_job {
-    const anemo_matrix *matrix;
-    void *packed;
-    anemo_status status;
-} pack_job;
-
-/* Items are blocks of row_block rows. */
-static void pack_task(void *ctx, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    pack_job *job = ctx;
-    const anemo_layout *layout = job->matrix->layout;
-    const int64_t n = job->matrix->canonical.n, last = end * layout->row_block;
-    const anemo_status status = layout->pack(&job->matrix->canonical, begin * layout->row_block,
-                                             last < n ? last : n, job->packed);
-    if (status != ANEMO_OK) {
-        __atomic_store_n(&job->status, status, __ATOMIC_RELAXED);
-    }
-}
-
-/* Packs on the host's threads; a CUDA device gets the result uploaded. */
-static anemo_status pack_matrix(anemo_plan *plan, anemo_matrix *matrix, const anemo_layout *layout,
-                                anemo_error *err) {
-    if (layout == NULL || matrix->layout == layout) {
-        return ANEMO_OK;
-    }
-    const anemo_weight *w = &matrix->canonical;
-    const bool on_device = plan->chooser.backend != ANEMO_CPU;
-    matrix->layout = layout;
-    matrix->packed_bytes = layout->packed_bytes(&w->type, w->n, w->k);
-    matrix->packed =
-        anemo_plan_alloc(plan, ANEMO_MEM_WEIGHTS, matrix->packed_bytes, "a packed weight", err);
-    void *target = on_device ? malloc(matrix->packed_bytes) : matrix->packed;
-    if (matrix->packed == NULL || target == NULL) {
-        free(on_device ? target : NULL);
-        return ANEMO_E_MEMORY;
-    }
-    pack_job job = {.matrix = matrix, .packed = target};
-    const int64_t blocks = (w->n + layout->row_block - 1) / layout->row_block;
-    if (on_device) {
-        pack_task(&job, 0, blocks, 0);
-        if (job.status == ANEMO_OK) {
-            job.status =
-                anemo_device_upload(plan->device, matrix->packed, target, matrix->packed_bytes);
-        }
-        anemo_device_synchronise(plan->device, NULL);
-        free(target);
-    } else {
-        plan->exec.parallel(&plan->exec, blocks, 1, pack_task, &job);
-    }
-    return job.status == ANEMO_OK
-               ? ANEMO_OK
-               : anemo_fail(err, job.status, "packing a weight into layout %s failed",
-                            layout->name);
-}
-
 anemo_status anemo_plan_gemm(anemo_plan *plan, const char *role, anemo_matrix *const *parts,
                              int32_t n_parts, anemo_epilogue epilogue, int64_t m_max,
                              anemo_gemm_call *out, anemo_error *err) {
@@ -244,7 +196,7 @@ anemo_status anemo_plan_gemm(anemo_plan *plan, const char *role, anemo_matrix *c
         status = choose_quantise(plan, out, p->k, m_max, err);
     }
     for (int32_t i = 0; i < n_parts && status == ANEMO_OK; i++) {
-        status = pack_matrix(plan, parts[i], choice->layout, err);
+        status = anemo_plan_pack(plan, parts[i], choice->layout, err);
     }
     return status;
 }
@@ -294,7 +246,7 @@ anemo_status anemo_plan_experts(anemo_plan *plan, anemo_layer *layer, anemo_gemm
                     err, ANEMO_E_UNSUPPORTED,
                     "experts of one layer are stored in different types; one type is accepted");
             }
-            status = pack_matrix(plan, parts[i], choice->layout, err);
+            status = anemo_plan_pack(plan, parts[i], choice->layout, err);
             layer->expert_pointers[i * n + e] = weight_pointer(parts[i], choice->range[0].variant);
         }
     }
@@ -609,8 +561,8 @@ static anemo_status allocate_workspace(anemo_plan *plan, anemo_error *err) {
     }
     for (int64_t i = 0; i < plan->model->hparams.layers; i++) {
         const anemo_layer *l = &plan->layers[i];
-        const anemo_gemm_call *calls[] = {&l->qkv,       &l->o_proj,      &l->gate_up,
-                                          &l->down_proj, &l->router_proj, &l->experts};
+        const anemo_gemm_call *calls[] = {&l->qkv[0],  &l->qkv[1],    &l->qkv[2],      &l->o_proj,
+                                          &l->gate_up, &l->down_proj, &l->router_proj, &l->experts};
         for (size_t c = 0; c < sizeof calls / sizeof *calls; c++) {
             most = call_workspace(calls[c], threads, most);
         }
@@ -620,10 +572,16 @@ static anemo_status allocate_workspace(anemo_plan *plan, anemo_error *err) {
     return plan->exec.workspace != NULL ? ANEMO_OK : ANEMO_E_MEMORY;
 }
 
-static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, anemo_error *err) {
+/* anew: a packed cache that is there already is not read. */
+static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, bool anew,
+                          anemo_error *err) {
     anemo_status status = check_limits(plan, &options->limits, err);
     if (status == ANEMO_OK) {
         status = parse_rules(plan, options, err);
+    }
+    if (status == ANEMO_OK && options->packed_cache != NULL) {
+        status =
+            anemo_packed_cache_open(options->packed_cache, plan->model, anew, &plan->cache, err);
     }
     if (status == ANEMO_OK) {
         status = anemo_plan_foresee(plan, err);
@@ -640,32 +598,60 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, a
         status = stages[i](plan, err);
     }
     if (status == ANEMO_OK) {
-        status = pack_matrix(plan, &plan->embed_matrix, plan->embed.layout, err);
+        status = anemo_plan_pack(plan, &plan->embed_matrix, plan->embed.layout, err);
     }
-    return status == ANEMO_OK ? all_rules_used(plan, err) : status;
+    if (status == ANEMO_OK) {
+        status = all_rules_used(plan, err);
+    }
+    return status == ANEMO_OK && plan->cache != NULL ? anemo_packed_cache_finish(plan->cache, err)
+                                                     : status;
 }
 
-anemo_status anemo_plan_create(anemo_model *model, anemo_device *device,
-                               const anemo_plan_options *options, anemo_plan **out,
-                               anemo_error *err) {
-    *out = NULL;
+static anemo_plan *new_plan(anemo_model *model, anemo_device *device,
+                            const anemo_plan_options *options) {
     anemo_plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL) {
-        return anemo_fail(err, ANEMO_E_MEMORY, "plan: no memory");
+        return NULL;
     }
     plan->model = model;
     plan->device = device;
     plan->exec = anemo_device_exec(device);
     plan->on_route = options->on_route;
     plan->on_route_ctx = options->on_route_ctx;
+    plan->on_pack = options->on_pack;
+    plan->on_pack_ctx = options->on_pack_ctx;
     plan->family = anemo_arch_family_of(model->hparams.arch);
-    const anemo_status status = build(plan, options, err);
-    if (status != ANEMO_OK) {
+    return plan;
+}
+
+/* A packed cache can turn out to be another's in the middle of a plan; then the plan is made once
+ * more, without reading it. */
+anemo_status anemo_plan_create(anemo_model *model, anemo_device *device,
+                               const anemo_plan_options *options, anemo_plan **out,
+                               anemo_error *err) {
+    char refused[sizeof(((anemo_plan *)NULL)->cache_note)] = "";
+    *out = NULL;
+    for (bool anew = false;; anew = true) {
+        anemo_plan *plan = new_plan(model, device, options);
+        if (plan == NULL) {
+            return anemo_fail(err, ANEMO_E_MEMORY, "plan: no memory");
+        }
+        const anemo_status status = build(plan, options, anew, err);
+        if (status == ANEMO_OK) {
+            anemo_plan_note_cache(plan, refused);
+            *out = plan;
+            return ANEMO_OK;
+        }
+        const bool again = !anew && plan->cache != NULL && anemo_packed_cache_reads(plan->cache) &&
+                           anemo_packed_cache_refused(plan->cache)[0] != '\0';
+        if (again) {
+            snprintf(refused, sizeof refused, "%s", anemo_packed_cache_refused(plan->cache));
+        }
         anemo_plan_free(plan);
-        return status;
+        if (!again) {
+            return status;
+        }
     }
-    *out = plan;
-    return ANEMO_OK;
 }
 
 void anemo_plan_free(anemo_plan *plan) {
@@ -689,5 +675,6 @@ void anemo_plan_free(anemo_plan *plan) {
     free(plan->choice_text);
     anemo_plan_free_host(plan);
     anemo_pages_free(&plan->pages);
+    anemo_packed_cache_close(plan->cache);
     free(plan);
 }

@@ -4,6 +4,7 @@
 
 #include "models/engine/choose.h"
 #include "models/engine/model.h"
+#include "models/engine/packed_cache.h"
 #include "models/engine/pages.h"
 
 /* A weight on the device: canonical as mapped, and packed when the chosen variants read a layout.
@@ -11,7 +12,7 @@
 typedef struct anemo_matrix {
     anemo_weight canonical;
     const anemo_layout *layout; /* NULL: no packed form */
-    void *packed;
+    const void *packed;         /* memory of the device, or a mapping of the packed cache */
     size_t packed_bytes;
     float *bias; /* [n], device memory; NULL: none */
 } anemo_matrix;
@@ -35,7 +36,9 @@ typedef struct anemo_layer {
     float *gate_bias, *up_bias, *down_bias; /* [n_experts, ffn], ..., [n_experts, d], or NULL */
     const void *
         *expert_pointers; /* [3 * n_experts]: gate, up, down, as the experts' variant reads them */
-    anemo_gemm_call qkv, o_proj;
+    anemo_gemm_call qkv[3]; /* neighbours of one type share a call; in order, together 3 parts */
+    int32_t n_qkv;
+    anemo_gemm_call o_proj;
     anemo_gemm_call gate_up, down_proj;   /* dense */
     anemo_gemm_call router_proj, experts; /* MoE; experts.choice is of op moe_experts */
 } anemo_layer;
@@ -71,6 +74,12 @@ struct anemo_plan {
     anemo_chooser chooser;
     anemo_route_observer on_route;
     void *on_route_ctx;
+    anemo_pack_progress on_pack;
+    void *on_pack_ctx;
+    double packed_so_far;      /* canonical bytes */
+    double mapped_bytes;       /* packed, in a mapping of the cache */
+    anemo_packed_cache *cache; /* NULL: none asked for */
+    char cache_note[1024];
     const struct anemo_arch_family *family;
 
     anemo_matrix embed_matrix, output_matrix;
@@ -138,7 +147,20 @@ anemo_status anemo_plan_observe_route(const anemo_plan *plan, int64_t layer);
 
 /* ---- pieces of a plan in other files */
 
+int32_t anemo_phase_of(anemo_op op, const char *role); /* phases.c; PHASE_NONE: unknown */
+int32_t anemo_phase_of_quantising(int32_t consumer);
+/* Tells whoever watches the plan. */
+static inline void anemo_plan_enter(const anemo_plan *plan, int32_t phase) {
+    if (plan->exec.mark != NULL) {
+        plan->exec.mark(&plan->exec, phase);
+    }
+}
+
 anemo_status anemo_plan_foresee(const anemo_plan *plan, anemo_error *err); /* foresee.c */
+/* pack.c: puts the matrix into `layout` (NULL: it stays canonical) unless it is there already. */
+anemo_status anemo_plan_pack(anemo_plan *plan, anemo_matrix *matrix, const anemo_layout *layout,
+                             anemo_error *err);
+void anemo_plan_note_cache(anemo_plan *plan, const char *refused);         /* pack.c */
 void anemo_plan_note_choice(anemo_plan *plan, const anemo_choice *choice); /* plan_run.c */
 anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err);   /* step.c */
 void anemo_plan_free_host(anemo_plan *plan);

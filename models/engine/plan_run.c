@@ -5,9 +5,19 @@
 
 #include "models/engine/plan.h"
 
+void anemo_plan_mark(anemo_plan *plan, void (*mark)(const anemo_exec *exec, int32_t phase),
+                     void *ctx) {
+    plan->exec.mark = mark;
+    plan->exec.mark_ctx = ctx;
+}
+
 anemo_status anemo_plan_run(const anemo_plan *plan, const anemo_choice *choice, int64_t m,
                             const void *args) {
-    return anemo_choice_variant(choice, m)->run(&plan->exec, &choice->problem, args);
+    anemo_plan_enter(plan, choice->phase);
+    const anemo_status status =
+        anemo_choice_variant(choice, m)->run(&plan->exec, &choice->problem, args);
+    anemo_plan_enter(plan, ANEMO_PHASE_NONE);
+    return status;
 }
 
 anemo_status anemo_plan_activations(const anemo_plan *plan, const anemo_gemm_call *call, int64_t m,
@@ -40,7 +50,7 @@ anemo_status anemo_plan_run_gemm(const anemo_plan *plan, const anemo_gemm_call *
         args.y[i] = y[i];
         args.y_stride[i] = y_stride[i];
     }
-    return status == ANEMO_OK ? variant->run(&plan->exec, &call->choice.problem, &args) : status;
+    return status == ANEMO_OK ? anemo_plan_run(plan, &call->choice, m, &args) : status;
 }
 
 anemo_status anemo_plan_observe_route(const anemo_plan *plan, int64_t layer) {
@@ -97,8 +107,17 @@ const char *anemo_plan_choice(const anemo_plan *plan, int32_t index) {
     return index >= 0 && index < plan->n_choice_texts ? plan->choice_text[index] : NULL;
 }
 
+int64_t anemo_plan_kv_pages(const anemo_plan *plan, int64_t *held) {
+    *held = plan->pages.n_pages - plan->pages.n_free;
+    return plan->pages.n_pages;
+}
+
+int32_t anemo_plan_page_tokens(void) {
+    return ANEMO_PAGE_TOKENS;
+}
+
 double anemo_plan_resident_bytes(const anemo_plan *plan) {
-    double bytes = 0.0;
+    double bytes = plan->mapped_bytes;
     for (int use = 0; use < ANEMO_MEM_USES; use++) {
         bytes += (double)anemo_device_held_bytes(plan->device, (anemo_memory_use)use);
     }

@@ -268,19 +268,29 @@ static anemo_status forward(const anemo_plan *plan) {
     return status == ANEMO_OK ? head(plan) : status;
 }
 
+/* Everything before the first kernel. *accepted: the entries were good and rows are taken. */
+static anemo_status prepare(anemo_plan *plan, const anemo_step_entry *entries, int32_t n_entries,
+                            bool *accepted, anemo_error *err) {
+    int64_t table;
+    anemo_status status = check_entries(plan, entries, n_entries, err);
+    *accepted = status == ANEMO_OK;
+    if (status == ANEMO_OK) {
+        status = fill_host(plan, entries, n_entries, &table);
+    }
+    return status == ANEMO_OK ? upload(plan, table) : status;
+}
+
 anemo_status anemo_step_submit(anemo_plan *plan, const anemo_step_entry *entries, int32_t n_entries,
                                anemo_error *err) {
+    bool accepted;
     if (plan->n_pending != 0) {
         return anemo_fail(err, ANEMO_E_INPUT, "step: the step before has not been waited for");
     }
-    anemo_status status = check_entries(plan, entries, n_entries, err);
-    if (status != ANEMO_OK) {
+    anemo_plan_enter(plan, ANEMO_PHASE_HOST);
+    anemo_status status = prepare(plan, entries, n_entries, &accepted, err);
+    anemo_plan_enter(plan, ANEMO_PHASE_NONE);
+    if (!accepted) {
         return status;
-    }
-    int64_t table;
-    status = fill_host(plan, entries, n_entries, &table);
-    if (status == ANEMO_OK) {
-        status = upload(plan, table);
     }
     if (status == ANEMO_OK) {
         status = forward(plan);
@@ -327,6 +337,7 @@ anemo_status anemo_step_wait(anemo_plan *plan, anemo_step_result *results, anemo
         return anemo_fail(err, ANEMO_E_INPUT, "step: nothing was submitted");
     }
     plan->n_pending = 0;
+    anemo_plan_enter(plan, ANEMO_PHASE_HOST);
     anemo_status status = fetch(plan, &logits, err);
     bool nan = false;
     for (int32_t i = 0; i < n && status == ANEMO_OK; i++) {
@@ -346,5 +357,6 @@ anemo_status anemo_step_wait(anemo_plan *plan, anemo_step_result *results, anemo
             nan |= has_nan(r->logits, r->rows * vocab);
         }
     }
+    anemo_plan_enter(plan, ANEMO_PHASE_NONE);
     return nan ? anemo_fail(err, ANEMO_E_NUMERIC, "step: logits with NaN") : status;
 }

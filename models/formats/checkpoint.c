@@ -405,7 +405,7 @@ static anemo_status open_any(anemo_checkpoint *checkpoint, anemo_error *err) {
     return anemo_fail(err, ANEMO_E_INPUT,
                       "%s: there is no such model; accepted: a directory with config.json and "
                       "model.safetensors (or params.json and consolidated.safetensors), a .gguf "
-                      "file, or synth:PRESET:TYPE[:layers=N]",
+                      "file, or " ANEMO_SYNTH_FORM,
                       anemo_show_path(path).text);
 }
 
@@ -447,14 +447,33 @@ const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint) {
     return checkpoint->path;
 }
 
+char *anemo_checkpoint_stamp(const anemo_checkpoint *checkpoint) {
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    if (!f)
+        return NULL;
+    fprintf(f, "identity %s\n", checkpoint->identity);
+    for (size_t i = 0; i < checkpoint->n_files; ++i) {
+        const anemo_mapped_file *file = &checkpoint->files[i];
+        const char *slash = strrchr(file->path, '/');
+        fprintf(f, "file %s %zu %lld\n", slash ? slash + 1 : file->path, file->bytes,
+                (long long)file->mtime_ns);
+    }
+    if (fclose(f) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoint) {
     return checkpoint->naming >= ANEMO_NAMING_GGUF && checkpoint->naming <= ANEMO_NAMING_GGUF_GPTOSS
                ? &checkpoint->files[0]
                : NULL;
 }
 
-bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
-    return checkpoint->synth != NULL;
+const anemo_synth_type *anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint) {
+    return checkpoint->synth;
 }
 
 const char *anemo_checkpoint_skipped(const anemo_checkpoint *checkpoint) {
@@ -513,6 +532,8 @@ anemo_status anemo_checkpoint_weight(const anemo_checkpoint *checkpoint, anemo_t
     if (!anemo_roles[role].per_expert || !checkpoint->hparams.experts)
         expert = 0;
     if (checkpoint->synth) {
+        if (role == ANEMO_T_OUTPUT && checkpoint->hparams.tied)
+            role = ANEMO_T_EMBED;
         anemo_synth_weight(checkpoint->synth, role, layer, expert, n, k, out);
         return ANEMO_OK;
     }

@@ -91,17 +91,22 @@ typedef enum anemo_tensor_role {
     ANEMO_T_COUNT
 } anemo_tensor_role;
 
-/* path: HF directory, .gguf file, or "synth:PRESET:TYPE[:layers=N]" (synth.c). All
+/* path: HF directory, .gguf file, or "synth:PRESET:TYPE..." (synth_uri.c). All
  * hyper-parameters, and that every tensor the architecture needs is there with the right shape and
  * a supported type, are checked here. */
 anemo_status anemo_checkpoint_open(const char *path, anemo_checkpoint **out, anemo_error *err);
 void anemo_checkpoint_close(anemo_checkpoint *checkpoint);
 const anemo_hparams *anemo_checkpoint_hparams(const anemo_checkpoint *checkpoint);
 const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint);
-bool anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint);
+/* What a synthetic model is made of; NULL: it lies in files. */
+const struct anemo_synth_type *anemo_checkpoint_synthetic(const anemo_checkpoint *checkpoint);
 /* sha256 (hex, 64 + NUL) over config and weight headers (all shards, in order of name; of a .gguf
  * everything before the data): identity, not integrity. "" for synth. */
 const char *anemo_checkpoint_identity(const anemo_checkpoint *checkpoint);
+/* A line for each mapped file of the model: name, bytes, time of its last change in ns; and its
+ * identity. What is kept beside a model holds only while this text is the same. malloc'ed; NULL
+ * without memory. */
+char *anemo_checkpoint_stamp(const anemo_checkpoint *checkpoint);
 /* The file that holds the tokenizer (the .gguf itself, tokenizer.json, tokenizer.model), or NULL
  * and why. */
 const char *anemo_checkpoint_tokenizer_path(const anemo_checkpoint *checkpoint, anemo_error *why);

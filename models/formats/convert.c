@@ -232,18 +232,52 @@ static anemo_status choose_target(const char *to, const char *out, anemo_convers
                       anemo_show(to).text);
 }
 
-static anemo_status check_source(const anemo_checkpoint *from, anemo_error *err) {
+static anemo_status refuse_existing(const char *out, anemo_error *err) {
+    struct stat info;
+    return lstat(out, &info) != 0
+               ? ANEMO_OK
+               : anemo_fail(err, ANEMO_E_INPUT, "%s: it is there already; accepted: a new name",
+                            anemo_show_path(out).text);
+}
+
+static anemo_status check_architecture(const anemo_checkpoint *from, anemo_error *err) {
     const anemo_hparams *h = anemo_checkpoint_hparams(from);
     const anemo_shown_path path = anemo_show_path(anemo_checkpoint_path(from));
-    if (anemo_checkpoint_synthetic(from))
-        return anemo_fail(err, ANEMO_E_INPUT, "%s: it is synthetic; accepted: models in files",
-                          path.text);
     if (h->arch != ANEMO_ARCH_MISTRAL && h->arch != ANEMO_ARCH_MIXTRAL)
         return anemo_fail(err, ANEMO_E_UNSUPPORTED,
                           "%s: its architecture cannot be written; accepted: mistral, mixtral, and "
                           "llama where its maths is mistral's",
                           path.text);
     return ANEMO_OK;
+}
+
+static anemo_status check_source(const anemo_checkpoint *from, anemo_error *err) {
+    if (anemo_checkpoint_synthetic(from))
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "%s: it is synthetic; accepted: models in files (anemo synth writes one)",
+                          anemo_checkpoint_path(from));
+    return check_architecture(from, err);
+}
+
+static anemo_status check_synthetic(anemo_conversion *c) {
+    const anemo_synth_type *type = anemo_checkpoint_synthetic(c->from);
+    const char *path = anemo_checkpoint_path(c->from);
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    if (!type)
+        return anemo_fail(c->err, ANEMO_E_INPUT,
+                          "%s: it lies in files; accepted: " ANEMO_SYNTH_FORM,
+                          anemo_show_path(path).text);
+    if (type->ggml == ANEMO_GGML_NONE)
+        return anemo_fail(c->err, ANEMO_E_INPUT,
+                          "%s: there is no %s in GGUF; accepted: q4_0, q8_0, bf16, f16, f32", path,
+                          type->name);
+    if (h->vocab < ANEMO_SYNTH_VOCABULARY_LEAST)
+        return anemo_fail(c->err, ANEMO_E_INPUT,
+                          "%s: the vocabulary has %" PRId64 " tokens; accepted: %d and more, for "
+                          "bytes and letters",
+                          path, h->vocab, ANEMO_SYNTH_VOCABULARY_LEAST);
+    c->ggml = type->ggml;
+    return check_architecture(c->from, c->err);
 }
 
 static double matrix_values(const anemo_hparams *h) {
@@ -272,16 +306,30 @@ static anemo_status convert(anemo_conversion *c, const char *out) {
                                       : convert_to_folder(c, out, temporary);
 }
 
+anemo_status anemo_synth_model(const char *uri, const char *out, anemo_quantise_progress progress,
+                               void *context, anemo_error *err) {
+    anemo_conversion c = {.progress = progress, .context = context, .err = err};
+    anemo_checkpoint *from = NULL;
+    ANEMO_TRY(refuse_existing(out, err));
+    if (!ends_in_gguf(out))
+        return anemo_fail(err, ANEMO_E_INPUT, "%s: accepted: a name that ends in .gguf",
+                          anemo_show_path(out).text);
+    ANEMO_TRY(anemo_checkpoint_open(uri, &from, err));
+    c.from = from;
+    anemo_status status = check_synthetic(&c);
+    if (status == ANEMO_OK)
+        status = convert(&c, out);
+    anemo_checkpoint_close(from);
+    return status;
+}
+
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   anemo_quantise_progress progress, void *context,
                                   int64_t *fallbacks, anemo_error *err) {
     anemo_conversion c = {.progress = progress, .context = context, .err = err};
     anemo_checkpoint *from = NULL;
-    struct stat info;
     ANEMO_TRY(choose_target(to, out, &c));
-    if (lstat(out, &info) == 0)
-        return anemo_fail(err, ANEMO_E_INPUT, "%s: it is there already; accepted: a new name",
-                          anemo_show_path(out).text);
+    ANEMO_TRY(refuse_existing(out, err));
     ANEMO_TRY(anemo_checkpoint_open(in, &from, err));
     c.from = from;
     anemo_status status = check_source(from, err);

@@ -52,6 +52,12 @@ int64_t anemo_role_layers(const anemo_hparams *h, anemo_tensor_role role);
 int64_t anemo_role_experts(const anemo_hparams *h, anemo_tensor_role role);
 
 anemo_status anemo_write_gguf(anemo_conversion *c);
+/* Little-endian numbers and strings as GGUF has them. */
+anemo_status anemo_gguf_put_number(anemo_conversion *c, uint64_t value, int bytes);
+anemo_status anemo_gguf_put_string(anemo_conversion *c, const char *text);
+/* synth_vocabulary.c: the keys of a vocabulary of `vocab` made-up tokens, and how many they are. */
+enum { ANEMO_SYNTH_VOCABULARY_KEYS = 7, ANEMO_SYNTH_VOCABULARY_LEAST = 286 };
+anemo_status anemo_write_synth_vocabulary(anemo_conversion *c, int64_t vocab);
 /* The weights; config.json is anemo_write_config's. */
 anemo_status anemo_write_safetensors(anemo_conversion *c);
 anemo_status anemo_write_config(anemo_conversion *c);

@@ -90,6 +90,7 @@ anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_erro
     out->path = strdup(anemo_show_path(path).text);
     out->data = data;
     out->bytes = (size_t)info.st_size;
+    out->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
     if (!out->path) {
         anemo_map_close(out);
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", anemo_show_path(path).text);

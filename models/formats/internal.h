@@ -39,6 +39,7 @@ typedef struct anemo_mapped_file {
     char *path; /* as anemo_show_path() gives it, for sentences */
     const uint8_t *data;
     size_t bytes;
+    int64_t mtime_ns; /* when it was mapped */
 } anemo_mapped_file;
 
 /* Maps a regular file read-only. Missing, unreadable, not a regular file, empty: ANEMO_E_INPUT. */
@@ -239,7 +240,12 @@ void anemo_shard_index_free(anemo_shard_index *index);
 /* ---------------------------------------------------------------- synthetic models */
 
 #define ANEMO_SYNTH_PREFIX "synth:"
-typedef struct anemo_synth_type anemo_synth_type;
+#define ANEMO_SYNTH_FORM   "synth:PRESET|CONFIG.json:TYPE[:layers=N][:d=N]..."
+typedef struct anemo_synth_type {
+    const char *name;
+    anemo_weight_type type;
+    uint32_t ggml; /* the same in a GGUF file, or ANEMO_GGML_NONE */
+} anemo_synth_type;
 /* uri starts with the prefix. */
 anemo_status anemo_synth_parse(const char *uri, anemo_hparams *out, const anemo_synth_type **type,
                                anemo_error *err);

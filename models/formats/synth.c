@@ -1,6 +1,6 @@
 /* Synthetic models: the shape of a real one, weights from a counter hash.
  *
- *     synth:mixtral-8x7b:q4_0:layers=4
+ *     synth:mixtral-8x7b:q4_0:layers=4          (synth_uri.c reads the name)
  *
  * Latency and throughput of a model depend on shapes and types, not on what it learned, so a row
  * is generated when it is read and nothing is stored. Bits come from splitmix64 over (seed, role,
@@ -13,147 +13,11 @@
  * with offset 8 average -1/2, which makes every output share one component that grows with each
  * layer until the router sends every token to the same expert. Code 0 is therefore replaced by the
  * middle code. Norms are 1. In quantised types the router stays F32, as in published files. */
-#include "models/engine.h"
 #include "models/formats/internal.h"
 
-#include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #define SEED UINT64_C(0x616e656d6f) /* "anemo" */
-
-/* ---------------------------------------------------------------- presets and types */
-
-/* arch, vocab, d, ffn, layers, heads, kv_heads, head_dim, experts, experts_per_token, window,
- * context_max, rms_eps, rope_theta. Sources: the published config.json of each model. */
-static const struct preset {
-    const char *name;
-    anemo_hparams h;
-    int64_t full_period, full_from; /* layers full_from, + period, ... have no window; 0: all do */
-} presets[] = {
-    {"mistral-7b",
-     {ANEMO_ARCH_MISTRAL, 32768, 4096, 14336, 32, 32, 8, 128, 0, 0, 0, 32768, 1e-5, 1e6}},
-    {"codestral-22b",
-     {ANEMO_ARCH_MISTRAL, 32768, 6144, 16384, 56, 48, 8, 128, 0, 0, 0, 32768, 1e-5, 1e6}},
-    {"mixtral-8x7b",
-     {ANEMO_ARCH_MIXTRAL, 32000, 4096, 14336, 32, 32, 8, 128, 8, 2, 0, 32768, 1e-5, 1e6}},
-    {"mixtral-8x22b",
-     {ANEMO_ARCH_MIXTRAL, 32768, 6144, 16384, 56, 48, 8, 128, 8, 2, 0, 65536, 1e-5, 1e6}},
-    {"ministral-8b",
-     {ANEMO_ARCH_MINISTRAL, 131072, 4096, 12288, 36, 32, 8, 128, 0, 0, 32768, 131072, 1e-5, 1e8},
-     .full_period = 4},
-    {"llama-3.1-8b",
-     {ANEMO_ARCH_LLAMA, 128256, 4096, 14336, 32, 32, 8, 128, 0, 0, 0, 131072, 1e-5, 5e5,
-      .rope =
-          {.kind = ANEMO_ROPE_LLAMA3, .factor = 8, .low = 1, .high = 4, .original_context = 8192}}},
-    {"qwen3-30b-a3b",
-     {ANEMO_ARCH_QWEN3MOE, 151936, 2048, 768, 48, 32, 4, 128, 128, 8, 0, 40960, 1e-6, 1e6}},
-    {"gpt-oss-20b",
-     {ANEMO_ARCH_GPTOSS, 201088, 2880, 2880, 24, 64, 8, 64, 32, 4, 128, 131072, 1e-5, 1.5e5,
-      .rope = {.kind = ANEMO_ROPE_YARN,
-               .factor = 32,
-               .low = 1,
-               .high = 32,
-               .original_context = 4096,
-               .magnitude = 1.3465735902799727}},
-     .full_period = 2,
-     .full_from = 1},
-    {"tiny", {ANEMO_ARCH_MISTRAL, 512, 256, 512, 2, 4, 2, 64, 0, 0, 0, 2048, 1e-5, 1e4}},
-    {"tiny-moe", {ANEMO_ARCH_MIXTRAL, 512, 256, 384, 2, 4, 2, 64, 4, 2, 64, 2048, 1e-5, 1e4}},
-};
-
-struct anemo_synth_type {
-    const char *name;
-    anemo_weight_type type;
-};
-
-static const anemo_synth_type types[] = {
-    {"q4_0", {ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE, 32}},
-    {"q4_g128", {ANEMO_CODE_LINEAR, 4, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE, 128}},
-    {"q8_0", {ANEMO_CODE_LINEAR, 8, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE, 32}},
-    {"bf16", {ANEMO_CODE_BF16, 16}},
-    {"f16", {ANEMO_CODE_F16, 16}},
-    {"f32", {ANEMO_CODE_F32, 32}},
-};
-
-#define N_PRESETS (sizeof presets / sizeof *presets)
-#define N_TYPES   (sizeof types / sizeof *types)
-
-const char *anemo_model_preset(int32_t index) {
-    return index >= 0 && (size_t)index < N_PRESETS ? presets[index].name : NULL;
-}
-
-/* ---------------------------------------------------------------- the URI */
-
-/* Does text[0 .. bytes) equal `word`? */
-static bool is_word(const char *text, size_t bytes, const char *word) {
-    return strlen(word) == bytes && memcmp(text, word, bytes) == 0;
-}
-
-static anemo_status refuse(const char *uri, const char *field, const char *value, size_t bytes,
-                           const char *accepted, anemo_error *err) {
-    return anemo_fail(err, ANEMO_E_INPUT,
-                      "%s: %s is \"%s\"; accepted: %s, in synth:PRESET:TYPE[:layers=N]",
-                      anemo_show(uri).text, field, anemo_show_bytes(value, bytes).text, accepted);
-}
-
-/* ":layers=N" or nothing. */
-static anemo_status parse_layers(const char *uri, const char *text, int64_t *layers,
-                                 anemo_error *err) {
-    static const char option[] = ":layers=";
-    const size_t bytes = strlen(text);
-    char *end;
-    if (bytes == 0)
-        return ANEMO_OK;
-    if (strncmp(text, option, sizeof option - 1) != 0)
-        return refuse(uri, "the option", text + 1, bytes - 1, "layers=N", err);
-    const char *digits = text + sizeof option - 1;
-    const long long value = strtoll(digits, &end, 10);
-    if (*digits < '0' || *digits > '9' || *end != '\0' || value < 1 || value > 4096)
-        return refuse(uri, "layers", digits, strlen(digits), "1 to 4096", err);
-    *layers = value;
-    return ANEMO_OK;
-}
-
-anemo_status anemo_synth_parse(const char *uri, anemo_hparams *out, const anemo_synth_type **type,
-                               anemo_error *err) {
-    const char *preset = uri + sizeof ANEMO_SYNTH_PREFIX - 1;
-    const size_t preset_bytes = strcspn(preset, ":");
-    const char *name = preset + preset_bytes + (preset[preset_bytes] == ':');
-    const size_t name_bytes = strcspn(name, ":");
-    char accepted[256] = "";
-    const struct preset *found = NULL;
-    *type = NULL;
-    for (size_t i = 0; i < N_PRESETS; ++i) {
-        strcat(strcat(accepted, i ? ", " : ""), presets[i].name);
-        if (is_word(preset, preset_bytes, presets[i].name))
-            found = &presets[i];
-    }
-    if (!found)
-        return refuse(uri, "the preset", preset, preset_bytes, accepted, err);
-    accepted[0] = '\0';
-    for (size_t i = 0; i < N_TYPES; ++i) {
-        strcat(strcat(accepted, i ? ", " : ""), types[i].name);
-        if (is_word(name, name_bytes, types[i].name))
-            *type = &types[i];
-    }
-    if (!*type)
-        return refuse(uri, "the type", name, name_bytes, accepted, err);
-    *out = found->h;
-    out->rope_pairing = ANEMO_ROPE_HALF;
-    out->bos = -1;
-    const int64_t group = (*type)->type.group;
-    if (group && (out->d % group || out->ffn % group || out->heads * out->head_dim % group))
-        return refuse(uri, "the type", name, name_bytes,
-                      "one whose groups divide the preset's rows (q4_0, q8_0, bf16, f16, f32)",
-                      err);
-    ANEMO_TRY(parse_layers(uri, name + name_bytes, &out->layers, err));
-    for (int64_t layer = found->full_from; found->full_period && layer < out->layers;
-         layer += found->full_period)
-        anemo_set_full_layer(out, layer);
-    return ANEMO_OK;
-}
 
 /* ---------------------------------------------------------------- bits */
 

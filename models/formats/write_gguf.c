@@ -3,7 +3,8 @@
  *
  * Keys of a GGUF source are copied as they are, but those that speak of the file itself; for other
  * sources they are made from the hyper-parameters. The vocabulary of a tokenizer.json is not
- * converted: the tokenizer lies beside the file instead. Norms and routers are F32; a matrix whose
+ * converted: the tokenizer lies beside the file instead, and a synthetic model gets one made for
+ * it. Norms and routers are F32; a matrix whose
  * rows are no whole blocks gets the type that llama.cpp would choose: Q5_0 for Q4_K, Q8_0 for Q6_K,
  * and F16 where they are no multiple of 32. */
 #include "models/formats/convert.h"
@@ -54,34 +55,34 @@ static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
 
 /* ---------------------------------------------------------------- header */
 
-static anemo_status put_number(anemo_conversion *c, uint64_t value, int bytes) {
+anemo_status anemo_gguf_put_number(anemo_conversion *c, uint64_t value, int bytes) {
     uint8_t little[8];
     for (int i = 0; i < 8; ++i)
         little[i] = (uint8_t)(value >> 8 * i);
     return anemo_conversion_put(c, little, (size_t)bytes);
 }
 
-static anemo_status put_string(anemo_conversion *c, const char *text) {
-    ANEMO_TRY(put_number(c, strlen(text), 8));
+anemo_status anemo_gguf_put_string(anemo_conversion *c, const char *text) {
+    ANEMO_TRY(anemo_gguf_put_number(c, strlen(text), 8));
     return anemo_conversion_put(c, text, strlen(text));
 }
 
 static anemo_status put_u32(anemo_conversion *c, const char *key, int64_t value) {
-    ANEMO_TRY(put_string(c, key));
-    ANEMO_TRY(put_number(c, GGUF_U32, 4));
-    return put_number(c, (uint64_t)value, 4);
+    ANEMO_TRY(anemo_gguf_put_string(c, key));
+    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_U32, 4));
+    return anemo_gguf_put_number(c, (uint64_t)value, 4);
 }
 
 static anemo_status put_f32(anemo_conversion *c, const char *key, double value) {
-    ANEMO_TRY(put_string(c, key));
-    ANEMO_TRY(put_number(c, GGUF_F32, 4));
-    return put_number(c, anemo_f32_bits((float)value), 4);
+    ANEMO_TRY(anemo_gguf_put_string(c, key));
+    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_F32, 4));
+    return anemo_gguf_put_number(c, anemo_f32_bits((float)value), 4);
 }
 
 static anemo_status put_text(anemo_conversion *c, const char *key, const char *value) {
-    ANEMO_TRY(put_string(c, key));
-    ANEMO_TRY(put_number(c, GGUF_STRING, 4));
-    return put_string(c, value);
+    ANEMO_TRY(anemo_gguf_put_string(c, key));
+    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_STRING, 4));
+    return anemo_gguf_put_string(c, value);
 }
 
 /* Keys that describe the file, not the model: written anew, or of no meaning in one file. */
@@ -102,7 +103,10 @@ static int compare_begin(const void *a, const void *b) {
 
 /* llama.cpp's numbers for "mostly" files. */
 static int64_t file_type(uint32_t ggml) {
-    return ggml == ANEMO_GGML_Q4_0   ? 2
+    return ggml == ANEMO_GGML_F32    ? 0
+           : ggml == ANEMO_GGML_F16  ? 1
+           : ggml == ANEMO_GGML_BF16 ? 32
+           : ggml == ANEMO_GGML_Q4_0 ? 2
            : ggml == ANEMO_GGML_Q8_0 ? 7
            : ggml == ANEMO_GGML_Q4_K ? 14 /* Q4_K_S: one type throughout */
                                      : 18;
@@ -118,7 +122,7 @@ static anemo_status copy_keys(anemo_conversion *c, gguf_file *gguf) {
     qsort(gguf->values, gguf->n, sizeof *gguf->values, compare_begin); /* order of the source */
     for (size_t i = 0; i < gguf->n; ++i)
         n += !is_of_file(&gguf->values[i]);
-    ANEMO_TRY(put_number(c, n, 8));
+    ANEMO_TRY(anemo_gguf_put_number(c, n, 8));
     for (size_t i = 0; i < gguf->n; ++i)
         if (!is_of_file(&gguf->values[i]))
             ANEMO_TRY(anemo_conversion_put(c, gguf->values[i].begin,
@@ -150,20 +154,23 @@ static anemo_status make_keys(anemo_conversion *c) {
         {"tokenizer.ggml.eos_token_id", h->eos[0], h->n_eos > 0},
         {"tokenizer.ggml.eot_token_id", h->eos[1], h->n_eos > 1},
     };
-    uint64_t n = 5;
+    const bool made_up = anemo_checkpoint_synthetic(c->from) != NULL;
+    uint64_t n = 5 + (made_up ? ANEMO_SYNTH_VOCABULARY_KEYS : 0);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
         n += numbers[i].there;
     if (h->n_eos > 2)
         return anemo_fail(c->err, ANEMO_E_UNSUPPORTED,
                           "%s: the model has %d end tokens; accepted: at most 2 in GGUF", c->path,
                           h->n_eos);
-    ANEMO_TRY(put_number(c, n, 8));
+    ANEMO_TRY(anemo_gguf_put_number(c, n, 8));
     ANEMO_TRY(put_text(c, "general.architecture", "llama"));
     ANEMO_TRY(put_f32(c, "llama.attention.layer_norm_rms_epsilon", h->rms_eps));
     ANEMO_TRY(put_f32(c, "llama.rope.freq_base", h->rope_theta));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
         if (numbers[i].there)
             ANEMO_TRY(put_u32(c, numbers[i].key, numbers[i].value));
+    if (made_up)
+        ANEMO_TRY(anemo_write_synth_vocabulary(c, h->vocab));
     return put_file_keys(c);
 }
 
@@ -189,12 +196,12 @@ static anemo_status put_info(anemo_conversion *c, anemo_tensor_role role, int64_
                                                                       : 2;
     const uint64_t sizes[3] = {(uint64_t)k, (uint64_t)n, (uint64_t)experts};
     const uint32_t type = type_of(c, role, k);
-    ANEMO_TRY(put_string(c, name));
-    ANEMO_TRY(put_number(c, (uint64_t)rank, 4));
+    ANEMO_TRY(anemo_gguf_put_string(c, name));
+    ANEMO_TRY(anemo_gguf_put_number(c, (uint64_t)rank, 4));
     for (int i = 0; i < rank; ++i)
-        ANEMO_TRY(put_number(c, sizes[i], 8));
-    ANEMO_TRY(put_number(c, type, 4));
-    ANEMO_TRY(put_number(c, *offset, 8));
+        ANEMO_TRY(anemo_gguf_put_number(c, sizes[i], 8));
+    ANEMO_TRY(anemo_gguf_put_number(c, type, 4));
+    ANEMO_TRY(anemo_gguf_put_number(c, *offset, 8));
     *offset += (uint64_t)(n * experts) * row_bytes_of(type, k);
     *offset = (*offset + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     return ANEMO_OK;
@@ -219,9 +226,12 @@ static void pack_blocks(uint32_t type, int64_t k, const uint8_t *codes, const fl
     }
 }
 
+/* BF16 is cut, not rounded: the values that reach it (synth.c) have no more bits. */
 static void pack_floats(uint32_t type, int64_t k, const float *x, uint8_t *out) {
     for (int64_t i = 0; i < k; ++i) {
-        const uint32_t bits = type == ANEMO_GGML_F32 ? anemo_f32_bits(x[i]) : anemo_f32_f16(x[i]);
+        const uint32_t bits = type == ANEMO_GGML_F16    ? anemo_f32_f16(x[i])
+                              : type == ANEMO_GGML_BF16 ? anemo_f32_bits(x[i]) >> 16
+                                                        : anemo_f32_bits(x[i]);
         for (int b = 0; b < (type == ANEMO_GGML_F32 ? 4 : 2); ++b)
             *out++ = (uint8_t)(bits >> 8 * b);
     }
@@ -257,6 +267,7 @@ static int bits_of(uint32_t type) {
 static float limit_of(uint32_t type) {
     switch (type) {
     case ANEMO_GGML_F32:
+    case ANEMO_GGML_BF16:
         return 3.4028235e38f;
     case ANEMO_GGML_F16:
         return 65504;
@@ -366,8 +377,8 @@ anemo_status anemo_write_gguf(anemo_conversion *c) {
     uint64_t n_tensors = 0, offset = 0, at = 0;
     ANEMO_TRY(for_each(c, count_tensor, &n_tensors));
     ANEMO_TRY(anemo_conversion_put(c, "GGUF", 4));
-    ANEMO_TRY(put_number(c, 3, 4));
-    ANEMO_TRY(put_number(c, n_tensors, 8));
+    ANEMO_TRY(anemo_gguf_put_number(c, 3, 4));
+    ANEMO_TRY(anemo_gguf_put_number(c, n_tensors, 8));
     ANEMO_TRY(put_keys(c));
     ANEMO_TRY(for_each(c, put_info, &offset));
     at = (uint64_t)ftello(c->file);

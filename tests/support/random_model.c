@@ -65,6 +65,10 @@ static void add_layer(maker *m, int layer) {
 }
 
 void random_model_write(const char *folder, unsigned seed) {
+    random_model_write_context(folder, seed, 256);
+}
+
+void random_model_write_context(const char *folder, unsigned seed, int context) {
     maker m = {.out = safetensors_writer_create(), .seed = seed};
     char path[1024], config[1024];
     add(&m, "model.embed_tokens.weight", VOCAB, D, 3);
@@ -80,11 +84,11 @@ void random_model_write(const char *folder, unsigned seed) {
         "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\", "
         "\"vocab_size\": %d, \"hidden_size\": %d, \"intermediate_size\": %d, "
         "\"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
-        "\"head_dim\": %d, \"hidden_act\": \"silu\", \"max_position_embeddings\": 256, "
+        "\"head_dim\": %d, \"hidden_act\": \"silu\", \"max_position_embeddings\": %d, "
         "\"sliding_window\": 32, \"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0, "
         "\"num_local_experts\": %d, \"num_experts_per_tok\": 2, \"tie_word_embeddings\": false, "
         "\"bos_token_id\": 1, \"eos_token_id\": 2}",
-        VOCAB, D, FFN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, EXPERTS);
+        VOCAB, D, FFN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, context, EXPERTS);
     snprintf(path, sizeof path, "%s/config.json", folder);
     test_write_file(path, config, (size_t)n);
     size_t bytes;

@@ -5,5 +5,7 @@
 
 /* folder must exist. seed: of the weights. */
 void random_model_write(const char *folder, unsigned seed);
+/* The same with another most number of positions than 256. */
+void random_model_write_context(const char *folder, unsigned seed, int context);
 
 #endif

@@ -1,0 +1,35 @@
+/* The time ledger: where the time of a step goes, by call of the forward pass.
+ *
+ * Every phase has clock reads of its own, at its begin and at its end (anemo_plan_mark); none is a
+ * remainder. What lies between phases, between steps and in the ledger itself is what remains of
+ * the sample's own two reads: it is reported as unattributed, and above LEDGER_OPEN the record is
+ * marked. A kernel that calls mark from inside splits its time by itself. */
+#ifndef ANEMO_LEDGER_H
+#define ANEMO_LEDGER_H
+
+#include "harness/measure/clock.h"
+#include "models/engine.h"
+
+#define ANEMO_LEDGER_OPEN 0.05 /* unattributed share above which a ledger does not close */
+
+typedef struct anemo_ledger {
+    anemo_clock clock;
+    int32_t phase; /* under way, or ANEMO_PHASE_NONE */
+    uint64_t since_ns, begin_ns;
+    double ns[ANEMO_PHASES]; /* of the sample under way */
+    double total_ns;         /* of the last sample */
+} anemo_ledger;
+
+/* Between the two, steps of `plan` are attributed. */
+void anemo_ledger_begin(anemo_ledger *ledger, const anemo_clock *clock, anemo_plan *plan);
+void anemo_ledger_end(anemo_ledger *ledger, anemo_plan *plan);
+/* total - sum over phases, as a fraction of total. */
+double anemo_ledger_unattributed(const double *phase_ns, double total_ns);
+
+/* "qgemm@qkv", "quantize_act > qgemm@qkv", "host". */
+const char *anemo_ledger_name(int32_t phase, char *text, size_t text_bytes);
+/* Is the phase one that the rule "OP[@ROLE][:m=...]=VARIANT" changes: its calls, and the
+ * quantisation of their inputs? */
+bool anemo_ledger_meets(int32_t phase, const char *rule);
+
+#endif

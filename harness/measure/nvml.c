@@ -1,0 +1,123 @@
+#include "harness/measure/nvml.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Its handles are opaque pointers, 0 is success. */
+typedef struct nvml_calls {
+    int (*init)(void);
+    int (*shutdown)(void);
+    int (*driver)(char *text, unsigned bytes);
+    int (*by_index)(unsigned index, void **device);
+    int (*energy_mj)(void *device, unsigned long long *millijoules);
+    int (*power_mw)(void *device, unsigned *milliwatts);
+    int (*limit_mw)(void *device, unsigned *milliwatts);
+    int (*clock_mhz)(void *device, int domain, unsigned *mhz);
+} nvml_calls;
+
+struct anemo_nvml {
+    nvml_calls call;
+    void *library;
+    char driver[80];
+};
+
+static const char *load(void *library, nvml_calls *call) {
+    static const char *const names[] = {
+        "nvmlInit_v2",
+        "nvmlShutdown",
+        "nvmlSystemGetDriverVersion",
+        "nvmlDeviceGetHandleByIndex_v2",
+        "nvmlDeviceGetTotalEnergyConsumption",
+        "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetPowerManagementLimit",
+        "nvmlDeviceGetClockInfo",
+    };
+    void *found[sizeof names / sizeof *names];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!(found[i] = dlsym(library, names[i]))) {
+            return names[i];
+        }
+    }
+    memcpy(call, found, sizeof *call);
+    return NULL;
+}
+
+anemo_status anemo_nvml_open(const char *library, anemo_nvml **out, anemo_error *err) {
+    const char *name = library ? library : "libnvidia-ml.so.1";
+    anemo_nvml *nvml = calloc(1, sizeof *nvml);
+    anemo_status status = ANEMO_OK;
+    *out = NULL;
+    if (!nvml) {
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for NVML");
+    }
+    nvml->library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    const char *missing = nvml->library ? load(nvml->library, &nvml->call) : NULL;
+    if (!nvml->library) {
+        status = anemo_fail(err, ANEMO_E_UNSUPPORTED, "%s is not installed", name);
+    } else if (missing) {
+        status = anemo_fail(err, ANEMO_E_UNSUPPORTED, "%s has no %s", name, missing);
+    } else if (nvml->call.init() != 0) {
+        status = anemo_fail(err, ANEMO_E_UNSUPPORTED, "%s is there, but finds no driver", name);
+    } else if (nvml->call.driver(nvml->driver, sizeof nvml->driver) != 0) {
+        nvml->driver[0] = '\0';
+    }
+    if (status) {
+        if (nvml->library) {
+            dlclose(nvml->library);
+        }
+        free(nvml);
+        return status;
+    }
+    *out = nvml;
+    return ANEMO_OK;
+}
+
+void anemo_nvml_close(anemo_nvml *nvml) {
+    if (nvml) {
+        nvml->call.shutdown();
+        dlclose(nvml->library);
+        free(nvml);
+    }
+}
+
+const char *anemo_nvml_driver(const anemo_nvml *nvml) {
+    return nvml->driver;
+}
+
+static void *device_of(const anemo_nvml *nvml, int32_t index) {
+    void *device = NULL;
+    return index >= 0 && nvml->call.by_index((unsigned)index, &device) == 0 ? device : NULL;
+}
+
+bool anemo_nvml_device(const anemo_nvml *nvml, int32_t index) {
+    return device_of(nvml, index) != NULL;
+}
+
+bool anemo_nvml_energy(const anemo_nvml *nvml, int32_t index, double *joules) {
+    void *device = device_of(nvml, index);
+    unsigned long long millijoules = 0;
+    const bool told = device && nvml->call.energy_mj(device, &millijoules) == 0;
+    *joules = 1e-3 * (double)millijoules;
+    return told;
+}
+
+bool anemo_nvml_power(const anemo_nvml *nvml, int32_t index, double *watts, double *limit_watts) {
+    void *device = device_of(nvml, index);
+    unsigned power = 0, limit = 0;
+    const bool told = device && nvml->call.power_mw(device, &power) == 0 &&
+                      nvml->call.limit_mw(device, &limit) == 0;
+    *watts = 1e-3 * power;
+    *limit_watts = 1e-3 * limit;
+    return told;
+}
+
+bool anemo_nvml_clock(const anemo_nvml *nvml, int32_t index, double *hz) {
+    enum { MULTIPROCESSORS = 1 };
+    void *device = device_of(nvml, index);
+    unsigned mhz = 0;
+    const bool told = device && nvml->call.clock_mhz(device, MULTIPROCESSORS, &mhz) == 0;
+    *hz = 1e6 * mhz;
+    return told;
+}
