@@ -76,6 +76,11 @@ template <int N> __device__ inline void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/* The anemo_cuda_libraries of device_cuda.h. */
+inline const void *libraries_of(const anemo_exec *exec) {
+    return exec->libraries;
+}
+
 template <class... Parameters, class... Arguments>
 anemo_status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                     const anemo_exec *exec, const Arguments &...arguments) {

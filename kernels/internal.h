@@ -3,6 +3,7 @@
 #ifndef ANEMO_KERNELS_INTERNAL_H
 #define ANEMO_KERNELS_INTERNAL_H
 
+#include "kernels/host_device.h"
 #include "kernels/kernel.h"
 
 #include <string.h>
@@ -34,15 +35,15 @@ int32_t anemo_problem_weights(anemo_op op, const void *problem, anemo_problem_we
 /* Brand string of the processor, trimmed ("AMD EPYC 9354"), or the architecture's name. */
 void anemo_cpu_brand(char *name, size_t name_bytes);
 
-static inline int64_t anemo_ceil_div(int64_t a, int64_t b) {
+static ANEMO_HOST_DEVICE inline int64_t anemo_ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
-static inline int64_t anemo_round_up(int64_t a, int64_t b) {
+static ANEMO_HOST_DEVICE inline int64_t anemo_round_up(int64_t a, int64_t b) {
     return anemo_ceil_div(a, b) * b;
 }
 
 /* bfloat16: the upper half of a float32, rounded to nearest even; NaN stays a (quiet) NaN. */
-static inline uint16_t anemo_bf16_from_f32(float value) {
+static ANEMO_HOST_DEVICE inline uint16_t anemo_bf16_from_f32(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     if ((bits & 0x7fffffffu) > 0x7f800000u) {
@@ -50,7 +51,7 @@ static inline uint16_t anemo_bf16_from_f32(float value) {
     }
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
-static inline float anemo_f32_from_bf16(uint16_t half) {
+static ANEMO_HOST_DEVICE inline float anemo_f32_from_bf16(uint16_t half) {
     const uint32_t bits = (uint32_t)half << 16;
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -59,7 +60,7 @@ static inline float anemo_f32_from_bf16(uint16_t half) {
 
 /* float16 in software (the baseline has no conversion instruction), rounded to nearest even; NaN
  * stays NaN. Subnormals are scaled by an exact multiplication. */
-static inline float anemo_f32_from_f16(uint16_t half) {
+static ANEMO_HOST_DEVICE inline float anemo_f32_from_f16(uint16_t half) {
     const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
     uint32_t bits = magnitude + ((magnitude >= 0x0f800000u) ? 0x70000000u : 0x38000000u);
     float value;
@@ -71,7 +72,7 @@ static inline float anemo_f32_from_f16(uint16_t half) {
     memcpy(&value, &bits, sizeof value);
     return value;
 }
-static inline uint16_t anemo_f16_from_f32(float value) {
+static ANEMO_HOST_DEVICE inline uint16_t anemo_f16_from_f32(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
@@ -96,5 +97,4 @@ static inline uint16_t anemo_f16_from_f32(float value) {
 #ifdef __cplusplus
 }
 #endif
-
 #endif

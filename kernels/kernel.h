@@ -38,7 +38,8 @@ typedef enum anemo_status {
     ANEMO_E_DEVICE,      /* a device call failed */
     ANEMO_E_IO,          /* reading or writing failed */
     ANEMO_E_NUMERIC,     /* NaN where a number is needed (e.g. logits) */
-    ANEMO_E_CANCELLED    /* interrupted by the user */
+    ANEMO_E_CANCELLED,   /* interrupted by the user */
+    ANEMO_E_LIBRARY      /* this build was made without a library; the sentence names its package */
 } anemo_status;
 
 /* One clear sentence for a person: file, field, value, and what would be accepted. */
@@ -319,7 +320,9 @@ typedef enum anemo_moe_score { ANEMO_MOE_SOFTMAX, ANEMO_MOE_SIGMOID } anemo_moe_
 
 /* ANEMO_E_NUMERIC, with the plan unspecified: a NaN or +infinity among the logits, a row without a
  * finite one, a NaN bias, or weights to renormalise that sum to 0. A logit of -infinity switches an
- * expert off. */
+ * expert off. On CUDA, where `run` has ended before the logits are read, the token's weights become
+ * NaN instead, its experts any top_k different ones, and the rest of the plan is as ever: the NaN
+ * reaches the logits of the model, and whoever waits for those is told. */
 typedef struct anemo_moe_route_problem {
     uint32_t size;
     int64_t tokens_max;

@@ -22,6 +22,8 @@ const char *anemo_status_name(anemo_status status) {
         return "numeric";
     case ANEMO_E_CANCELLED:
         return "cancelled";
+    case ANEMO_E_LIBRARY:
+        return "library";
     }
     return "unknown";
 }

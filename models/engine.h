@@ -60,6 +60,8 @@ const char *anemo_model_architecture(int32_t index);
 const anemo_model_info *anemo_model_describe(const anemo_model *model);
 /* NULL when the model has none (synth:, or a directory opened without one); `why` then says so. */
 const anemo_tokenizer *anemo_model_tokenizer(const anemo_model *model, anemo_error *why);
+/* Why it has none: ANEMO_E_INPUT, or ANEMO_E_LIBRARY when this build cannot read it. */
+anemo_status anemo_model_tokenizer_status(const anemo_model *model);
 
 /* ---------------------------------------------------------------- quantising files */
 
@@ -71,10 +73,11 @@ typedef bool (*anemo_quantise_progress)(void *context, double done, double total
 /* Writes the model `in` with every matrix but the router as `to`: a GGUF file where `out` ends in
  * .gguf, else a new directory of safetensors (compressed-tensors layout). Matrices that are in that
  * form already are copied code by code. `out` must not exist, and appears only when it is complete.
+ * exec: threads that make the rows of a GGUF; NULL: the caller's alone. The bytes are the same.
  * *fallbacks: matrices that got another type because their rows are no multiple of its block. */
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
-                                  anemo_quantise_progress progress, void *context,
-                                  int64_t *fallbacks, anemo_error *err);
+                                  const anemo_exec *exec, anemo_quantise_progress progress,
+                                  void *context, int64_t *fallbacks, anemo_error *err);
 
 /* Writes a synth: model to a GGUF file, with a vocabulary made for it, so that other engines can
  * run the same shape; `out` as above. */
@@ -84,7 +87,7 @@ anemo_status anemo_synth_model(const char *uri, const char *out, anemo_quantise_
 /* ---------------------------------------------------------------- tokenizer */
 
 /* Opens tokenizer.json, tekken.json, a SentencePiece tokenizer.model, or the vocabulary of a .gguf:
- * by content, not by name. ANEMO_E_UNSUPPORTED names the package that a byte-level one needs. */
+ * by content, not by name. ANEMO_E_LIBRARY names the package that a byte-level one needs. */
 anemo_status anemo_tokenizer_open(const char *path, anemo_tokenizer **out, anemo_error *err);
 void anemo_tokenizer_close(anemo_tokenizer *tokenizer);
 int32_t anemo_tokenizer_vocab(const anemo_tokenizer *tokenizer);
@@ -197,7 +200,7 @@ int32_t anemo_plan_page_tokens(void);
 /* What a step consists of: X(op, role, class), op and role as in `--with`. The quantisation of a
  * call's input counts to that call's class and is a phase of its own. */
 /* clang-format off */
-#define ANEMO_CLASS_LIST(X)                                                                        \
+#define ANEMO_PHASE_CLASS_LIST(X)                                                                        \
     X(HOST, "launch/host")   /* checks, page tables, copies to and from the device */              \
     X(EMBED, "embed")                                                                              \
     X(NORMS, "norms")                                                                              \
@@ -233,10 +236,10 @@ int32_t anemo_plan_page_tokens(void);
 /* clang-format on */
 
 typedef enum anemo_phase_class {
-#define ANEMO_CLASS_ENUM(id, name) ANEMO_CLASS_##id,
-    ANEMO_CLASS_LIST(ANEMO_CLASS_ENUM)
-#undef ANEMO_CLASS_ENUM
-        ANEMO_CLASS_COUNT
+#define ANEMO_PHASE_CLASS_ENUM(id, name) ANEMO_PHASE_CLASS_##id,
+    ANEMO_PHASE_CLASS_LIST(ANEMO_PHASE_CLASS_ENUM)
+#undef ANEMO_PHASE_CLASS_ENUM
+        ANEMO_PHASE_CLASS_COUNT
 } anemo_phase_class;
 const char *anemo_phase_class_name(anemo_phase_class class);
 

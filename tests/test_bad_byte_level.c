@@ -289,13 +289,13 @@ static void names_the_missing_library(void **state) {
         size_t bytes;
         char *file = read_data(files[i], &bytes);
         test_write_file(path, file, bytes);
-        assert_refused(ANEMO_E_UNSUPPORTED, "install libpcre2-dev and rebuild");
+        assert_refused(ANEMO_E_LIBRARY, "install libpcre2-dev and rebuild");
         free(file);
     }
     if (!ANEMO_HAVE_UTF8PROC) {
         json_t *base = json_load_file(DATA "tiny.json", 0, NULL);
         write_patched(base, "{\"normalizer\": {\"type\": \"NFC\"}}");
-        assert_refused(ANEMO_E_UNSUPPORTED, "install libutf8proc-dev and rebuild");
+        assert_refused(ANEMO_E_LIBRARY, "install libutf8proc-dev and rebuild");
         json_decref(base);
     }
 }

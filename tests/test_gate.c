@@ -1,7 +1,8 @@
 /* anemo gate: what is skipped, what is measured, and the exit codes, with bases that are this very
  * program, or scripts that pass for one: they tell other hashes, or serve samples of fixed times,
  * so that no verdict here hangs on the machine's speed. */
-#include "harness/gate/gate.h"
+#include "harness/gate/gate_static.h"
+#include "harness/record/record.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -57,7 +58,8 @@ static program_result run(int code, const char *const *arguments) {
     return r;
 }
 #define gate(code, ...)                                                                            \
-    run(code, (const char *const[]){"gate", "--threads", "1", "--looks", "12", __VA_ARGS__, NULL})
+    run(code, (const char *const[]){"gate", "--threads", "1", "--looks", "12", "--no-static",      \
+                                    __VA_ARGS__, NULL})
 
 static void write_script(const char *name, const char *text) {
     char path[600];
@@ -144,9 +146,9 @@ static void what_is_faster_passes(void **state) {
     snprintf(summary, sizeof summary, "GITHUB_STEP_SUMMARY=%s", other);
     write_base("1000000000"); /* a second for each call */
     const program_setting setting = {.environment = (const char *const[]){summary, NULL}};
-    program_result r =
-        program_run_with(&setting, (const char *const[]){"gate", "--threads", "1", "--looks", "12",
-                                                         "--base", base, "--delta", "1000", NULL});
+    program_result r = program_run_with(
+        &setting, (const char *const[]){"gate", "--threads", "1", "--looks", "12", "--no-static",
+                                        "--base", base, "--delta", "1000", NULL});
     assert_int_equal(r.code, 0);
     assert_contains(r.out, "1 pass");
     program_result_free(&r);
@@ -256,6 +258,96 @@ static void canaries_and_swaps_are_judged(void **state) {
     assert_false(anemo_gate_swap_good(&slow, &none, 0.03));
 }
 
+/* ---------------------------------------------------------------- static figures */
+
+/* A program that tells a signature and leaves a record of so many resident bytes; with
+ * `instructions` and `registers` for the tools that are run on it. */
+static void write_program(const char *name, const char *signature, double resident) {
+    char text[1024], records[600];
+    anemo_error err = {{0}};
+    anemo_record_sink *sink;
+    snprintf(records, sizeof records, "%s/%s.jsonl", folder, name);
+    remove(records);
+    assert_int_equal(anemo_record_sink_open(records, &sink, &err), ANEMO_OK);
+    anemo_record *r = anemo_record_create(ANEMO_RECORD_MODEL);
+    anemo_record_text(r, NULL, "status", "passed");
+    anemo_record_number(r, "solution", "resident_bytes", resident);
+    assert_int_equal(anemo_record_write(sink, r, &err), ANEMO_OK);
+    anemo_record_free(r);
+    assert_int_equal(anemo_record_sink_close(sink, &err), ANEMO_OK);
+    snprintf(text, sizeof text,
+             "#!/bin/sh\n"
+             "if [ $1 = check ]; then echo signature,rows; echo %s; exit 0; fi\n"
+             "while [ $# -gt 1 ]; do [ $1 = --record ] && cp '%s' $2; shift; done\n",
+             signature, records);
+    write_script(name, text);
+}
+
+static const anemo_gate_figure *figure(const anemo_gate_figures *all, const char *what) {
+    for (int32_t i = 0; i < all->n; i++)
+        if (strstr(all->figure[i].what, what))
+            return &all->figure[i];
+    return NULL;
+}
+
+static void static_figures_are_compared_exactly(void **state) {
+    (void)state;
+    NEEDS_CHILDREN();
+    char head[600], path[1200];
+    anemo_error err = {{0}};
+    anemo_gate_figures all;
+    anemo_gate_hash hashes[] = {{.name = "no_such_variant", .code_bytes = 77}};
+    anemo_gate_base there = {.hashes = hashes, .n_hashes = 1};
+    const char *before = getenv("PATH");
+    snprintf(head, sizeof head, "%s/head", folder);
+    snprintf(there.program, sizeof there.program, "%s", base);
+    anemo_gate_setting setting = {
+        .head = head, .base = &there, .default_model = "m", .callgrind_isa = "avx2"};
+    write_program("base", "abc,440", 1000);
+    write_program("head", "abc,440", 1000);
+    /* without the tools: skips with their names */
+    setenv("PATH", "/nowhere", 1);
+    assert_int_equal(anemo_gate_figures_take(&setting, &all, &err), ANEMO_OK);
+    setenv("PATH", before, 1);
+    assert_non_null(figure(&all, "instructions"));
+    assert_string_equal(figure(&all, "instructions")->skipped, "base: valgrind is not in PATH");
+    assert_string_equal(figure(&all, "CUDA")->skipped, "this build has no CUDA code");
+    assert_string_equal(figure(&all, "no_such_variant")->head, "gone");
+    anemo_gate_figures_free(&all);
+    /* with them: what they say of each program, by its name; only what differs is kept */
+    write_script("valgrind", "#!/bin/sh\n"
+                             "for a; do case $a in */base) echo '==1== Collected : 1234567' >&2;;\n"
+                             "*/head) echo '==1== Collected : 1234568' >&2;; esac; done\n");
+    write_script("cuobjdump", "#!/bin/sh\n"
+                              "printf ' Function one:\\n  REG:24 STACK:0 LOCAL:0\\n'\n"
+                              "case $2 in *head) n=16;; *) n=0;; esac\n"
+                              "printf \" Function two:\\n  REG:255 STACK:0 LOCAL:$n\\n\"\n");
+    write_program("head", "abd,440", 1008);
+    snprintf(path, sizeof path, "%s:%s", folder, before);
+    setenv("PATH", path, 1);
+    setting.has_cuda = true;
+    there.n_hashes = 0;
+    assert_int_equal(anemo_gate_figures_take(&setting, &all, &err), ANEMO_OK);
+    setenv("PATH", before, 1);
+    assert_int_equal(all.compared, 5);
+    assert_int_equal(all.different, 4);
+    assert_int_equal(all.n, 4);
+    assert_string_equal(figure(&all, "signature")->base, "abc,440");
+    assert_string_equal(figure(&all, "signature")->head, "abd,440");
+    assert_string_equal(figure(&all, "bytes held")->head, "1008");
+    assert_string_equal(figure(&all, "instructions")->base, "1234567");
+    assert_string_equal(figure(&all, "instructions")->head, "1234568");
+    assert_non_null(strstr(figure(&all, "spills of two")->head, "LOCAL:16"));
+    assert_null(figure(&all, "spills of one"));
+    anemo_gate_figures_free(&all);
+    /* a program that fails is a skip with a reason, and no figure */
+    write_script("head", "#!/bin/sh\nexit 3\n");
+    assert_int_equal(anemo_gate_figures_take(&setting, &all, &err), ANEMO_OK);
+    assert_string_equal(figure(&all, "signature")->skipped,
+                        "head: check --signature ended with exit code 3");
+    anemo_gate_figures_free(&all);
+}
+
 /* ---------------------------------------------------------------- the signature */
 
 static void the_signature_is_the_same_on_every_instruction_set(void **state) {
@@ -281,6 +373,7 @@ int main(void) {
         WITH_FOLDER(records_prove_but_do_not_judge),
         WITH_FOLDER(bad_input_is_one_sentence),
         cmocka_unit_test(canaries_and_swaps_are_judged),
+        WITH_FOLDER(static_figures_are_compared_exactly),
         cmocka_unit_test(the_signature_is_the_same_on_every_instruction_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

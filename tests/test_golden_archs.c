@@ -220,6 +220,37 @@ static void test_gpt_oss(void **state) {
     config_control("gpt-oss", "rope_scaling.truncate", "true", "YaRN between whole pairs");
 }
 
+/* The bytes of a tensor of the MXFP4 checkpoint, changed one by one. */
+static void mxfp4_control(const char *tensor, unsigned char (*change)(unsigned char),
+                          const char *what) {
+    control c = control_open("gpt-oss-mxfp4");
+    size_t bytes;
+    unsigned char *data = checkpoint_edit_tensor(&c.e, tensor, &bytes);
+    for (size_t i = 0; i < bytes; i++)
+        data[i] = change(data[i]);
+    control_close(&c, what);
+}
+
+static unsigned char swap_nibbles(unsigned char byte) {
+    return (unsigned char)(byte >> 4 | byte << 4);
+}
+
+static unsigned char one_more(unsigned char byte) {
+    return (unsigned char)(byte + 1);
+}
+
+/* As it is published: experts in MXFP4, from Hugging Face files end to end. */
+static void test_gpt_oss_mxfp4(void **state) {
+    (void)state;
+    check_family("gpt-oss-mxfp4", 2);
+    mxfp4_control("model.layers.0.mlp.experts.gate_up_proj_blocks", swap_nibbles,
+                  "nibbles of gate and up swapped");
+    mxfp4_control("model.layers.1.mlp.experts.down_proj_blocks", swap_nibbles,
+                  "nibbles of down swapped");
+    mxfp4_control("model.layers.0.mlp.experts.down_proj_scales", one_more,
+                  "scales of down doubled");
+}
+
 /* ---------------------------------------------------------------- Ministral 3 */
 
 static void test_ministral3(void **state) {
@@ -255,9 +286,10 @@ static void test_multimodal(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama3),     cmocka_unit_test(test_ministral),
-        cmocka_unit_test(test_qwen3_moe),  cmocka_unit_test(test_gpt_oss),
-        cmocka_unit_test(test_ministral3), cmocka_unit_test(test_multimodal),
+        cmocka_unit_test(test_llama3),        cmocka_unit_test(test_ministral),
+        cmocka_unit_test(test_qwen3_moe),     cmocka_unit_test(test_gpt_oss),
+        cmocka_unit_test(test_gpt_oss_mxfp4), cmocka_unit_test(test_ministral3),
+        cmocka_unit_test(test_multimodal),
     };
     return cmocka_run_group_tests_name("golden logits of more families", tests, register_wrong,
                                        NULL);

@@ -116,7 +116,7 @@ static void every_call_is_seen(void **state) {
     (void)state;
     fixture f = {0};
     anemo_ledger ledger;
-    bool seen[ANEMO_CLASS_COUNT] = {false};
+    bool seen[ANEMO_PHASE_CLASS_COUNT] = {false};
     open_all(&f);
     busy_ns = 0;
     watched_step(&f, &ledger);
@@ -124,7 +124,7 @@ static void every_call_is_seen(void **state) {
     for (int32_t p = 0; p < ANEMO_PHASES; p++) {
         seen[anemo_phase_describe(p).class] |= ledger.ns[p] > 0;
     }
-    for (int c = 0; c < ANEMO_CLASS_COUNT; c++) {
+    for (int c = 0; c < ANEMO_PHASE_CLASS_COUNT; c++) {
         if (!seen[c]) {
             fail_msg("no time in class %s", anemo_phase_class_name((anemo_phase_class)c));
         }

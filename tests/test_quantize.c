@@ -22,10 +22,12 @@
 
 static anemo_error error;
 
+static const anemo_exec *threads; /* that make rows; NULL: this one */
+
 static void quantise(const char *in, const char *out, const char *to, int64_t fallbacks) {
     int64_t met = -1;
     error.text[0] = '\0';
-    if (anemo_quantise_model(in, out, to, NULL, NULL, &met, &error) != ANEMO_OK)
+    if (anemo_quantise_model(in, out, to, threads, NULL, NULL, &met, &error) != ANEMO_OK)
         fail_msg("%s", error.text);
     assert_int_equal(met, fallbacks);
 }
@@ -123,6 +125,20 @@ static double relative_error(const char *from, const char *to) {
     return sqrt(c.errors / c.squares);
 }
 
+/* Three threads write the bytes that one writes. */
+static void check_threads(const char *from, const char *out, const char *to) {
+    char again[640];
+    anemo_device *device = NULL;
+    assert_int_equal(anemo_device_create_cpu(3, NULL, &device, &error), ANEMO_OK);
+    const anemo_exec exec = anemo_device_exec(device);
+    snprintf(again, sizeof again, "%s.again.gguf", out);
+    threads = &exec;
+    quantise(from, again, to, 0);
+    threads = NULL;
+    check_same_file(out, again);
+    anemo_device_free(device);
+}
+
 /* Every target of a model with rows of 256 values: known errors, from both sides. */
 static void every_target(void **state) {
     (void)state;
@@ -145,6 +161,8 @@ static void every_target(void **state) {
             char out[600];
             snprintf(out, sizeof out, "%s/%d%s", folder_was, experts, cases[i].out);
             quantise(from, out, cases[i].to, 0);
+            if (strstr(out, ".gguf"))
+                check_threads(from, out, cases[i].to);
             const double relative = relative_error(from, out);
             print_message("%-8s %-7s relative error %.4f\n", cases[i].to, cases[i].out, relative);
             assert_true(relative >= cases[i].least && relative <= cases[i].most);
@@ -283,8 +301,8 @@ static void interrupted(void **state) {
         int calls = 0;
         int64_t fallbacks;
         assert_int_equal(anemo_quantise_model(MODELS "mistral-full", tiny_path(folder, cases[i][0]),
-                                              cases[i][1], stop_at_the_second, &calls, &fallbacks,
-                                              &error),
+                                              cases[i][1], NULL, stop_at_the_second, &calls,
+                                              &fallbacks, &error),
                          ANEMO_E_CANCELLED);
         assert_int_equal(calls, 2);
         assert_int_equal(entries(folder), 0);
@@ -350,19 +368,23 @@ static void values_out_of_range(void **state) {
     safetensors_header(whole);
     float *values = (float *)(uintptr_t)safetensors_data(whole, &bytes);
     write_model(0);
+    anemo_device *device = NULL;
+    assert_int_equal(anemo_device_create_cpu(3, NULL, &device, &error), ANEMO_OK);
+    const anemo_exec exec = anemo_device_exec(device);
     const float wrong[] = {NAN, INFINITY, 1e30f};
     for (size_t i = 0; i < COUNT(wrong); ++i) {
         int64_t fallbacks;
         values[3] = wrong[i];
         remove(tiny_path(folder, "model.safetensors"));
         safetensors_write(whole, tiny_path(folder, "model.safetensors"));
-        assert_int_equal(anemo_quantise_model(folder, tiny_path(folder, "out.gguf"), "q4_0", NULL,
-                                              NULL, &fallbacks, &error),
+        assert_int_equal(anemo_quantise_model(folder, tiny_path(folder, "out.gguf"), "q4_0",
+                                              i ? &exec : NULL, NULL, NULL, &fallbacks, &error),
                          ANEMO_E_INPUT);
         assert_non_null(strstr(error.text, "token_embd.weight holds in row 0"));
         assert_int_equal(access(tiny_path(folder, "out.gguf"), F_OK), -1);
     }
     safetensors_writer_free(whole);
+    anemo_device_free(device);
 }
 
 int main(void) {

@@ -111,6 +111,59 @@ static void what_is_written_is_read(void **state) {
     anemo_record_free(s.kept);
 }
 
+static bool keep_last(void *ctx, anemo_record *record) {
+    anemo_record **last = ctx;
+    if (*last)
+        anemo_record_free(*last);
+    *last = anemo_record_keep(record);
+    return true;
+}
+
+static anemo_status last_samples(double **samples, int64_t *n, anemo_error *err) {
+    anemo_record *last = NULL;
+    assert_int_equal(anemo_record_read(path, keep_last, &last, NULL, err), ANEMO_OK);
+    const anemo_status status = anemo_record_get_samples(last, 0, samples, n, err);
+    anemo_record_free(last);
+    return status;
+}
+
+/* Beside the records, bound to them by name and hash; a record without its file of samples is whole
+ * but for them. */
+static void samples_lie_beside_the_records(void **state) {
+    (void)state;
+    char beside[600];
+    size_t bytes;
+    double *samples;
+    int64_t n;
+    anemo_error err = {0};
+    snprintf(beside, sizeof beside, "%s/deep/er/records.samples", folder);
+    write_samples(1, 2);
+    char *text = test_read_file(path, &bytes);
+    assert_null(strstr(text, "\"samples\""));
+    assert_contains(text, "\"samples_file\":\"records.samples\"");
+    free(text);
+    assert_int_equal(last_samples(&samples, &n, &err), ANEMO_OK);
+    assert_int_equal(n, 3);
+    assert_true(samples[0] == 1e-3 && samples[1] == 1.5e-3 && samples[2] == 2e-3);
+    free(samples);
+    text = test_read_file(beside, &bytes);
+    *strrchr(text, '5') = '6'; /* the last record's second sample */
+    test_write_file(beside, text, bytes);
+    assert_int_equal(last_samples(&samples, &n, &err), ANEMO_E_INPUT);
+    assert_contains(err.text, "not those of its hash");
+    test_write_file(beside, text, bytes - 4); /* torn: the line is not there yet, others are */
+    free(text);
+    assert_int_equal(last_samples(&samples, &n, &err), ANEMO_OK);
+    assert_int_equal(n, 0);
+    write_samples(3, 1); /* mends both files */
+    assert_int_equal(last_samples(&samples, &n, &err), ANEMO_OK);
+    assert_int_equal(n, 3);
+    free(samples);
+    unlink(beside);
+    assert_int_equal(last_samples(&samples, &n, &err), ANEMO_OK);
+    assert_true(n == 0 && samples == NULL);
+}
+
 static void ids_differ(void **state) {
     (void)state;
     anemo_record *r[200];
@@ -364,6 +417,7 @@ int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(what_is_written_is_read),
+        TEST(samples_lie_beside_the_records),
         TEST(ids_differ),
         TEST(reasons_make_the_verdict),
         TEST(wrong_records_are_refused),

@@ -39,7 +39,7 @@ static anemo_table *phase_table(const anemo_ledger_report *r, const char *title)
         snprintf(key, sizeof key, "share_batch_%d", r->line[l].batch);
         anemo_table_column(table, key, "share");
     }
-    for (int c = 0; c < ANEMO_CLASS_COUNT; c++) {
+    for (int c = 0; c < ANEMO_PHASE_CLASS_COUNT; c++) {
         for (int32_t p = 0; p < ANEMO_PHASES; p++) {
             bool ran = false;
             for (int32_t l = 0; l < r->n_lines; l++) {

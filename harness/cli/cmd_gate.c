@@ -2,6 +2,8 @@
 #include "harness/cli/gate.h"
 #include "harness/measure/machine.h"
 
+#include "anemo_config.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,8 @@ enum {
     KEY_ALL,
     KEY_INCONCLUSIVE,
     KEY_JUNIT,
-    KEY_SUMMARY
+    KEY_SUMMARY,
+    KEY_NO_STATIC
 };
 
 static const struct argp_option own_options[] = {
@@ -30,6 +33,8 @@ static const struct argp_option own_options[] = {
     {"cases", KEY_CASES, "FILE", 0,
      "lines OP SHAPE M[,M...] warm|cold-weights, or model MODEL PROMPT TOKENS BATCH", 0},
     {"all", KEY_ALL, NULL, 0, "measure what is unchanged, too", 0},
+    {"no-static", KEY_NO_STATIC, NULL, 0,
+     "leave out the static figures (code size, signature, memory, instructions, registers)", 0},
     {"on-inconclusive", KEY_INCONCLUSIVE, "fail|warn", 0, "exit code 4 (default) or 0", 0},
     {"junit", KEY_JUNIT, "FILE", 0, "write JUnit XML", 0},
     {"summary", KEY_SUMMARY, "FILE", 0,
@@ -40,7 +45,7 @@ typedef struct gate_choices {
     const char *base, *cases, *junit, *summary;
     anemo_compare_rule rule;
     double sample_ns;
-    bool all, warn;
+    bool all, warn, no_static;
 } gate_choices;
 
 static bool option(int key, const char *value, void *context) {
@@ -68,6 +73,9 @@ static bool option(int key, const char *value, void *context) {
     case KEY_ALL:
         c->all = true;
         return true;
+    case KEY_NO_STATIC:
+        c->no_static = true;
+        return true;
     case KEY_INCONCLUSIVE:
         c->warn = anemo_cli_choice("--on-inconclusive", value, policies) == 1;
         return true;
@@ -91,6 +99,7 @@ typedef struct gate_run {
     anemo_gate_base base;
     anemo_gate_plan plan;
     anemo_gate_outcome outcome;
+    anemo_gate_figures figures;
     anemo_progress progress;
 } gate_run;
 
@@ -142,6 +151,8 @@ static anemo_status measure(gate_run *run, anemo_error *err) {
         .relinked = run->relinked[0] ? run->relinked : NULL,
         .base = &run->base,
         .default_model = run->model,
+        .callgrind_isa = strncmp(anemo_machine_get()->arch, "x86", 3) == 0 ? "avx2" : "baseline",
+        .has_cuda = ANEMO_HAVE_CUDA,
         .rule = run->own->rule,
         .sample_ns = run->own->sample_ns,
         .threads = run->cli->threads,
@@ -153,8 +164,11 @@ static anemo_status measure(gate_run *run, anemo_error *err) {
         return status;
     }
     run->progress = anemo_progress_start(run->cli, "gate", 1);
-    const anemo_status measured = anemo_gate_measure(&run->plan, &setting, &run->outcome, err);
+    anemo_status measured = anemo_gate_measure(&run->plan, &setting, &run->outcome, err);
     anemo_progress_end(&run->progress);
+    if (!measured && run->plan.n_due > 0 && run->base.program[0] && !run->own->no_static) {
+        measured = anemo_gate_figures_take(&setting, &run->figures, err);
+    }
     return measured;
 }
 
@@ -201,6 +215,7 @@ static int gate(gate_run *run) {
                                   .base = &run->base,
                                   .plan = &run->plan,
                                   .outcome = &run->outcome,
+                                  .figures = &run->figures,
                                   .rule = &run->own->rule,
                                   .warn = run->own->warn,
                                   .no_relinked = !run->relinked[0]};
@@ -212,6 +227,7 @@ static int gate(gate_run *run) {
     if (status) {
         code = anemo_cli_worse(code, anemo_cli_fail(status, &err));
     }
+    anemo_gate_figures_free(&run->figures);
     anemo_gate_outcome_free(&run->outcome);
     anemo_gate_plan_free(&run->plan);
     anemo_gate_base_close(&run->base);

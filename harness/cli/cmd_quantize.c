@@ -57,7 +57,7 @@ int anemo_cmd_quantize(int argc, char **argv) {
                  "directory of safetensors. OUT appears when it is complete, and not before.",
         .example = "  anemo quantize models/default small.gguf --to q4_0\n"
                    "  anemo quantize model.gguf small --to q4:g128",
-        .shared = ANEMO_CLI_QUIET,
+        .shared = ANEMO_CLI_QUIET | ANEMO_CLI_THREADS,
         .options = options,
         .option = quantize_option,
     };
@@ -71,8 +71,14 @@ int anemo_cmd_quantize(int argc, char **argv) {
                         "q6_k");
     anemo_cli_catch_interrupts();
     anemo_progress progress = anemo_progress_start(&cli, "quantize", 1);
-    anemo_status status = anemo_quantise_model(cli.arguments[0], cli.arguments[1], to,
-                                               show_progress, &progress, &fallbacks, &err);
+    anemo_device *device = NULL;
+    anemo_status status = anemo_cli_open_device(&cli, &device, &err);
+    if (status == ANEMO_OK) {
+        const anemo_exec exec = anemo_device_exec(device);
+        status = anemo_quantise_model(cli.arguments[0], cli.arguments[1], to, &exec, show_progress,
+                                      &progress, &fallbacks, &err);
+    }
+    anemo_device_free(device);
     anemo_progress_end(&progress);
     if (status == ANEMO_OK)
         status = show_result(&cli, fallbacks, to, &err);

@@ -140,6 +140,7 @@ typedef struct run_state {
     text_stream text;
     size_t n_prompt;
     int32_t end;                 /* the token that ends an answer in a chat; -1: none */
+    double load_s;               /* opening and packing, before the first step */
     double prompt_s, generate_s; /* to the first id; from there to the last */
 } run_state;
 
@@ -147,7 +148,7 @@ static anemo_status read_prompt(const run_options *o, run_state *run, anemo_erro
     const anemo_tokenizer *tokenizer = anemo_model_tokenizer(run->model, err);
     const anemo_model_info *info = anemo_model_describe(run->model);
     if (!tokenizer)
-        return ANEMO_E_INPUT;
+        return anemo_model_tokenizer_status(run->model);
     int32_t *ids = NULL;
     size_t n = 0;
     anemo_status status = anemo_run_prompt_encode(tokenizer, &o->prompt, &ids, &n, &run->end, err);
@@ -274,8 +275,8 @@ static anemo_status generate(run_state *run, const run_options *o, anemo_error *
 
 static void print_figures(const run_state *run) {
     size_t made = run->text.n - run->n_prompt;
-    fprintf(stderr, "prompt: %zu tokens in %.3f s (%.1f token/s)", run->n_prompt, run->prompt_s,
-            (double)run->n_prompt / run->prompt_s);
+    fprintf(stderr, "loaded in %.3f s; prompt: %zu tokens in %.3f s (%.1f token/s)", run->load_s,
+            run->n_prompt, run->prompt_s, (double)run->n_prompt / run->prompt_s);
     if (made > 1)
         fprintf(stderr, "; then %zu tokens, %.2f ms each (%.1f token/s)", made - 1,
                 1e3 * run->generate_s / (double)(made - 1), (double)(made - 1) / run->generate_s);
@@ -338,8 +339,11 @@ int anemo_cmd_run(int argc, char **argv) {
     bool embedded;
     anemo_status status = anemo_cli_find_model(cli.n_arguments ? cli.arguments[0] : NULL, path,
                                                sizeof path, &embedded, &err);
+    const anemo_clock clock = anemo_clock_raw();
+    const uint64_t start = anemo_clock_now(&clock);
     if (status == ANEMO_OK)
         status = open_everything(&cli, &o, path, &run, &err);
+    run.load_s = 1e-9 * (double)(anemo_clock_now(&clock) - start);
     if (status == ANEMO_OK) {
         run.text.out = cli.out;
         status = generate(&run, &o, &err);

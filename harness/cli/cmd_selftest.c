@@ -89,13 +89,14 @@ static void percent_cell(anemo_table *table, double share) {
 }
 
 static int print_bounds(printer *out, const anemo_selftest_bed *bed,
-                        const anemo_selftest_counts *counts) {
+                        const anemo_selftest_counts *counts, double took_s) {
     anemo_selftest_bound bounds[ANEMO_SELFTEST_BOUNDS];
     char title[256];
     int code = ANEMO_EXIT_OK;
     anemo_selftest_bounds(counts, bounds);
-    snprintf(title, sizeof title, "What the rule promises (delta 3 %%, looks 52, 104, 208): %s",
-             bed->name);
+    snprintf(title, sizeof title,
+             "What the rule promises (delta 3 %%, looks 52, 104, 208): %s; took %.0f s", bed->name,
+             took_s);
     char key[32];
     snprintf(key, sizeof key, "bounds_%s", bed->unit);
     anemo_table *table = anemo_table_create(key, title);
@@ -192,11 +193,14 @@ static int run_bed(printer *out, const choices *own, anemo_selftest_bed *bed, an
         .progress = show, .ctx = &progress, .interrupted = anemo_cli_interrupted};
     memcpy(plan.trials, own->quick ? anemo_selftest_quick_trials : anemo_selftest_trials,
            sizeof plan.trials);
+    const anemo_clock clock = anemo_clock_raw();
+    const uint64_t begin_ns = anemo_clock_now(&clock);
     const anemo_status status = anemo_selftest_run(bed, &plan, counts, err);
+    const double took_s = (double)(anemo_clock_now(&clock) - begin_ns) * 1e-9;
     int code = ANEMO_EXIT_OK;
     anemo_progress_end(&progress);
     if (!status || status == ANEMO_E_CANCELLED) {
-        code = print_bounds(out, bed, counts);
+        code = print_bounds(out, bed, counts, took_s);
         print_rules(out, bed, counts);
     }
     anemo_selftest_bed_close(bed);
@@ -242,12 +246,14 @@ static void print_cost(printer *out, const anemo_selftest_overhead *o, anemo_bou
 static int run_cost(printer *out, const choices *own, anemo_device *device, anemo_error *err) {
     anemo_selftest_overhead o;
     const char *folder = getenv("TMPDIR");
-    char path[4096];
-    snprintf(path, sizeof path, "%s/anemo-selftest-%ld.jsonl", folder && *folder ? folder : "/tmp",
-             (long)getpid());
+    char path[4096], samples[4096];
+    folder = folder && *folder ? folder : "/tmp";
+    snprintf(path, sizeof path, "%s/anemo-selftest-%ld.jsonl", folder, (long)getpid());
+    snprintf(samples, sizeof samples, "%s/anemo-selftest-%ld.samples", folder, (long)getpid());
     const anemo_status status =
         anemo_selftest_cost(device, COST_MODEL, path, own->quick ? 12 : 52, &o, err);
     unlink(path);
+    unlink(samples); /* the raw ones lie beside the records */
     if (status) {
         return anemo_cli_fail(status, err);
     }

@@ -48,6 +48,7 @@ int anemo_cli_exit_code(anemo_status status) {
     case ANEMO_E_MEMORY:
     case ANEMO_E_DEVICE:
     case ANEMO_E_IO:
+    case ANEMO_E_LIBRARY:
         break;
     }
     return ANEMO_EXIT_ENVIRONMENT;
@@ -429,16 +430,26 @@ anemo_status anemo_cli_find_model(const char *asked, char *path, size_t path_byt
     return ANEMO_OK;
 }
 
-anemo_status anemo_cli_defaults(const char *name, char *path, size_t path_bytes, anemo_error *err) {
-    static const char *const places[] = {ANEMO_SOURCE_DIR "/results/defaults",
-                                         ANEMO_DATA_DIR "/defaults"};
+/* results/FOLDER/NAME beside the source, else installed. */
+static anemo_status find_data(const char *folder, const char *name, char *path, size_t path_bytes,
+                              anemo_error *err) {
+    static const char *const places[] = {ANEMO_SOURCE_DIR "/results", ANEMO_DATA_DIR};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        snprintf(path, path_bytes, "%s/%s", places[i], name);
+        snprintf(path, path_bytes, "%s/%s/%s", places[i], folder, name);
         if (access(path, R_OK) == 0)
             return ANEMO_OK;
     }
-    return anemo_fail(err, ANEMO_E_INPUT, "%s is neither in %s nor in %s", name, places[0],
-                      places[1]);
+    return anemo_fail(err, ANEMO_E_INPUT, "%s is neither in %s/%s nor in %s/%s", name, places[0],
+                      folder, places[1], folder);
+}
+
+anemo_status anemo_cli_defaults(const char *name, char *path, size_t path_bytes, anemo_error *err) {
+    return find_data("defaults", name, path, path_bytes, err);
+}
+
+anemo_status anemo_cli_reference(const char *name, char *path, size_t path_bytes,
+                                 anemo_error *err) {
+    return find_data("reference", name, path, path_bytes, err);
 }
 
 anemo_status anemo_cli_open_sink(const anemo_cli *cli, const char *suite, anemo_record_sink **out,

@@ -118,6 +118,8 @@ anemo_status anemo_cli_find_model(const char *asked, char *path, size_t path_byt
                                   anemo_error *err);
 /* A file of results/defaults/ by name: beside the source, else installed. */
 anemo_status anemo_cli_defaults(const char *name, char *path, size_t path_bytes, anemo_error *err);
+/* A file of results/reference/ by name, likewise. */
+anemo_status anemo_cli_reference(const char *name, char *path, size_t path_bytes, anemo_error *err);
 /* Where --record says: a file, or in a directory DIR/<machine id>/<suite>.jsonl (a directory is one
  * that exists, or a name that ends in '/'). Without --record: a sink that goes nowhere. */
 anemo_status anemo_cli_open_sink(const anemo_cli *cli, const char *suite, anemo_record_sink **out,

@@ -387,13 +387,13 @@ anemo_table *cost_table_evidence(const cost_view *v) {
                                  "mixes",     "mixes",     "occasions",   "occasions",
                                  NULL});
     for (int32_t o = 0; o < s->model.n_options; o++) {
-        double share[ANEMO_EVIDENCE_COUNT] = {0};
+        double share[ANEMO_SOURCE_CLASSES] = {0};
         const anemo_cost_capacity *c = &s->choice[o].capacity;
         if (is_api(v, o) || !c->known || s->model.option[o].role == ANEMO_ROLE_HYBRID)
             continue;
         cost_evidence_shares(v, o, share);
         anemo_table_text(t, "%s", s->choice[o].id);
-        for (int k = 0; k < ANEMO_EVIDENCE_COUNT; k++)
+        for (int k = 0; k < ANEMO_SOURCE_CLASSES; k++)
             anemo_table_both(t, share[k], "%.0f %%", 100 * share[k]);
         anemo_table_text(t, "%s%s", c->machine[0] ? c->machine : "not told",
                          c->measured_here ? "" : " (not measured on that machine kind)");

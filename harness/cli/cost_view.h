@@ -51,7 +51,7 @@ double cost_saving_at_volume(void *view, double requests);
     "what your data are worth to others"
 /* Shares of a machine option's yearly cost by the worst class of what each part rests on: adds up
  * to
- * 1. share: ANEMO_EVIDENCE_COUNT zeros. */
+ * 1. share: ANEMO_SOURCE_CLASSES zeros. */
 void cost_evidence_shares(const cost_view *v, int32_t option, double *share);
 
 anemo_table *cost_table_verdict(const cost_view *v);

@@ -3,13 +3,14 @@
 #define ANEMO_CLI_GATE_H
 
 #include "harness/cli/common.h"
-#include "harness/gate/gate.h"
+#include "harness/gate/gate_static.h"
 
 typedef struct gate_report {
     const anemo_cli *cli;
     const anemo_gate_base *base;
     const anemo_gate_plan *plan;
     const anemo_gate_outcome *outcome;
+    const anemo_gate_figures *figures; /* static ones; empty when nothing was due */
     const anemo_compare_rule *rule;
     bool warn;        /* --on-inconclusive warn */
     bool no_relinked; /* this program has no relinked twin beside it */

@@ -1,10 +1,11 @@
 /* What a gate says: the table, the sentence, the job summary, JUnit. */
 #include "harness/cli/gate.h"
 #include "harness/cli/table.h"
-#include "harness/gate/code_hash.h"
+#include "harness/record/junit.h"
 
 #include <errno.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const trial_names[] = {"this build against itself",
@@ -122,23 +123,24 @@ static anemo_table *check_table(const gate_report *report) {
     return table;
 }
 
-/* Static figures: not times; equal or not. Only what changed. */
+/* Static figures: not times; equal or not. Only what changed, and what could not be compared. */
 static anemo_table *static_table(const gate_report *report) {
     anemo_table *table = anemo_table_create("static", "Static: compared exactly, no performance");
     anemo_table_column(table, "what", "what");
     anemo_table_column(table, "base", "base");
     anemo_table_column(table, "head", "head");
-    for (int32_t i = 0; i < report->base->n_hashes; i++) {
-        const anemo_gate_hash *there = &report->base->hashes[i];
-        const anemo_code_entry *here = anemo_code_entry_of(there->name);
-        if (here && there->code_bytes >= 0 && here->code_bytes != there->code_bytes) {
-            anemo_table_text(table, "code bytes of %s", there->name);
-            anemo_table_number(table, (double)there->code_bytes, "%.0f");
-            anemo_table_number(table, (double)here->code_bytes, "%.0f");
-        } else if (!here) {
-            anemo_table_text(table, "%s is gone", there->name);
-            anemo_table_number(table, (double)there->code_bytes, "%.0f");
-            anemo_table_absent(table);
+    anemo_table_column(table, "skipped", "not compared because");
+    for (int32_t i = 0; i < report->figures->n; i++) {
+        const anemo_gate_figure *f = &report->figures->figure[i];
+        const char *const texts[] = {f->skipped[0] ? "" : f->base, f->skipped[0] ? "" : f->head,
+                                     f->skipped};
+        anemo_table_text(table, "%s", f->what);
+        for (int t = 0; t < 3; t++) {
+            if (texts[t][0]) {
+                anemo_table_text(table, "%s", texts[t]);
+            } else {
+                anemo_table_absent(table);
+            }
         }
     }
     return table;
@@ -157,6 +159,7 @@ static void print_sentence(const gate_report *r, FILE *out) {
                   {r->incorrect, "WRONG"},
                   {r->failed, "not measured"},
                   {r->plan->n_new, "new"},
+                  {r->figures->different, "static figures differ"},
                   {r->bad_checks, "canaries left the threshold: this says nothing of the change"}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         if (counts[i].n) {
@@ -245,31 +248,6 @@ anemo_status gate_write_summary(const gate_report *report, int code, const char 
     return written(out, path, err);
 }
 
-static void xml(FILE *out, const char *text) {
-    for (; *text; text++) {
-        const unsigned char c = (unsigned char)*text;
-        if (c == '<' || c == '>' || c == '&' || c == '"') {
-            fputs(c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : "&quot;", out);
-        } else {
-            fputc(c < ' ' ? ' ' : c, out);
-        }
-    }
-}
-
-static void xml_case(FILE *out, const char *group, const char *name, double seconds,
-                     const char *element, const char *message) {
-    fprintf(out, "  <testcase classname=\"anemo.gate.%s\" name=\"", group);
-    xml(out, name);
-    fprintf(out, "\" time=\"%.6f\"", seconds);
-    if (element) {
-        fprintf(out, "><%s message=\"", element);
-        xml(out, message);
-        fprintf(out, "\"/></testcase>\n");
-    } else {
-        fputs("/>\n", out);
-    }
-}
-
 static double seconds_of(const anemo_compare_result *r) {
     double sum = 0;
     for (int side = 0; side < 2; side++) {
@@ -280,46 +258,70 @@ static double seconds_of(const anemo_compare_result *r) {
     return sum * 1e-9;
 }
 
-anemo_status gate_write_junit(const gate_report *r, const char *path, anemo_error *err) {
-    char text[512];
-    FILE *out = fopen(path, "w");
-    if (!out) {
-        return anemo_fail(err, ANEMO_E_IO, "%s: %s", path, strerror(errno));
-    }
-    const int32_t undecided = r->warn ? r->inconclusive : 0;
-    const int32_t failures = r->regressions + r->incorrect + r->inconclusive - undecided;
-    fprintf(
-        out,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"anemo gate\" "
-        "tests=\"%d\" failures=\"%d\" errors=\"%d\" skipped=\"%d\">\n",
-        r->plan->n + r->outcome->n_checks, failures, r->failed + r->bad_checks,
-        r->plan->n_unchanged + r->plan->n_new + undecided);
+static anemo_junit_outcome outcome_of(const gate_report *report,
+                                      const anemo_compare_result *result) {
+    return result->verdict == ANEMO_VERDICT_REGRESSION || is_incorrect(result) ? ANEMO_JUNIT_FAILURE
+           : result->status                                                    ? ANEMO_JUNIT_ERROR
+           : result->verdict == ANEMO_VERDICT_PASS                             ? ANEMO_JUNIT_PASSED
+           : report->warn                                                      ? ANEMO_JUNIT_SKIPPED
+                          : ANEMO_JUNIT_FAILURE;
+}
+
+static int32_t junit_cases(const gate_report *r, anemo_junit_case *cases) {
+    int32_t n = 0;
     for (int32_t i = 0; i < r->plan->n; i++) {
         const anemo_gate_case *c = &r->plan->cases[i];
         if (c->state != ANEMO_GATE_DUE) {
-            xml_case(out, op_of(c), c->name, 0, "skipped",
+            cases[n] = (anemo_junit_case){.group = op_of(c), .outcome = ANEMO_JUNIT_SKIPPED};
+            snprintf(cases[n].name, sizeof cases[n].name, "%s", c->name);
+            snprintf(cases[n++].message, sizeof cases->message, "%s",
                      c->state == ANEMO_GATE_NEW ? "new: the base has no such variant"
                                                 : "unchanged: the same code in both builds");
         }
     }
     for (int32_t i = 0; i < r->outcome->n_due; i++) {
+        const anemo_gate_case *c = r->outcome->due[i];
         const anemo_compare_result *result = &r->outcome->results[i];
-        gate_verdict_text(r, i, text, sizeof text);
-        const bool bad = result->verdict == ANEMO_VERDICT_REGRESSION || is_incorrect(result);
-        const char *element = bad                                     ? "failure"
-                              : result->status                        ? "error"
-                              : result->verdict == ANEMO_VERDICT_PASS ? NULL
-                              : r->warn                               ? "skipped"
-                                                                      : "failure";
-        xml_case(out, op_of(r->outcome->due[i]), r->outcome->due[i]->name, seconds_of(result),
-                 element, text);
+        cases[n] = (anemo_junit_case){
+            .group = op_of(c), .outcome = outcome_of(r, result), .seconds = seconds_of(result)};
+        snprintf(cases[n].name, sizeof cases[n].name, "%s", c->name);
+        gate_verdict_text(r, i, cases[n++].message, sizeof cases->message);
+    }
+    for (int32_t i = 0; i < r->figures->n; i++) { /* shown, never judged */
+        const anemo_gate_figure *f = &r->figures->figure[i];
+        cases[n] = (anemo_junit_case){
+            .group = "static", .outcome = f->skipped[0] ? ANEMO_JUNIT_SKIPPED : ANEMO_JUNIT_PASSED};
+        snprintf(cases[n].name, sizeof cases[n].name, "%s", f->what);
+        if (f->skipped[0]) {
+            snprintf(cases[n++].message, sizeof cases->message, "%s", f->skipped);
+        } else {
+            snprintf(cases[n++].message, sizeof cases->message, "base %s, head %s", f->base,
+                     f->head);
+        }
     }
     for (int32_t i = 0; i < r->outcome->n_checks; i++) {
         const anemo_gate_check *check = &r->outcome->checks[i];
-        snprintf(text, sizeof text, "%s: %s", trial_names[check->trial], check->c->name);
-        xml_case(out, "canary", text, 0, check->good ? NULL : "error",
-                 check->status ? check->error.text : "the ratio left the threshold");
+        cases[n] = (anemo_junit_case){
+            .group = "canary", .outcome = check->good ? ANEMO_JUNIT_PASSED : ANEMO_JUNIT_ERROR};
+        snprintf(cases[n].name, sizeof cases[n].name, "%s: %s", trial_names[check->trial],
+                 check->c->name);
+        snprintf(cases[n++].message, sizeof cases->message, "%.500s",
+                 check->status ? check->error.text
+                 : check->good ? ""
+                               : "the ratio left the threshold");
     }
-    fputs("</testsuite>\n</testsuites>\n", out);
+    return n;
+}
+
+anemo_status gate_write_junit(const gate_report *report, const char *path, anemo_error *err) {
+    const size_t most = (size_t)(report->plan->n + report->outcome->n_checks + report->figures->n);
+    anemo_junit_case *cases = calloc(most, sizeof *cases);
+    FILE *out = cases ? fopen(path, "w") : NULL;
+    if (!out) {
+        free(cases);
+        return anemo_fail(err, ANEMO_E_IO, "%s: %s", path, strerror(errno));
+    }
+    anemo_junit_write(out, "anemo.gate", cases, junit_cases(report, cases));
+    free(cases);
     return written(out, path, err);
 }

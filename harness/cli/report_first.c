@@ -247,7 +247,7 @@ static void first_evidence(const anemo_report *report, page *p) {
     int32_t box = machines_of(v, v->subject);
     box = box < 0 ? v->owned : box;
     char text[TEXT_BYTES] = "", shares[TEXT_BYTES] = "";
-    double share[ANEMO_EVIDENCE_COUNT] = {0};
+    double share[ANEMO_SOURCE_CLASSES] = {0};
     report_counts n = report_count((const anemo_record *const *)report->records, report->n);
     if (box < 0 || !v->s->choice[box].capacity.known) {
         page_first(p, "Evidence:", "no machine of this scenario has a known speed.");
@@ -255,7 +255,7 @@ static void first_evidence(const anemo_report *report, page *p) {
     }
     const anemo_cost_capacity *c = &v->s->choice[box].capacity;
     cost_evidence_shares(v, box, share);
-    for (int k = 0; k < ANEMO_EVIDENCE_COUNT; k++)
+    for (int k = 0; k < ANEMO_SOURCE_CLASSES; k++)
         if (share[k] > 0 || k == ANEMO_CLASS_MEASURED || k == ANEMO_CLASS_PROJECTED)
             add(shares, "%s%.0f %% %s", *shares ? ", " : "", 100 * share[k],
                 anemo_class_name((anemo_class)k));
@@ -272,7 +272,7 @@ static void first_evidence(const anemo_report *report, page *p) {
         add(text, "; on this page %d VALID, %d WEAK, %d INVALID", n.verdict[0], n.verdict[1],
             n.verdict[2]);
     page_first(p, "Evidence:", "%s.", text);
-    page_shares(p, shares, share, ANEMO_EVIDENCE_COUNT);
+    page_shares(p, shares, share, ANEMO_SOURCE_CLASSES);
 }
 
 static void first_ages(const cost_view *v, page *p) {

@@ -26,6 +26,7 @@ struct anemo_table {
     int32_t columns;
     cell *cells; /* [n_cells], row-major */
     size_t n_cells, capacity;
+    bool strict_csv;
 };
 
 /* A command that has no memory for a table cannot report that either. */
@@ -112,6 +113,10 @@ void anemo_table_flag(anemo_table *table, bool value) {
 
 void anemo_table_absent(anemo_table *table) {
     add_cell(table, CELL_ABSENT, 0)->shown = must(strdup("-"));
+}
+
+void anemo_table_strict_csv(anemo_table *table) {
+    table->strict_csv = true;
 }
 
 int32_t anemo_table_rows(const anemo_table *table) {
@@ -231,7 +236,7 @@ static void print_csv(const anemo_table *table, FILE *out) {
                 fprintf(out, "%.10g", at->value);
             else if (at->kind != CELL_ABSENT)
                 print_csv_cell(out, at->shown);
-            fputs(c + 1 == table->columns ? "\n" : ",", out);
+            fputs(c + 1 < table->columns ? "," : table->strict_csv ? "\r\n" : "\n", out);
         }
 }
 

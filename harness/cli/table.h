@@ -26,6 +26,8 @@ void anemo_table_both(anemo_table *table, double value, const char *shown, ...)
 void anemo_table_flag(anemo_table *table, bool value); /* yes/no; true/false */
 void anemo_table_absent(anemo_table *table);
 int32_t anemo_table_rows(const anemo_table *table);
+/* Lines of CSV end as RFC 4180 wants it, in \r\n; else in \n, for the shell. */
+void anemo_table_strict_csv(anemo_table *table);
 void anemo_table_print(const anemo_table *const *tables, int32_t n, anemo_cli_format format,
                        FILE *out);
 /* One table for a page (html.h): caption, headings with scope, numbers with their full value for

@@ -16,7 +16,7 @@
 #define ROWS_MAX   100000
 #define PRICE_MOST 100000.0
 
-static const char *const class_names[ANEMO_EVIDENCE_COUNT] = {"measured", "quoted",  "published",
+static const char *const class_names[ANEMO_SOURCE_CLASSES] = {"measured", "quoted",  "published",
                                                               "asking",   "assumed", "projected"};
 
 const char *anemo_class_name(anemo_class class_) {
@@ -24,7 +24,7 @@ const char *anemo_class_name(anemo_class class_) {
 }
 
 bool anemo_class_parse(const char *text, anemo_class *class_) {
-    for (int i = 0; i < ANEMO_EVIDENCE_COUNT; i++)
+    for (int i = 0; i < ANEMO_SOURCE_CLASSES; i++)
         if (text && strcmp(text, class_names[i]) == 0) {
             *class_ = (anemo_class)i;
             return true;

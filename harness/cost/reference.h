@@ -14,7 +14,7 @@ typedef enum anemo_class {
     ANEMO_CLASS_ASKING,
     ANEMO_CLASS_ASSUMED,
     ANEMO_CLASS_PROJECTED,
-    ANEMO_EVIDENCE_COUNT
+    ANEMO_SOURCE_CLASSES
 } anemo_class;
 const char *anemo_class_name(anemo_class class_);
 bool anemo_class_parse(const char *text, anemo_class *class_);

@@ -135,7 +135,7 @@ static anemo_status open_model(const char *path, const char *requantise, int64_t
                           "checkpoint is accepted",
                           path);
     out->engine.tokenizer = anemo_model_tokenizer(out->model, err);
-    return out->engine.tokenizer ? ANEMO_OK : ANEMO_E_INPUT;
+    return out->engine.tokenizer ? ANEMO_OK : anemo_model_tokenizer_status(out->model);
 }
 
 static anemo_status make_plan(const anemo_eval_suite *suite, anemo_device *device, int64_t context,

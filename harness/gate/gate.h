@@ -93,6 +93,8 @@ typedef struct anemo_gate_setting {
     const char *head, *relinked; /* programs; relinked NULL: there is none */
     const anemo_gate_base *base;
     const char *default_model; /* path of the embedded one: both builds decode the same files */
+    const char *callgrind_isa; /* --isa for counting instructions: what valgrind knows */
+    bool has_cuda;             /* this build has CUDA code */
     anemo_compare_rule rule;
     double sample_ns;
     int32_t threads; /* 0: one per core */

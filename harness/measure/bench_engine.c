@@ -45,7 +45,8 @@ static int64_t longer(int64_t a, int64_t b) {
 }
 
 /* Any ids but control tokens: what a prompt says does not change the work of a dense model, and
- * makes routing about uniform. BOS first where the model has one. */
+ * makes routing about uniform. BOS first where the tokenizer (of a model without one: the
+ * configuration) has one. */
 static bool make_prompts(bench_engine *e) {
     const int64_t total = longer(e->spec.prompt_tokens, depth_of(&e->spec));
     const int64_t vocab = e->info->vocab;
@@ -54,12 +55,14 @@ static bool make_prompts(bench_engine *e) {
     if (!e->prompts) {
         return false;
     }
+    const anemo_tokenizer *tokenizer = anemo_model_tokenizer(e->model, NULL);
+    const int32_t bos = tokenizer ? anemo_tokenizer_bos(tokenizer) : e->info->bos;
     const int64_t lowest = vocab > 16 ? 8 : 0; /* control tokens stand first in every vocabulary */
     for (int64_t i = 0; i < e->spec.batch_max * total; i++) {
         const uint64_t bits = bench_hash(bench_hash(e->spec.seed) + (uint64_t)i);
         e->prompts[i] = (int32_t)(lowest + (int64_t)(bits % (uint64_t)(vocab - lowest)));
-        if (i % total == 0 && e->info->bos >= 0) {
-            e->prompts[i] = e->info->bos;
+        if (i % total == 0 && bos >= 0) {
+            e->prompts[i] = bos;
         }
     }
     return true;

@@ -1,6 +1,7 @@
 #include "harness/measure/bench_ledger.h"
 
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -155,8 +156,9 @@ static anemo_status evaluate_what_if(session *s, int32_t line) {
     for (int64_t i = 0; i < n; i++) {
         s->a[i] = calls_of(s, row_of(s, 0, line, i));
         s->b[i] = calls_of(s, row_of(s, 1, line, i));
-        s->c[i] = base[i] - s->a[i] + s->b[i];
-        if (!(s->a[i] > 0 && s->b[i] > 0 && s->c[i] > 0)) {
+        const double total = row_of(s, 0, line, i)[ANEMO_PHASES];
+        s->c[i] = base[i] * (total - s->a[i] + s->b[i]) / total;
+        if (!(s->a[i] > 0 && s->b[i] > 0)) {
             return anemo_fail(s->err, ANEMO_E_INPUT,
                               "--what-if %s: no call of this model's steps is changed by it",
                               s->rule);
@@ -185,11 +187,11 @@ static void record_estimate(anemo_record *record, const char *name, const char *
 }
 
 static void record_classes(const anemo_ledger_line *line, int64_t n, anemo_record *record) {
-    double class_s[ANEMO_CLASS_COUNT] = {0};
+    double class_s[ANEMO_PHASE_CLASS_COUNT] = {0};
     for (int32_t p = 0; p < ANEMO_PHASES; p++) {
         class_s[anemo_phase_describe(p).class] += line->phase_s[p];
     }
-    for (int c = 0; c < ANEMO_CLASS_COUNT; c++) {
+    for (int c = 0; c < ANEMO_PHASE_CLASS_COUNT; c++) {
         char name[48];
         snprintf(name, sizeof name, "ledger/%s", anemo_phase_class_name((anemo_phase_class)c));
         if (class_s[c] > 0) {
@@ -214,7 +216,7 @@ static void record_repro(const session *s, anemo_record *record) {
                       "anemo bench model %s --prompt %lld --tokens %lld --threads %d --seed %llu%s",
                       spec->path, (long long)spec->prompt_tokens, (long long)spec->generated_tokens,
                       anemo_device_exec(s->engine[0]->device).n_threads,
-                      (unsigned long long)spec->seed, anemo_isa_option());
+                      (unsigned long long)spec->seed, anemo_machine_option());
     for (int32_t i = 0; i < spec->n_with && at < (int)sizeof text - 200; i++) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
     }

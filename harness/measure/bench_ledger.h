@@ -4,11 +4,12 @@
  * it, so that its cost is a ratio of the same run. With a rule (`--what-if`), a second plan that
  * obeys it takes its turns too, and of each round
  *
- *     foretold = step of the base - its calls that the rule changes + the same calls of the second
+ *     foretold = step of the base * (ledger - its calls that the rule changes + the same calls of
+ *                                    the second plan) / ledger
  *
- * where the calls are those that the two ledgers timed in their place, and the steps ran without
- * one. What the second plan's steps then took shows what the sum leaves out: caches left otherwise,
- * calls that the rule does not name. */
+ * where the step ran without a ledger, and ledger and calls are what the two ledgers timed in
+ * place. What the second plan's steps then took shows what the sum leaves out: caches left
+ * otherwise, calls that the rule does not name. */
 #ifndef ANEMO_BENCH_LEDGER_H
 #define ANEMO_BENCH_LEDGER_H
 

@@ -7,6 +7,7 @@
 #include "harness/measure/bench_model.h"
 #include "harness/measure/bench_weight.h"
 #include "harness/measure/machine.h"
+#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -376,7 +377,7 @@ static void record_identity(const session *s, anemo_record *record) {
     anemo_record_integer(record, "case", "sequences", o->sessions);
     snprintf(repro, sizeof repro, "anemo bench model %s %s --seed %llu --threads %d%s",
              o->spec.path, load, (unsigned long long)o->load.seed,
-             anemo_device_exec(s->device).n_threads, anemo_isa_option());
+             anemo_device_exec(s->device).n_threads, anemo_machine_option());
     anemo_record_text(record, NULL, "repro", repro);
 }
 

@@ -3,6 +3,8 @@
  * else of the line is believed. */
 #include "harness/record/internal.h"
 
+#include "models/engine.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -40,7 +42,10 @@ static anemo_status parse_line(const char *path, int64_t number, const char *lin
         json_decref(root);
         return status;
     }
-    **out = (anemo_record){.root = root, .references = 1};
+    const char *slash = strrchr(path, '/');
+    **out = (anemo_record){.root = root,
+                           .references = 1,
+                           .folder = strndup(path, slash ? (size_t)(slash - path) + 1 : 0)};
     return ANEMO_OK;
 }
 
@@ -146,4 +151,90 @@ bool anemo_record_find_metric(const anemo_record *record, const char *name, anem
         if (strcmp(metric->name, name) == 0)
             return true;
     return false;
+}
+
+/* ---------------------------------------------------------------- raw samples */
+
+/* The line of a file of samples that begins like this; NULL: not there, or no such file. */
+static char *find_line(const char *path, const char *opening) {
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t bytes;
+    FILE *file = fopen(path, "re");
+    while (file && (bytes = getline(&line, &capacity, file)) > 0 && bytes <= LINE_BYTES_MAX) {
+        if (line[bytes - 1] == '\n' && strncmp(line, opening, strlen(opening)) == 0) {
+            line[bytes - 1] = 0;
+            fclose(file);
+            return line;
+        }
+    }
+    if (file)
+        fclose(file);
+    free(line);
+    return NULL;
+}
+
+/* A new reference to the list that a metric's samples are in; NULL without an error: not here. */
+static json_t *samples_beside(const anemo_record *record, const json_t *metric, anemo_error *err) {
+    const char *id = json_string_value(json_object_get(record->root, "id"));
+    const char *name = json_string_value(json_object_get(metric, "samples_file"));
+    const char *wanted = json_string_value(json_object_get(metric, "samples_sha256"));
+    char path[4096], opening[256], hash[65];
+    if (!name || !record->folder)
+        return NULL;
+    if (!*name || strchr(name, '/') || !wanted) {
+        anemo_fail(err, ANEMO_E_INPUT,
+                   "record %s: samples_file '%.80s': expected a file's name, "
+                   "and samples_sha256 beside it",
+                   id, name);
+        return NULL;
+    }
+    snprintf(path, sizeof path, "%.3800s%.200s", record->folder, name);
+    snprintf(opening, sizeof opening,
+             "{\"schema_version\":%d,\"id\":\"%.40s\",\"metric\":\"%.80s\",", ANEMO_RECORD_SCHEMA,
+             id, json_string_value(json_object_get(metric, "name")));
+    char *line = find_line(path, opening);
+    if (!line)
+        return NULL;
+    anemo_sha256_of(line, strlen(line), hash);
+    json_t *root =
+        strcmp(hash, wanted) == 0 ? json_loads(line, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *list = json_incref(json_object_get(root, "samples"));
+    if (!list)
+        anemo_fail(err, ANEMO_E_INPUT, "%s: the samples of record %s are not those of its hash",
+                   path, id);
+    json_decref(root);
+    free(line);
+    return list;
+}
+
+anemo_status anemo_record_get_samples(const anemo_record *record, size_t index, double **samples,
+                                      int64_t *n, anemo_error *err) {
+    const json_t *metric = json_array_get(json_object_get(record->root, "metrics"), index);
+    json_t *list = json_incref(json_object_get(metric, "samples"));
+    anemo_error why = {{0}};
+    anemo_status status = ANEMO_OK;
+    *samples = NULL;
+    *n = 0;
+    if (!list && !(list = samples_beside(record, metric, &why)))
+        return why.text[0] ? anemo_fail(err, ANEMO_E_INPUT, "%s", why.text) : ANEMO_OK;
+    const size_t found = json_array_size(list);
+    double *values = found ? malloc(found * sizeof *values) : NULL;
+    if (found && !values)
+        status = anemo_fail(err, ANEMO_E_MEMORY, "no memory for %zu samples", found);
+    for (size_t i = 0; status == ANEMO_OK && i < found; i++) {
+        const json_t *value = json_array_get(list, i);
+        values[i] = json_number_value(value);
+        if (!json_is_number(value))
+            status = anemo_fail(err, ANEMO_E_INPUT, "record %s: sample %zu is no number",
+                                json_string_value(json_object_get(record->root, "id")), i);
+    }
+    json_decref(list);
+    if (status == ANEMO_OK && found) {
+        *samples = values;
+        *n = (int64_t)found;
+        return ANEMO_OK;
+    }
+    free(values);
+    return status;
 }

@@ -55,7 +55,9 @@ void anemo_record_device(anemo_record *record, anemo_device *device);
  * refused at write. SI units: "s", "token/s", "byte/s", "1". */
 void anemo_record_metric(anemo_record *record, const char *name, const char *unit,
                          bool lower_is_better, double value, double lo, double hi, int64_t n);
-/* Raw samples of the metric added last. */
+/* Raw samples of the metric added last. Written to a file, they go to one beside it: NAME.samples
+ * for NAME.jsonl, JSON Lines of {schema_version, id, metric, unit, samples}; the metric then holds
+ * "samples_file" and "samples_sha256", the hash of that line. */
 void anemo_record_samples(anemo_record *record, const double *samples, size_t n);
 /* A reason makes the verdict WEAK, an invalidating one INVALID; without any it is VALID. A code
  * comes once however often it is given. */
@@ -108,5 +110,10 @@ bool anemo_record_get_flag(const anemo_record *record, const char *section, cons
 const char *anemo_record_get_reason(const anemo_record *record, size_t index); /* NULL at the end */
 bool anemo_record_get_metric(const anemo_record *record, size_t index, anemo_metric *metric);
 bool anemo_record_find_metric(const anemo_record *record, const char *name, anemo_metric *metric);
+/* Raw samples of a metric, in its unit: *samples[*n], free it; *n 0 and NULL: none were kept, or
+ * the file that holds them is not beside the record's. ANEMO_E_INPUT: they are not those of the
+ * record's hash. */
+anemo_status anemo_record_get_samples(const anemo_record *record, size_t index, double **samples,
+                                      int64_t *n, anemo_error *err);
 
 #endif

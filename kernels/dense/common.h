@@ -8,15 +8,15 @@
 #define ANEMO_DIM_MAX ((int64_t)1 << 24)
 
 /* Bytes rounded up to a cache line, so that threads' pieces of a workspace do not share one. */
-static inline size_t align64(size_t bytes) {
+static ANEMO_HOST_DEVICE inline size_t align64(size_t bytes) {
     return (bytes + 63) & ~(size_t)63;
 }
 
-static inline int64_t min_i64(int64_t a, int64_t b) {
+static ANEMO_HOST_DEVICE inline int64_t min_i64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-static inline int64_t max_i64(int64_t a, int64_t b) {
+static ANEMO_HOST_DEVICE inline int64_t max_i64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 

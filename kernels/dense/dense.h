@@ -5,6 +5,10 @@
 
 #include "kernels/internal.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 bool anemo_add_rmsnorm_accepts(const void *problem, char *why, size_t why_bytes);
 bool anemo_embed_accepts(const void *problem, char *why, size_t why_bytes);
 bool anemo_sample_accepts(const void *problem, char *why, size_t why_bytes);
@@ -16,4 +20,7 @@ anemo_status anemo_add_rmsnorm_check(const anemo_add_rmsnorm_problem *problem,
  * in [0, 1], top_k >= 0. */
 anemo_status anemo_sample_check(const anemo_sample_problem *problem, const anemo_sample_args *args);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

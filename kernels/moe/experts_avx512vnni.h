@@ -13,7 +13,7 @@
  *
  * As in qgemm_avx512vnni.h, rows go in stretches that stay in the L2 cache beside the weights, all
  * blocks of the task pass by a stretch, and the tiles over a block share the work of fetching the
- * next one to L2. Later stretches find the task's weights in the last cache. */
+ * next one. Later stretches find the task's weights in the last cache. */
 #ifndef ANEMO_MOE_EXPERTS_AVX512VNNI_H
 #define ANEMO_MOE_EXPERTS_AVX512VNNI_H
 
@@ -92,16 +92,19 @@ static inline int64_t experts_tile_at(const experts_span *s, int64_t tile) {
     return s->row + tile * s->rows / s->tiles;
 }
 
-/* What a tile over a block fetches: its share of block `next`. A tile alone fetches nothing: it
- * reads at memory speed. */
+/* What a tile over a block fetches: its share of block `next`, or, alone, the lines VNNI_NEAR ahead
+ * of it in block `at`. */
 static inline anemo_vnni_ahead experts_ahead(const experts_span *s, int64_t tile,
                                              const void *packed, const anemo_n32_shape *shape,
-                                             int64_t next) {
+                                             int64_t at, int64_t next) {
     const int64_t quads = shape->k_padded / 32, n = s->last - s->first;
-    if (n < 2 || next < 0) {
+    const int64_t lines = anemo_ceil_div((int64_t)shape->block_bytes / 64, quads * n);
+    if (n < 2) {
+        return (anemo_vnni_ahead){experts_block(packed, shape, at) + VNNI_NEAR, lines};
+    }
+    if (next < 0) {
         return (anemo_vnni_ahead){packed, 0};
     }
-    const int64_t lines = anemo_ceil_div((int64_t)shape->block_bytes / 64, quads * n);
     return (anemo_vnni_ahead){
         experts_block(packed, shape, next) + 64 * lines * quads * (tile - s->first), lines};
 }
@@ -130,10 +133,10 @@ static inline void experts_gate_up_tile(const experts_job *j, int32_t e, const e
     for (int64_t i = 0; i < mr; i++) {
         t.row[i] = (const int8_t *)a->x + (size_t)a->plan.row_token[row + i] * j->x_bytes;
     }
-    j->tile(mr, &t, experts_ahead(s, tile, a->gate[e], &j->gate, next), g);
+    j->tile(mr, &t, experts_ahead(s, tile, a->gate[e], &j->gate, block, next), g);
     t.shape = &j->up;
     t.block = experts_block(a->up[e], &j->up, block);
-    j->tile(mr, &t, experts_ahead(s, tile, a->up[e], &j->up, next), u);
+    j->tile(mr, &t, experts_ahead(s, tile, a->up[e], &j->up, block, next), u);
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
         const __m512 gb = experts_bias(gate_bias, e, j->p->ffn, column);
@@ -201,7 +204,7 @@ static inline void experts_down_tile(const experts_job *j, int32_t e, const expe
     for (int64_t i = 0; i < mr; i++) {
         t.row[i] = (const int8_t *)(j->hidden + (size_t)(row + i) * j->h_bytes);
     }
-    j->tile(mr, &t, experts_ahead(s, tile, j->a->down[e], &j->down, next), out);
+    j->tile(mr, &t, experts_ahead(s, tile, j->a->down[e], &j->down, block, next), out);
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
         const __m512 shift = experts_bias(bias, e, d, column);

@@ -5,6 +5,10 @@
 
 #include "kernels/kernel.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Every legal problem; each says in `why` which field is out of range. */
 bool anemo_moe_route_accepts(const void *problem, char *why, size_t why_bytes);
 bool anemo_moe_experts_accepts(const void *problem, char *why, size_t why_bytes);
@@ -14,4 +18,7 @@ bool anemo_moe_combine_accepts(const void *problem, char *why, size_t why_bytes)
  * counts, offsets, and the stable counting sort. Serial, O(tokens * top_k + n_experts). */
 void anemo_moe_plan_sort(anemo_moe_plan *plan, int64_t tokens, int32_t n_experts, int32_t top_k);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -87,13 +87,13 @@ static inline anemo_n32_shape anemo_n32_shape_of(const anemo_weight_type *type, 
 }
 
 /* Where the header of group g's unit begins in a block; the codes follow it. */
-static inline size_t anemo_n32_group_at(const anemo_n32_shape *s, int64_t g) {
+static ANEMO_HOST_DEVICE inline size_t anemo_n32_group_at(const anemo_n32_shape *s, int64_t g) {
     const int64_t unit = g / s->sets;
     return s->zero_bytes + (size_t)unit * (s->header_bytes + (size_t)(s->unit / 8) * s->step_bytes);
 }
 
 /* Where the scales of group g stand in its header; its minima follow. */
-static inline size_t anemo_n32_scales_at(const anemo_n32_shape *s, int64_t g) {
+static ANEMO_HOST_DEVICE inline size_t anemo_n32_scales_at(const anemo_n32_shape *s, int64_t g) {
     return s->level_bytes + (size_t)(g % s->sets) * s->set_bytes;
 }
 

@@ -39,4 +39,26 @@ static ANEMO_HOST_DEVICE inline anemo_rows_shape anemo_rows_shape_of(const anemo
     return s;
 }
 
+/* The weight of one column of a record, decoded in float. */
+static ANEMO_HOST_DEVICE inline float anemo_rows_value(const anemo_weight_type *type,
+                                                       const anemo_rows_shape *shape,
+                                                       const void *record, int64_t column) {
+    const uint8_t *bytes = (const uint8_t *)record;
+    if (shape->groups == 0) {
+        return ((const float *)record)[column];
+    }
+    const int64_t group = type->group > 0 ? column / type->group : 0;
+    const float scale = ((const float *)(const void *)(bytes + shape->scales_at))[group];
+    const int code = bytes[column];
+    if (type->code == ANEMO_CODE_TABLE) {
+        return scale * (float)type->table[code];
+    }
+    if (type->offset == ANEMO_OFFSET_NONE) {
+        return scale * (float)(code - (1 << (type->bits - 1)));
+    }
+    const float offset = ((const float *)(const void *)(bytes + shape->offsets_at))[group];
+    return type->offset == ANEMO_OFFSET_MINIMUM ? scale * (float)code - offset
+                                                : scale * ((float)code - offset);
+}
+
 #endif

@@ -5,7 +5,7 @@
  * as stay in the L2 cache, fewer when there are not enough blocks to fill the threads. All blocks
  * go by before the next stretch begins, so x comes from L2 and each stretch reads W once more, at
  * 2 * (rows of the stretch) operations per weight: less than a tenth of the memory bandwidth.
- * Inside a block the tiles share the work of fetching the next block to L2; so even with a few
+ * Inside a block the tiles share the work of fetching the next block; so even with a few
  * tiles (m = 7..16) the weights arrive while the dot products run. */
 #ifndef ANEMO_QGEMM_AVX512VNNI_H
 #define ANEMO_QGEMM_AVX512VNNI_H
@@ -101,13 +101,14 @@ static inline void vnni_sum_stretch(const anemo_vnni_job *j, int thread, int64_t
 /* ---------------------------------------------------------------- blocks */
 
 /* What one of the tiles over a block fetches: an equal share of the next block, which lies right
- * behind (behind the last one this asks for memory that nobody reads, which is harmless). A single
- * tile fetches nothing: it reads at memory speed, and a second stream only disturbs the first. */
+ * behind; a single tile the lines VNNI_NEAR ahead of it (behind the last block this asks for memory
+ * that nobody reads, which is harmless). */
 static inline anemo_vnni_ahead vnni_ahead(const uint8_t *block, const anemo_n32_shape *s,
                                           int64_t tile, int64_t tiles) {
     const int64_t quads = s->k_padded / 32, lines = (int64_t)s->block_bytes / 64;
-    const int64_t each = tiles > 1 ? anemo_ceil_div(lines, quads * tiles) : 0;
-    return (anemo_vnni_ahead){block + s->block_bytes + 64 * each * quads * tile, each};
+    const int64_t each = anemo_ceil_div(lines, quads * tiles);
+    const int64_t from = tiles > 1 ? (int64_t)s->block_bytes + 64 * each * quads * tile : VNNI_NEAR;
+    return (anemo_vnni_ahead){block + from, each};
 }
 
 /* anemo_epilogue_row for a whole tile, in vectors: the same additions in the same order. */

@@ -24,11 +24,17 @@
  * which needs the multiplier, it cost 4 %). That is why the a8_g128 forms are faster on large m,
  * and a8_g32 (finer, more accurate) costs nothing when memory is the limit.
  *
+ * A single tile asks for W 8 KiB ahead of itself: the hardware's prefetcher stops at 4 KiB and does
+ * not keep up with what the dot products leave of the time. One core of Zen 5, W in memory, share
+ * of the read rate beside it (25 turns), without and with 8 KiB: w4 m = 1 75 and 91 %, m = 2 64 and
+ * 97 %, m = 4 54 and 90 %; w8 81 and 95, 80 and 95, 67 and 94 %. 4 KiB is too near (87, 87, 79 %),
+ * 16 KiB no better; into L2 only it loses 1 to 8 points, and so it does where several tiles share
+ * the next block (m = 8: 55 and 49 %).
+ *
  * Rejected: decoding a block of W to bytes first (and/shift run beside the dot products: w4 and w8
  * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit);
  * blocking over k for L1 (with W in L1 the tile was no faster than from L2); fetching from L2 to L1
- * by hand (no gain); software prefetch for a single tile (paired runs at 37 GB/s: nothing at m = 2,
- * 4 % at m = 4 for one distance, losses for others); signed nibbles (vpdpbusd wants one unsigned
+ * by hand (no gain); signed nibbles (vpdpbusd wants one unsigned
  * operand, and sign extension costs more than the correction). The same idea with the roles of A
  * and W swapped is XNNPACK's qd8-f32-qc4w. */
 #ifndef ANEMO_TILE_AVX512VNNI_H
@@ -56,8 +62,10 @@ typedef struct anemo_vnni_tile {
 
 enum { VNNI_SUMS = 8 };
 
-/* What a tile fetches into the L2 cache for later: `lines` cache lines from `at` on for each 32
- * columns. */
+/* Bytes that a single tile fetches ahead of itself. */
+enum { VNNI_NEAR = 8192 };
+
+/* What a tile fetches for later: `lines` cache lines from `at` on for each 32 columns. */
 typedef struct anemo_vnni_ahead {
     const uint8_t *at;
     int64_t lines;
@@ -263,7 +271,7 @@ ANEMO_VNNI_INLINE __m512i vnni_start(int code, bool has_offset, int32_t total) {
 
 ANEMO_VNNI_INLINE void vnni_fetch(anemo_vnni_ahead *ahead) {
     for (int64_t line = 0; line < ahead->lines; line++) {
-        _mm_prefetch((const char *)ahead->at + 64 * line, _MM_HINT_T1);
+        _mm_prefetch((const char *)ahead->at + 64 * line, _MM_HINT_T0);
     }
     ahead->at += 64 * ahead->lines;
 }

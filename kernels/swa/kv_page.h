@@ -1,6 +1,5 @@
 /* Paged KV memory: where the key and the value of a position lie, and what their elements mean. The
- * one place that swa and rope_append share; plain inline functions, so a CUDA file can hold the
- * same arithmetic against them in a test.
+ * one place that swa and rope_append share, on every backend.
  *
  *   pool    page, page, ...; page i at pool + i * page_bytes
  *   page    K [n_kv_heads][page_tokens] vectors, then V the same
@@ -42,7 +41,7 @@ static inline kv_pages kv_pages_of(const anemo_kv_shape *shape, const anemo_kv_v
 }
 
 /* The sequence that row r of the step belongs to; sequences without rows are passed over. */
-static inline int32_t kv_sequence_of_row(const anemo_kv_view *view, int64_t row) {
+static ANEMO_HOST_DEVICE inline int32_t kv_sequence_of_row(const anemo_kv_view *view, int64_t row) {
     int32_t low = 0, high = view->n_sequences - 1; /* the last s with row_start[s] <= row */
     while (low < high) {
         const int32_t middle = low + (high - low + 1) / 2;
@@ -55,13 +54,14 @@ static inline int32_t kv_sequence_of_row(const anemo_kv_view *view, int64_t row)
 }
 
 /* Absolute position of row r of sequence s. */
-static inline int64_t kv_position(const anemo_kv_view *view, int32_t sequence, int64_t row) {
+static ANEMO_HOST_DEVICE inline int64_t kv_position(const anemo_kv_view *view, int32_t sequence,
+                                                    int64_t row) {
     return view->length[sequence] - (view->row_start[sequence + 1] - row);
 }
 
 /* First position that the row at `position` sees; it sees all up to itself. */
-static inline int64_t kv_first_visible(const anemo_kv_view *view, int32_t sequence,
-                                       int64_t position, int64_t window) {
+static ANEMO_HOST_DEVICE inline int64_t
+kv_first_visible(const anemo_kv_view *view, int32_t sequence, int64_t position, int64_t window) {
     const int64_t first = view->first[sequence];
     const int64_t begin = window > 0 ? position - window + 1 : first;
     return begin > first ? begin : first;
@@ -69,8 +69,8 @@ static inline int64_t kv_first_visible(const anemo_kv_view *view, int32_t sequen
 
 /* The key vector of a position; its value lies value_offset bytes further, the next position's (if
  * kv_positions_left says there is one) vector_bytes further. */
-static inline char *kv_key(const kv_pages *pages, int32_t sequence, int64_t position,
-                           int32_t kv_head) {
+static ANEMO_HOST_DEVICE inline char *kv_key(const kv_pages *pages, int32_t sequence,
+                                             int64_t position, int32_t kv_head) {
     const int32_t page_tokens = pages->shape.page_tokens;
     const int64_t slot = position % page_tokens;
     const int64_t index = (position - pages->view.first[sequence]) / page_tokens;
@@ -80,13 +80,13 @@ static inline char *kv_key(const kv_pages *pages, int32_t sequence, int64_t posi
 }
 
 /* How many positions from this one on lie in its page. */
-static inline int64_t kv_positions_left(const kv_pages *pages, int64_t position) {
+static ANEMO_HOST_DEVICE inline int64_t kv_positions_left(const kv_pages *pages, int64_t position) {
     return pages->shape.page_tokens - position % pages->shape.page_tokens;
 }
 
 /* ---------------------------------------------------------------- elements */
 
-static inline void kv_store_q8(char *vector, const float *x, int32_t n) {
+static ANEMO_HOST_DEVICE inline void kv_store_q8(char *vector, const float *x, int32_t n) {
     float largest = 0;
     bool finite = true;
     for (int32_t i = 0; i < n; i++) {
@@ -107,7 +107,7 @@ static inline void kv_store_q8(char *vector, const float *x, int32_t n) {
 }
 
 /* Writes head_dim floats into a vector of the page type. */
-static inline void kv_store(const kv_pages *pages, char *vector, const float *x) {
+static ANEMO_HOST_DEVICE inline void kv_store(const kv_pages *pages, char *vector, const float *x) {
     const int32_t n = pages->shape.head_dim;
     if (pages->shape.type == ANEMO_KV_F32) {
         memcpy(vector, x, (size_t)n * sizeof *x);
@@ -124,17 +124,31 @@ static inline void kv_store(const kv_pages *pages, char *vector, const float *x)
 
 /* A vector's elements: exact in float for f32, f16 and bf16; q8 is scale * code. `vector` is
  * aligned to its element (pages are, and vectors are whole elements). */
-static inline float kv_element_f16(const char *vector, int32_t i) {
+static ANEMO_HOST_DEVICE inline float kv_element_f16(const char *vector, int32_t i) {
     return anemo_f32_from_f16(((const uint16_t *)(const void *)vector)[i]);
 }
-static inline float kv_element_bf16(const char *vector, int32_t i) {
+static ANEMO_HOST_DEVICE inline float kv_element_bf16(const char *vector, int32_t i) {
     return anemo_f32_from_bf16(((const uint16_t *)(const void *)vector)[i]);
 }
-static inline float kv_q8_scale(const char *vector) {
+static ANEMO_HOST_DEVICE inline float kv_q8_scale(const char *vector) {
     return *(const float *)(const void *)vector;
 }
-static inline int8_t kv_q8_code(const char *vector, int32_t i) {
+static ANEMO_HOST_DEVICE inline int8_t kv_q8_code(const char *vector, int32_t i) {
     return ((const int8_t *)vector)[sizeof(float) + (size_t)i];
+}
+
+/* One element of any type. */
+static ANEMO_HOST_DEVICE inline float kv_element(int32_t type, const char *vector, int32_t i) {
+    switch (type) {
+    case ANEMO_KV_F32:
+        return ((const float *)(const void *)vector)[i];
+    case ANEMO_KV_F16:
+        return kv_element_f16(vector, i);
+    case ANEMO_KV_BF16:
+        return kv_element_bf16(vector, i);
+    default:
+        return kv_q8_scale(vector) * (float)kv_q8_code(vector, i);
+    }
 }
 
 /* x[head_dim] = the elements of a vector, in double. */

@@ -5,6 +5,10 @@
 
 #include "kernels/internal.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 bool anemo_swa_accepts(const void *problem, char *why, size_t why_bytes);
 bool anemo_rope_append_accepts(const void *problem, char *why, size_t why_bytes);
 
@@ -17,4 +21,7 @@ double anemo_rope_temperature(const anemo_rope_problem *problem, int64_t positio
 anemo_status anemo_rope_append_check(const anemo_rope_problem *problem,
                                      const anemo_rope_args *args);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -230,12 +230,15 @@ static anemo_status describe(anemo_model *model, const char *path, const char *r
 
 static void find_tokenizer(anemo_model *model) {
     const char *path = anemo_checkpoint_tokenizer_path(model->checkpoint, &model->tokenizer_why);
-    if (path != NULL &&
-        anemo_tokenizer_open(path, &model->tokenizer, &model->tokenizer_why) == ANEMO_OK &&
+    model->tokenizer_status =
+        path != NULL ? anemo_tokenizer_open(path, &model->tokenizer, &model->tokenizer_why)
+                     : ANEMO_E_INPUT;
+    if (model->tokenizer_status == ANEMO_OK &&
         anemo_tokenizer_vocab(model->tokenizer) > model->hparams.vocab) {
-        anemo_fail(&model->tokenizer_why, ANEMO_E_INPUT,
-                   "%s: vocabulary has %d tokens, the model only %lld", path,
-                   anemo_tokenizer_vocab(model->tokenizer), (long long)model->hparams.vocab);
+        model->tokenizer_status =
+            anemo_fail(&model->tokenizer_why, ANEMO_E_INPUT,
+                       "%s: vocabulary has %d tokens, the model only %lld", path,
+                       anemo_tokenizer_vocab(model->tokenizer), (long long)model->hparams.vocab);
         anemo_tokenizer_close(model->tokenizer);
         model->tokenizer = NULL;
     }
@@ -316,4 +319,8 @@ const anemo_tokenizer *anemo_model_tokenizer(const anemo_model *model, anemo_err
         *why = model->tokenizer_why;
     }
     return model->tokenizer;
+}
+
+anemo_status anemo_model_tokenizer_status(const anemo_model *model) {
+    return model->tokenizer_status;
 }

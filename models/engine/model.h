@@ -13,6 +13,7 @@ struct anemo_model {
     double resident_bytes;      /* of all matrices when packed; a tied output counts once */
     anemo_tokenizer *tokenizer; /* NULL: tokenizer_why says why */
     anemo_error tokenizer_why;
+    anemo_status tokenizer_status;
     anemo_weight *requantised; /* [matrices of the model] or NULL; see model.c for the order */
     void **storage;            /* behind each requantised weight */
     int64_t n_requantised;

@@ -25,17 +25,13 @@ static void pack_task(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
-/* Packs on the host's threads; a CUDA device's exec runs on the host only through its own stream,
- * so there it is the calling thread. */
+/* Packs on the host's threads. */
 static anemo_status pack(const anemo_plan *plan, const anemo_weight *weight,
                          const anemo_layout *layout, void *packed, anemo_error *err) {
     pack_job job = {.weight = weight, .layout = layout, .packed = packed};
     const int64_t blocks = (weight->n + layout->row_block - 1) / layout->row_block;
-    if (plan->chooser.backend == ANEMO_CPU) {
-        plan->exec.parallel(&plan->exec, blocks, 1, pack_task, &job);
-    } else {
-        pack_task(&job, 0, blocks, 0);
-    }
+    const anemo_exec team = plan->packers != NULL ? anemo_device_exec(plan->packers) : plan->exec;
+    team.parallel(&team, blocks, 1, pack_task, &job);
     return job.status == ANEMO_OK
                ? ANEMO_OK
                : anemo_fail(err, job.status, "packing a weight into layout %s failed",
@@ -89,7 +85,8 @@ static anemo_status pack_for_device(anemo_plan *plan, anemo_matrix *matrix, anem
     }
     if (status == ANEMO_OK) {
         status = anemo_device_upload(plan->device, memory, packed, matrix->packed_bytes);
-        anemo_device_synchronise(plan->device, NULL);
+        const anemo_status done = anemo_device_synchronise(plan->device, NULL);
+        status = status == ANEMO_OK ? done : status;
     }
     free(host);
     return status;

@@ -9,7 +9,7 @@ static const struct {
     const char *role;
     anemo_phase_class class;
 } calls[ANEMO_CALLS] = {
-#define ANEMO_CALL_ROW(op, role, class) {ANEMO_OP_##op, role, ANEMO_CLASS_##class},
+#define ANEMO_CALL_ROW(op, role, class) {ANEMO_OP_##op, role, ANEMO_PHASE_CLASS_##class},
     ANEMO_CALL_LIST(ANEMO_CALL_ROW)
 #undef ANEMO_CALL_ROW
 };
@@ -29,7 +29,7 @@ int32_t anemo_phase_of_quantising(int32_t consumer) {
 
 anemo_phase anemo_phase_describe(int32_t phase) {
     if (phase == ANEMO_PHASE_HOST) {
-        return (anemo_phase){.class = ANEMO_CLASS_HOST, .op = ANEMO_OP_COUNT, .role = ""};
+        return (anemo_phase){.class = ANEMO_PHASE_CLASS_HOST, .op = ANEMO_OP_COUNT, .role = ""};
     }
     const int32_t call = phase % ANEMO_CALLS;
     return (anemo_phase){.class = calls[call].class,
@@ -39,10 +39,10 @@ anemo_phase anemo_phase_describe(int32_t phase) {
 }
 
 const char *anemo_phase_class_name(anemo_phase_class class) {
-    static const char *const names[ANEMO_CLASS_COUNT] = {
-#define ANEMO_CLASS_NAME(id, name) name,
-        ANEMO_CLASS_LIST(ANEMO_CLASS_NAME)
-#undef ANEMO_CLASS_NAME
+    static const char *const names[ANEMO_PHASE_CLASS_COUNT] = {
+#define ANEMO_PHASE_CLASS_NAME(id, name) name,
+        ANEMO_PHASE_CLASS_LIST(ANEMO_PHASE_CLASS_NAME)
+#undef ANEMO_PHASE_CLASS_NAME
     };
     return names[class];
 }

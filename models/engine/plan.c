@@ -106,6 +106,13 @@ static anemo_status all_rules_used(const anemo_plan *plan, anemo_error *err) {
 
 /* ---------------------------------------------------------------- choosing and packing */
 
+static void take(anemo_plan *plan, const anemo_choice *choice) {
+    anemo_plan_note_choice(plan, choice);
+    for (int32_t i = 0; i < choice->n_ranges; i++) {
+        plan->host_bound |= (choice->range[i].variant->traits & ANEMO_TRAIT_CAPTURABLE) == 0;
+    }
+}
+
 anemo_status anemo_plan_choose(anemo_plan *plan, anemo_choice *choice, int64_t m_max,
                                anemo_error *err) {
     choice->phase = anemo_phase_of(choice->op, choice->role);
@@ -116,7 +123,7 @@ anemo_status anemo_plan_choose(anemo_plan *plan, anemo_choice *choice, int64_t m
     }
     const anemo_status status = anemo_choose(&plan->chooser, choice, NULL, m_max, err);
     if (status == ANEMO_OK) {
-        anemo_plan_note_choice(plan, choice);
+        take(plan, choice);
     }
     return status;
 }
@@ -139,7 +146,7 @@ static anemo_status choose_quantise(anemo_plan *plan, anemo_gemm_call *call, int
         if (status != ANEMO_OK) {
             return status;
         }
-        anemo_plan_note_choice(plan, q);
+        take(plan, q);
         const size_t bytes = (size_t)m_max * act->row_bytes(k);
         plan->act_bytes = bytes > plan->act_bytes ? bytes : plan->act_bytes;
     }
@@ -206,6 +213,23 @@ static const void *weight_pointer(const anemo_matrix *matrix, const anemo_varian
     return variant->layout != NULL ? matrix->packed : (const void *)&matrix->canonical;
 }
 
+/* The array of the experts' weights where the variant reads it. */
+static anemo_status place_expert_table(anemo_plan *plan, anemo_layer *layer, anemo_error *err) {
+    const size_t bytes = 3 * (size_t)layer->n_experts * sizeof *layer->expert_pointers;
+    layer->expert_table = layer->expert_pointers;
+    if (plan->chooser.backend == ANEMO_CPU) {
+        return ANEMO_OK;
+    }
+    const void **table =
+        anemo_plan_alloc(plan, ANEMO_MEM_WEIGHTS, bytes, "a table of experts", err);
+    layer->expert_table = table;
+    anemo_status status = table != NULL ? ANEMO_OK : ANEMO_E_MEMORY;
+    if (status == ANEMO_OK) {
+        status = anemo_device_upload(plan->device, table, layer->expert_pointers, bytes);
+    }
+    return status == ANEMO_OK ? anemo_device_synchronise(plan->device, err) : status;
+}
+
 anemo_status anemo_plan_experts(anemo_plan *plan, anemo_layer *layer, anemo_gemm_call *out,
                                 anemo_error *err) {
     const anemo_hparams *h = &plan->model->hparams;
@@ -250,7 +274,7 @@ anemo_status anemo_plan_experts(anemo_plan *plan, anemo_layer *layer, anemo_gemm
             layer->expert_pointers[i * n + e] = weight_pointer(parts[i], choice->range[0].variant);
         }
     }
-    return status;
+    return status == ANEMO_OK ? place_expert_table(plan, layer, err) : status;
 }
 
 /* ---------------------------------------------------------------- ops without weights */
@@ -583,6 +607,9 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, b
         status =
             anemo_packed_cache_open(options->packed_cache, plan->model, anew, &plan->cache, err);
     }
+    if (status == ANEMO_OK && plan->chooser.backend != ANEMO_CPU) {
+        status = anemo_device_create_cpu(0, NULL, &plan->packers, err);
+    }
     if (status == ANEMO_OK) {
         status = anemo_plan_foresee(plan, err);
     }
@@ -600,6 +627,8 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, b
     if (status == ANEMO_OK) {
         status = anemo_plan_pack(plan, &plan->embed_matrix, plan->embed.layout, err);
     }
+    anemo_device_free(plan->packers);
+    plan->packers = NULL;
     if (status == ANEMO_OK) {
         status = all_rules_used(plan, err);
     }
@@ -658,6 +687,7 @@ void anemo_plan_free(anemo_plan *plan) {
     if (plan == NULL) {
         return;
     }
+    anemo_plan_free_graphs(plan);
     for (struct allocation *a = plan->allocations; a != NULL;) {
         struct allocation *next = a->next;
         anemo_device_dealloc(plan->device, a->use, a->memory, a->bytes);

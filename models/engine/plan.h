@@ -36,6 +36,7 @@ typedef struct anemo_layer {
     float *gate_bias, *up_bias, *down_bias; /* [n_experts, ffn], ..., [n_experts, d], or NULL */
     const void *
         *expert_pointers; /* [3 * n_experts]: gate, up, down, as the experts' variant reads them */
+    const void *const *expert_table; /* the same in memory of the backend */
     anemo_gemm_call qkv[3]; /* neighbours of one type share a call; in order, together 3 parts */
     int32_t n_qkv;
     anemo_gemm_call o_proj;
@@ -65,12 +66,14 @@ typedef struct anemo_buffers {
 } anemo_buffers;
 
 struct anemo_arch_family;
+struct anemo_step_graph;
 
 struct anemo_plan {
     anemo_model *model;
     anemo_device *device;
     anemo_exec exec;
-    anemo_limits limits; /* zeros replaced by their meaning */
+    anemo_device *packers; /* CUDA: a team of the host's threads, while the plan is made */
+    anemo_limits limits;   /* zeros replaced by their meaning */
     anemo_chooser chooser;
     anemo_route_observer on_route;
     void *on_route_ctx;
@@ -96,6 +99,8 @@ struct anemo_plan {
     anemo_pages pages;
     int64_t table_capacity; /* page table entries of one step */
     struct allocation *allocations;
+    bool host_bound;                 /* a chosen variant is not CAPTURABLE */
+    struct anemo_step_graph *graphs; /* step_graph.c; NULL: none yet */
     char (*choice_text)[128];
     int32_t n_choice_texts;
 
@@ -164,5 +169,10 @@ void anemo_plan_note_cache(anemo_plan *plan, const char *refused);         /* pa
 void anemo_plan_note_choice(anemo_plan *plan, const anemo_choice *choice); /* plan_run.c */
 anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err);   /* step.c */
 void anemo_plan_free_host(anemo_plan *plan);
+
+/* Runs `forward` on the step in flight: plainly, or as a graph (step_graph.c). */
+typedef anemo_status (*anemo_forward)(const anemo_plan *plan);
+anemo_status anemo_plan_forward(anemo_plan *plan, anemo_forward forward, anemo_error *err);
+void anemo_plan_free_graphs(anemo_plan *plan);
 
 #endif

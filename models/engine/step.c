@@ -293,7 +293,7 @@ anemo_status anemo_step_submit(anemo_plan *plan, const anemo_step_entry *entries
         return status;
     }
     if (status == ANEMO_OK) {
-        status = forward(plan);
+        status = anemo_plan_forward(plan, forward, err);
     }
     if (status != ANEMO_OK) {
         plan->n_pending = 0;

@@ -324,9 +324,9 @@ anemo_status anemo_synth_model(const char *uri, const char *out, anemo_quantise_
 }
 
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
-                                  anemo_quantise_progress progress, void *context,
-                                  int64_t *fallbacks, anemo_error *err) {
-    anemo_conversion c = {.progress = progress, .context = context, .err = err};
+                                  const anemo_exec *exec, anemo_quantise_progress progress,
+                                  void *context, int64_t *fallbacks, anemo_error *err) {
+    anemo_conversion c = {.exec = exec, .progress = progress, .context = context, .err = err};
     anemo_checkpoint *from = NULL;
     ANEMO_TRY(choose_target(to, out, &c));
     ANEMO_TRY(refuse_existing(out, err));

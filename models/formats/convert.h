@@ -33,6 +33,7 @@ typedef struct anemo_conversion {
     FILE *file;
     const char *path; /* of the file being written */
     anemo_error *err;
+    const anemo_exec *exec; /* threads that make rows; NULL: the caller's alone */
     /* Called after each matrix; false: stop (ANEMO_E_CANCELLED). NULL: nobody asks. */
     bool (*progress)(void *context, double done, double total, const char *tensor);
     void *context;

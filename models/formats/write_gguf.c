@@ -317,16 +317,86 @@ static anemo_status make_row(anemo_conversion *c, const anemo_weight *w, uint32_
     return ANEMO_OK;
 }
 
+/* Rows that are made at once, by all threads, and then written in order. What a thread cannot make
+ * is made again by the caller, for its sentence. */
+typedef struct row_block {
+    const anemo_conversion *c;
+    const anemo_weight *w;
+    const char *name;
+    anemo_tensor_role role;
+    uint32_t type;
+    int64_t first;
+    row_buffers *buffers; /* of each thread */
+    uint8_t *out;
+    int64_t failed; /* the first row that could not be made, or INT64_MAX */
+} row_block;
+
+static anemo_status make_row_of(const row_block *block, anemo_conversion *c, int64_t row,
+                                row_buffers *b) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    const int64_t from = anemo_conversion_row(h, block->role, row, ANEMO_ROPE_INTERLEAVED);
+    return make_row(c, block->w, block->type, from, block->name, b);
+}
+
+static void make_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    row_block *block = ctx;
+    row_buffers *b = &block->buffers[thread];
+    const size_t bytes = row_bytes_of(block->type, block->w->k);
+    anemo_error unseen;
+    anemo_conversion own = *block->c;
+    own.err = &unseen;
+    for (int64_t i = begin; i < end; ++i) {
+        if (make_row_of(block, &own, block->first + i, b) == ANEMO_OK) {
+            memcpy(block->out + (size_t)i * bytes, b->out, bytes);
+            continue;
+        }
+        int64_t least = __atomic_load_n(&block->failed, __ATOMIC_RELAXED);
+        while (block->first + i < least &&
+               !__atomic_compare_exchange_n(&block->failed, &least, block->first + i, false,
+                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        }
+    }
+}
+
+/* Rows of about a megabyte: enough for all threads, little beside a tensor. */
+static int64_t rows_at_once(const anemo_conversion *c, size_t row_bytes) {
+    const int64_t rows = (int64_t)((1u << 20) / row_bytes) + 1;
+    return c->exec ? rows : 1;
+}
+
+static anemo_status put_rows(anemo_conversion *c, row_block *block) {
+    const size_t bytes = row_bytes_of(block->type, block->w->k);
+    const int64_t most = rows_at_once(c, bytes);
+    block->out = malloc((size_t)most * bytes);
+    if (!block->out)
+        return anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
+    anemo_status status = ANEMO_OK;
+    for (int64_t n; block->first < block->w->n && status == ANEMO_OK; block->first += n) {
+        n = block->w->n - block->first < most ? block->w->n - block->first : most;
+        if (c->exec)
+            c->exec->parallel(c->exec, n, 8, make_rows, block);
+        else
+            make_rows(block, 0, n, 0);
+        status = block->failed == INT64_MAX
+                     ? anemo_conversion_put(c, block->out, (size_t)n * bytes)
+                     : make_row_of(block, c, block->failed, &block->buffers[0]);
+    }
+    free(block->out);
+    return status;
+}
+
 static anemo_status put_matrix(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
                                int64_t expert, const char *name, uint32_t type, row_buffers *b) {
-    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
     anemo_weight w;
     ANEMO_TRY(anemo_checkpoint_weight(c->from, role, layer, expert, &w, c->err));
-    for (int64_t row = 0; row < w.n; ++row) {
-        const int64_t from = anemo_conversion_row(h, role, row, ANEMO_ROPE_INTERLEAVED);
-        ANEMO_TRY(make_row(c, &w, type, from, name, b));
-        ANEMO_TRY(anemo_conversion_put(c, b->out, row_bytes_of(type, w.k)));
-    }
+    row_block block = {.c = c,
+                       .w = &w,
+                       .name = name,
+                       .role = role,
+                       .type = type,
+                       .buffers = b,
+                       .failed = INT64_MAX};
+    ANEMO_TRY(put_rows(c, &block));
     c->fallbacks += type != c->ggml && role != ANEMO_T_ROUTER;
     return anemo_conversion_step(c, w.n * w.k, name);
 }
@@ -336,22 +406,26 @@ static anemo_status put_tensor(anemo_conversion *c, anemo_tensor_role role, int6
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
     uint64_t *offset = context;
     int64_t n, k;
-    row_buffers b;
+    const int32_t n_threads = c->exec ? c->exec->n_threads : 1;
+    row_buffers *b = calloc((size_t)n_threads, sizeof *b);
     anemo_role_shape(h, role, &n, &k);
     const uint32_t type = type_of(c, role, k);
     const int64_t experts = anemo_role_experts(h, role);
     anemo_status status = ANEMO_OK;
-    if (!make_buffers(&b, k)) {
-        status = anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
-    } else if (anemo_roles[role].vector) {
-        status = anemo_checkpoint_vector(c->from, role, layer, b.values, k, c->err);
-        pack_floats(type, k, b.values, b.out);
+    for (int32_t t = 0; t < n_threads && status == ANEMO_OK; ++t)
+        if (!b || !make_buffers(&b[t], k))
+            status = anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
+    if (status == ANEMO_OK && anemo_roles[role].vector) {
+        status = anemo_checkpoint_vector(c->from, role, layer, b->values, k, c->err);
+        pack_floats(type, k, b->values, b->out);
         if (status == ANEMO_OK)
-            status = anemo_conversion_put(c, b.out, row_bytes_of(type, k));
+            status = anemo_conversion_put(c, b->out, row_bytes_of(type, k));
     }
     for (int64_t e = 0; e < experts && status == ANEMO_OK && !anemo_roles[role].vector; ++e)
-        status = put_matrix(c, role, layer, e, name, type, &b);
-    free_buffers(&b);
+        status = put_matrix(c, role, layer, e, name, type, b);
+    for (int32_t t = 0; b && t < n_threads; ++t)
+        free_buffers(&b[t]);
+    free(b);
     *offset += (uint64_t)(n * experts) * row_bytes_of(type, k);
     return status == ANEMO_OK ? anemo_conversion_pad(c, offset, ALIGNMENT) : status;
 }

@@ -174,7 +174,7 @@ anemo_status anemo_find_byte_symbols(anemo_tokenizer *t, const char *path, anemo
 /* ---------------------------------------------------------------- normalize.c */
 
 /* Valid UTF-8 in, composed (NFC) UTF-8 out, malloc'ed; *out NULL where the text is ASCII, which is
- * composed already. ANEMO_E_UNSUPPORTED in a build without utf8proc, naming the package. */
+ * composed already. ANEMO_E_LIBRARY in a build without utf8proc, naming the package. */
 anemo_status anemo_normalize_nfc(const char *text, size_t bytes, char **out, size_t *out_bytes,
                                  anemo_error *err);
 /* The same refusal, when a file is opened. */

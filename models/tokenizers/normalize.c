@@ -36,7 +36,7 @@ anemo_status anemo_normalize_nfc(const char *text, size_t bytes, char **out, siz
 #else
 
 anemo_status anemo_normalize_available(const char *path, anemo_error *err) {
-    return anemo_fail(err, ANEMO_E_UNSUPPORTED,
+    return anemo_fail(err, ANEMO_E_LIBRARY,
                       "%s: the tokenizer composes text (NFC), which needs utf8proc, not in this "
                       "build; install libutf8proc-dev and rebuild",
                       path);

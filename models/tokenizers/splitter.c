@@ -207,7 +207,7 @@ anemo_status anemo_splitter_create(const anemo_split_rule *rule, const char *pat
                                    anemo_splitter **out, anemo_error *err) {
     (void)rule;
     *out = NULL;
-    return anemo_fail(err, ANEMO_E_UNSUPPORTED,
+    return anemo_fail(err, ANEMO_E_LIBRARY,
                       "%s: a byte-level tokenizer needs PCRE2, which is not in this build; install "
                       "libpcre2-dev and rebuild",
                       path);
@@ -225,7 +225,7 @@ anemo_split_walk *anemo_split_begin(const anemo_splitter *splitter) {
 anemo_status anemo_split_next(anemo_split_walk *walk, const char *text, size_t bytes, size_t at,
                               size_t *end, anemo_error *err) {
     (void)walk, (void)text, (void)bytes, (void)at, (void)end;
-    return anemo_fail(err, ANEMO_E_UNSUPPORTED, "no PCRE2 in this build");
+    return anemo_fail(err, ANEMO_E_LIBRARY, "no PCRE2 in this build");
 }
 
 void anemo_split_end(anemo_split_walk *walk) {

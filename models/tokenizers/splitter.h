@@ -21,7 +21,7 @@ bool anemo_split_rule_nfc(const anemo_split_rule *rule);
 /* "GPT-2, Llama 3, ..." and "gpt-2, llama-bpe, ...": for sentences. */
 extern const char anemo_split_rule_names[], anemo_split_pre_names[];
 
-/* ANEMO_E_UNSUPPORTED, naming `path` and the package, in a build without PCRE2. */
+/* ANEMO_E_LIBRARY, naming `path` and the package, in a build without PCRE2. */
 anemo_status anemo_splitter_create(const anemo_split_rule *rule, const char *path,
                                    anemo_splitter **out, anemo_error *err);
 void anemo_splitter_free(anemo_splitter *splitter);

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file as save_torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Mxfp4Config
 
 TOKENS = 40       # five windows of 8
 LONG_TOKENS = 200 # beyond three 64-token KV pages; logits at LONG_ROWS only
@@ -92,6 +92,16 @@ MODELS = {
         dtype=torch.bfloat16, seed=707, gguf_float=Q.BF16, arch="gpt-oss",
         config=dict(architectures=["GptOssForCausalLM"], model_type="gpt_oss", vocab_size=48, hidden_size=24,
                     intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                    head_dim=16, sliding_window=8, rope_theta=10000.0, rms_norm_eps=1e-5, tie_word_embeddings=False,
+                    num_local_experts=4, num_experts_per_tok=2, attention_bias=True, swiglu_limit=7.0,
+                    layer_types=["sliding_attention", "full_attention"],
+                    rope_scaling=dict(rope_type="yarn", factor=8.0, beta_fast=4.0, beta_slow=1.0, truncate=False,
+                                      original_max_position_embeddings=64))),
+    # As gpt-oss is published: the experts in MXFP4 (rows of at least one block of 32), the rest BF16.
+    "gpt-oss-mxfp4": dict(
+        dtype=torch.bfloat16, seed=1010, gguf_float=Q.BF16, arch="gpt-oss", mxfp4=True,
+        config=dict(architectures=["GptOssForCausalLM"], model_type="gpt_oss", vocab_size=48, hidden_size=32,
+                    intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
                     head_dim=16, sliding_window=8, rope_theta=10000.0, rms_norm_eps=1e-5, tie_word_embeddings=False,
                     num_local_experts=4, num_experts_per_tok=2, attention_bias=True, swiglu_limit=7.0,
                     layer_types=["sliding_attention", "full_attention"],
@@ -210,6 +220,11 @@ def write_checkpoint(folder, spec, weights, dtype):
     folder.mkdir(parents=True, exist_ok=True)
     config = {**COMMON, **spec["config"], "torch_dtype": str(dtype).removeprefix("torch.")}
     tensors = {n: t.to(dtype).contiguous() for n, t in weights.items()}
+    if spec.get("mxfp4"):
+        config["quantization_config"] = dict(quant_method="mxfp4", modules_to_not_convert=NOT_CONVERTED)
+        for n in [n for n in tensors if is_mxfp4(n)]:
+            tensors[n + "_blocks"], tensors[n + "_scales"] = to_mxfp4(weights[n])
+            del tensors[n]
     if spec.get("theta_in") == "rope_parameters":
         config["rope_parameters"] = {"rope_type": "default", "rope_theta": config.pop("rope_theta")}
     if "vision" in spec:
@@ -231,6 +246,32 @@ def write_checkpoint(folder, spec, weights, dtype):
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(place.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+# ---------------------------------------------------------------- MXFP4
+
+FP4 = np.array([0, .5, 1, 1.5, 2, 3, 4, 6, 0, -.5, -1, -1.5, -2, -3, -4, -6], dtype=np.float32)
+NOT_CONVERTED = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+
+
+def is_mxfp4(name):
+    return name.endswith("experts.gate_up_proj") or name.endswith("experts.down_proj")
+
+
+def to_mxfp4(tensor):
+    """[experts, inputs, outputs] -> blocks u8 [experts, outputs, inputs / 32, 16], the first of two codes in the low
+    half, and scales u8: 2^(scale - 127), under which the largest value is 4 to 6."""
+    rows = tensor.transpose(1, 2).numpy()
+    groups = rows.reshape(*rows.shape[:2], -1, 32)
+    scales = np.floor(np.log2(np.abs(groups).max(-1))).astype(np.int32) - 2 + 127
+    codes = np.abs((groups / np.exp2(scales[..., None] - 127.0))[..., None] - FP4).argmin(-1).astype(np.uint8)
+    return torch.from_numpy(codes[..., 0::2] | codes[..., 1::2] << 4), torch.from_numpy(scales.astype(np.uint8))
+
+
+def from_mxfp4(blocks, scales):
+    codes = np.stack([blocks.numpy() & 15, blocks.numpy() >> 4], -1).reshape(*blocks.shape[:3], 32)
+    values = FP4[codes] * np.exp2(scales.numpy()[..., None] - 127.0).astype(np.float32)
+    return torch.from_numpy(values.reshape(*blocks.shape[:2], -1)).transpose(1, 2).contiguous()
 
 
 # ---------------------------------------------------------------- GGUF
@@ -394,6 +435,9 @@ def write_gguf(path, name, arch, config, weights, qtype):
 def load(folder):
     whole = "vision_config" in json.loads((pathlib.Path(folder) / "config.json").read_text())
     kind = AutoModelForImageTextToText if whole else AutoModelForCausalLM
+    if "quantization_config" in (pathlib.Path(folder) / "config.json").read_text():
+        return kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                    quantization_config=Mxfp4Config(dequantize=True)).float().eval()
     return kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
@@ -444,6 +488,8 @@ def make(name, spec, folder, seed):
     """One attempt; None when a router decision is too close."""
     config = spec["config"]
     weights = {n: t.to(spec["dtype"]).float() for n, t in random_weights(config, seed).items()}
+    if spec.get("mxfp4"):
+        weights |= {n: from_mxfp4(*to_mxfp4(t)) for n, t in weights.items() if is_mxfp4(n)}
     tokens, long_tokens = random_tokens(config, TOKENS, seed + 1), random_tokens(config, LONG_TOKENS, seed + 2)
     shutil.rmtree(folder, ignore_errors=True)
     write_checkpoint(folder, spec, weights, spec["dtype"])

@@ -32,9 +32,20 @@ typedef struct observed {
     int n_lines;
 } observed;
 
+anemo_backend run_model_backend = ANEMO_CPU;
+
 static void ok(anemo_status status, const anemo_error *err, const char *what, const char *path) {
     if (status != ANEMO_OK)
         fail_msg("%s: %s: %s: %s", path, what, anemo_status_name(status), err->text);
+}
+
+static anemo_device *create_device(const char *path) {
+    anemo_error err = {""};
+    anemo_device *device = NULL;
+    ok(run_model_backend == ANEMO_CPU ? anemo_device_create_cpu(2, NULL, &device, &err)
+                                      : anemo_device_create_cuda(0, &device, &err),
+       &err, "device_create", path);
+    return device;
 }
 
 static void on_route(void *ctx, int32_t layer, int64_t tokens, int32_t top_k,
@@ -132,16 +143,17 @@ static int32_t reference_rules(const anemo_model_info *info, char text[][96], co
 static void run(const run_case *c, timeline *lines, int n_lines) {
     anemo_error err = {""};
     anemo_model *model = NULL;
-    anemo_device *device = NULL;
+    anemo_device *device;
     anemo_plan *plan = NULL;
     const anemo_model_options options = {.requantise = c->requantise, .window = c->window};
     ok(anemo_model_open(c->path, &options, &model, &err), &err, "model_open", c->path);
     const anemo_model_info *info = anemo_model_describe(model);
-    ok(anemo_device_create_cpu(2, NULL, &device, &err), &err, "device_create", c->path);
+    device = create_device(c->path);
 
     char text[MAX_RULES][96];
     const char *rules[MAX_RULES];
-    int32_t n_rules = c->reference ? reference_rules(info, text, rules) : 0;
+    int32_t n_rules =
+        c->reference && run_model_backend == ANEMO_CPU ? reference_rules(info, text, rules) : 0;
     if (c->extra_with)
         rules[n_rules++] = c->extra_with;
     observed o = {.n_lines = 0};
@@ -193,12 +205,12 @@ void run_greedy(const run_case *c, const int32_t *prompt, int64_t n_prompt, int3
                 int64_t n) {
     anemo_error err = {""};
     anemo_model *model = NULL;
-    anemo_device *device = NULL;
+    anemo_device *device;
     anemo_plan *plan = NULL;
     anemo_session *session = NULL;
     const anemo_model_options options = {.requantise = c->requantise, .window = c->window};
     ok(anemo_model_open(c->path, &options, &model, &err), &err, "model_open", c->path);
-    ok(anemo_device_create_cpu(2, NULL, &device, &err), &err, "device_create", c->path);
+    device = create_device(c->path);
     const anemo_plan_options plan_options = {.limits = {.tokens_per_step = n_prompt,
                                                         .sessions = 1,
                                                         .context = n_prompt + n,

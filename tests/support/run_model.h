@@ -25,6 +25,10 @@ typedef struct run_result {
     int32_t *routes; /* [layers, n, RUN_TOP_K], -1 where there is no router */
 } run_result;
 
+/* Where models run from now on: the CPU, unless a test has brought a GPU. There are no references
+ * on a GPU: what would run by them runs by what the plan chooses. */
+extern anemo_backend run_model_backend;
+
 /* Logits after each of tokens[0..n). */
 run_result run_model(const run_case *c, const int32_t *tokens, int64_t n);
 /* Two sessions of one plan in the same steps, each in its own chunks (of a.chunks and b_chunks). */

@@ -1,0 +1,60 @@
+/* What the CUDA kernels of all ops share: sums over the lanes of a warp and the warps of a block,
+ * always in the same order, so that a result does not change from run to run. */
+#ifndef ANEMO_WARP_CUH
+#define ANEMO_WARP_CUH
+
+#include "kernels/internal.h"
+
+#include <cuda_runtime.h>
+
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+template <typename T> __device__ inline T warp_sum(T x) {
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        x += __shfl_xor_sync(ALL_LANES, x, step);
+    }
+    return x;
+}
+
+__device__ inline float warp_max(float x) {
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        const float other = __shfl_xor_sync(ALL_LANES, x, step);
+        x = other > x ? other : x;
+    }
+    return x;
+}
+
+/* The sum over a block of THREADS threads (one dimension), on every one of them. `room` is shared
+ * memory of THREADS / WARP values; it may be used again at once. */
+template <int THREADS, typename T> __device__ inline T block_sum(T x, T *room) {
+    x = warp_sum(x);
+    if (threadIdx.x % WARP == 0) {
+        room[threadIdx.x / WARP] = x;
+    }
+    __syncthreads();
+    T sum = 0;
+    for (int i = 0; i < THREADS / WARP; i++) {
+        sum += room[i];
+    }
+    __syncthreads();
+    return sum;
+}
+
+inline cudaStream_t stream_of(const anemo_exec *exec) {
+    return static_cast<cudaStream_t>(exec->stream);
+}
+
+/* For `accepts`: may a launch have so many blocks in its first dimension? */
+inline bool grid_fits(int64_t blocks, char *why, size_t why_bytes) {
+    return blocks <= INT32_MAX ||
+           anemo_refuse(why, why_bytes, "%lld blocks are more than a launch may have, 2^31 - 1",
+                        (long long)blocks);
+}
+
+/* Of a launch; errors of the kernel itself show when the device is synchronised. */
+inline anemo_status launched() {
+    return cudaPeekAtLastError() == cudaSuccess ? ANEMO_OK : ANEMO_E_DEVICE;
+}
+
+#endif

@@ -1,0 +1,161 @@
+/* The device of an emulated GPU, in place of kernels/device_cuda.cu. "Device memory" is memory of
+ * the host in a range of its own: copies are refused when the pointer that should be the device's
+ * lies outside every allocation, or the host's inside one, and while a graph is captured (the real
+ * device's uploads come from pageable memory and may not be captured). */
+#include "emulate.h"
+#include "emulated_gpu.h"
+#include "kernels/device_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <map>
+
+namespace {
+
+struct emulated_device {
+    anemo_device base; /* first */
+};
+
+std::map<const unsigned char *, size_t> allocations;
+
+bool on_device(const void *memory, size_t bytes) {
+    const unsigned char *at = static_cast<const unsigned char *>(memory);
+    auto next = allocations.upper_bound(at);
+    if (next == allocations.begin()) {
+        return false;
+    }
+    --next;
+    return at + bytes <= next->first + next->second;
+}
+
+void destroy(anemo_device *device) {
+    delete reinterpret_cast<emulated_device *>(device);
+}
+
+void *alloc(anemo_device *, size_t bytes) {
+    void *memory = nullptr;
+    if (posix_memalign(&memory, 256, bytes) != 0) {
+        return nullptr;
+    }
+    memset(memory, 0, bytes);
+    allocations[static_cast<unsigned char *>(memory)] = bytes;
+    return memory;
+}
+
+void dealloc(anemo_device *, void *memory, size_t) {
+    allocations.erase(static_cast<unsigned char *>(memory));
+    free(memory);
+}
+
+anemo_status copy_between(void *to, bool to_device, const void *from, bool from_device,
+                          size_t bytes) {
+    if (on_device(to, bytes) != to_device || on_device(from, bytes) != from_device ||
+        emulated::is_capturing()) {
+        fprintf(stderr, "emulated GPU: a copy of %zu bytes %s\n", bytes,
+                emulated::is_capturing() ? "during a capture" : "from or to the wrong memory");
+        return ANEMO_E_DEVICE;
+    }
+    memmove(to, from, bytes);
+    return ANEMO_OK;
+}
+
+anemo_status upload(anemo_device *, void *to, const void *from_host, size_t bytes) {
+    return copy_between(to, true, from_host, false, bytes);
+}
+
+anemo_status download(anemo_device *, void *to_host, const void *from, size_t bytes) {
+    return copy_between(to_host, false, from, true, bytes);
+}
+
+anemo_status copy(anemo_device *, void *to, const void *from, size_t bytes) {
+    return copy_between(to, true, from, true, bytes);
+}
+
+anemo_status synchronise(anemo_device *, anemo_error *err) {
+    return emulated::is_capturing()
+               ? anemo_fail(err, ANEMO_E_DEVICE, "synchronised during a capture")
+               : ANEMO_OK;
+}
+
+bool event_init(anemo_event *) {
+    return true;
+}
+
+void event_destroy(anemo_event *) {
+}
+
+anemo_status event_record(anemo_event *) {
+    return ANEMO_OK;
+}
+
+anemo_status event_elapsed_ns(anemo_event *, anemo_event *, double *) {
+    return ANEMO_E_UNSUPPORTED; /* an emulation has no time */
+}
+
+anemo_status capture_begin(anemo_device *) {
+    return emulated::capture_begin() ? ANEMO_OK : ANEMO_E_DEVICE;
+}
+
+anemo_status capture_end(anemo_device *, void **native, anemo_error *) {
+    *native = emulated::capture_end();
+    return *native != nullptr ? ANEMO_OK : ANEMO_E_DEVICE;
+}
+
+typedef std::vector<std::function<void()>> recording;
+int32_t graph_launches;
+
+anemo_status graph_launch(anemo_device *, void *native) {
+    graph_launches++;
+    for (const std::function<void()> &work : *static_cast<recording *>(native)) {
+        work();
+    }
+    return ANEMO_OK;
+}
+
+void graph_destroy(anemo_device *, void *native) {
+    delete static_cast<recording *>(native);
+}
+
+const anemo_device_ops ops = {
+    .destroy = destroy,
+    .alloc = alloc,
+    .dealloc = dealloc,
+    .upload = upload,
+    .download = download,
+    .copy = copy,
+    .synchronise = synchronise,
+    .event_init = event_init,
+    .event_destroy = event_destroy,
+    .event_record = event_record,
+    .event_elapsed_ns = event_elapsed_ns,
+    .capture_begin = capture_begin,
+    .capture_end = capture_end,
+    .graph_launch = graph_launch,
+    .graph_destroy = graph_destroy,
+};
+
+} // namespace
+
+int32_t emulated_graph_launches(void) {
+    return graph_launches;
+}
+
+extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device **out,
+                                                 anemo_error *err) {
+    *out = nullptr;
+    if (ordinal != 0) {
+        return anemo_fail(err, ANEMO_E_INPUT, "device cuda:%d: the emulated GPU is cuda:0",
+                          ordinal);
+    }
+    emulated_device *d = new emulated_device();
+    d->base.ops = &ops;
+    d->base.backend = ANEMO_CUDA;
+    d->base.capability = 80;
+    snprintf(d->base.name, sizeof d->base.name, "emulated GPU");
+    d->base.exec.size = sizeof d->base.exec;
+    d->base.exec.n_threads = 1;
+    d->base.exec.world = 1;
+    *out = &d->base;
+    return ANEMO_OK;
+}

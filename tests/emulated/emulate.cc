@@ -1,0 +1,310 @@
+/* A CUDA grid on the processor at hand, and a device made of it.
+ *
+ * Every thread of a block is a fibre with its own stack. A fibre runs until it waits: for its warp
+ * (shuffles, ballots, matrix instructions) or for its block. When all lanes of a warp wait, their
+ * contributions are there and they go on; when all threads of a block wait, so do they. Blocks run
+ * one after the other. The orders of blocks, of warps within a block and of lanes within a warp are
+ * drawn anew each time, so that a missing barrier shows as a result that changes, and what lies in
+ * shared memory at first is poison.
+ *
+ * Faults that hardware may hide end the program: lanes of one warp at different barriers, a lane
+ * that has left before a warp operation, a grid or a block that no GPU takes.
+ *
+ * It says nothing about time, nor about the memory model between blocks: those need a GPU. */
+#include "emulate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <map>
+#include <vector>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulated {
+namespace {
+
+[[noreturn]] void fault(const char *what) {
+    fprintf(stderr, "emulated GPU: %s (block %u,%u,%u)\n", what, blockIdx.x, blockIdx.y,
+            blockIdx.z);
+    abort();
+}
+
+/* ---------------------------------------------------------------- fibres */
+
+constexpr size_t STACK_BYTES = 128 << 10;
+constexpr unsigned WARP = 32, THREADS_MAX = 1024;
+
+enum state { READY, AT_WARP, AT_BLOCK, DONE };
+
+struct fibre {
+    void *sp;
+    unsigned char *stack;
+    enum state state;
+    dim3 index;
+    size_t bytes;  /* handed over at the warp's barrier */
+    unsigned side; /* which half of the warp's slots the next exchange uses */
+    int value;     /* handed over at the block's barrier */
+};
+
+/* Saves the registers that a call must keep and takes up another stack. */
+extern "C" void anemo_emulated_switch(void **save, void *load);
+asm(R"(
+.text
+.globl anemo_emulated_switch
+.type anemo_emulated_switch,@function
+anemo_emulated_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size anemo_emulated_switch,.-anemo_emulated_switch
+)");
+
+constexpr size_t SLOT_BYTES = 64;
+
+struct warp_slots {
+    unsigned char slot[2][WARP * SLOT_BYTES];
+};
+
+std::vector<fibre> fibres(THREADS_MAX);
+std::vector<warp_slots> slots(THREADS_MAX / WARP);
+std::vector<unsigned char> shared_memory;
+std::map<const void *, int> allowed_shared;
+const std::function<void()> *thread_body;
+fibre *current;
+void *scheduler_sp;
+unsigned n_threads;
+int block_sum;
+cudaError_t error = cudaSuccess;
+uint64_t order_seed = 1;
+
+unsigned draw(unsigned below) {
+    order_seed = order_seed * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)((order_seed >> 33) % below);
+}
+
+void to_scheduler() {
+    fibre *f = current;
+#ifdef __SANITIZE_ADDRESS__
+    void *fake;
+    __sanitizer_start_switch_fiber(f->state == DONE ? nullptr : &fake, nullptr, 0);
+#endif
+    anemo_emulated_switch(&f->sp, scheduler_sp);
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+void fibre_main() {
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+    (*thread_body)();
+    current->state = DONE;
+    to_scheduler();
+    fault("a finished thread was resumed");
+}
+
+void resume(fibre *f) {
+    current = f;
+    threadIdx = f->index;
+#ifdef __SANITIZE_ADDRESS__
+    void *fake;
+    __sanitizer_start_switch_fiber(&fake, f->stack, STACK_BYTES);
+#endif
+    anemo_emulated_switch(&scheduler_sp, f->sp);
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+void prepare(fibre *f, unsigned index) {
+    if (f->stack == nullptr) {
+        f->stack = static_cast<unsigned char *>(
+            mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        if (f->stack == MAP_FAILED) {
+            fault("no memory for a stack");
+        }
+    }
+    void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES);
+    top[-1] = nullptr; /* the caller of fibre_main, for the alignment of its frame */
+    top[-2] = reinterpret_cast<void *>(fibre_main);
+    memset(top - 8, 0, 6 * sizeof *top);
+    f->sp = top - 8;
+    f->state = READY;
+    f->side = 0;
+    f->index =
+        dim3(index % blockDim.x, index / blockDim.x % blockDim.y, index / blockDim.x / blockDim.y);
+}
+
+/* ---------------------------------------------------------------- warps and blocks */
+
+unsigned count(unsigned begin, unsigned end, enum state state) {
+    unsigned n = 0;
+    for (unsigned i = begin; i < end; i++) {
+        n += fibres[i].state == state;
+    }
+    return n;
+}
+
+/* Until every lane waits for the block or is done. */
+void run_warp(unsigned begin, unsigned end) {
+    while (count(begin, end, READY) > 0) {
+        const bool backwards = draw(2) != 0;
+        for (unsigned i = begin; i < end; i++) {
+            fibre *f = &fibres[backwards ? end - 1 - (i - begin) : i];
+            if (f->state == READY) {
+                resume(f);
+            }
+        }
+        if (count(begin, end, AT_WARP) == 0) {
+            continue;
+        }
+        if (count(begin, end, AT_WARP) != WARP) {
+            fault("some lanes of a warp wait at a warp operation, others do not");
+        }
+        for (unsigned i = begin; i < end; i++) {
+            if (fibres[i].bytes != fibres[begin].bytes) {
+                fault("lanes of a warp wait at different operations");
+            }
+            fibres[i].state = READY;
+        }
+    }
+}
+
+void run_block(size_t shared_bytes) {
+    shared_memory.assign(shared_bytes + 256, 0xff);
+    for (unsigned i = 0; i < n_threads; i++) {
+        prepare(&fibres[i], i);
+    }
+    const unsigned n_warps = (n_threads + WARP - 1) / WARP;
+    while (count(0, n_threads, DONE) < n_threads) {
+        const unsigned first = draw(n_warps);
+        for (unsigned w = 0; w < n_warps; w++) {
+            const unsigned begin = (first + w) % n_warps * WARP;
+            run_warp(begin, begin + WARP < n_threads ? begin + WARP : n_threads);
+        }
+        block_sum = 0;
+        for (unsigned i = 0; i < n_threads; i++) {
+            block_sum += fibres[i].state == AT_BLOCK ? fibres[i].value : 0;
+            fibres[i].state = fibres[i].state == AT_BLOCK ? READY : fibres[i].state;
+        }
+    }
+}
+
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread) {
+    const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
+    gridDim = grid;
+    blockDim = block;
+    n_threads = block.x * block.y * block.z;
+    thread_body = &thread;
+    const bool backwards = draw(2) != 0;
+    for (uint64_t i = 0; i < blocks; i++) {
+        const uint64_t b = backwards ? blocks - 1 - i : i;
+        blockIdx = dim3((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y),
+                        (unsigned)(b / grid.x / grid.y));
+        run_block(shared_bytes);
+    }
+}
+
+bool launchable(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes) {
+    const uint64_t threads = (uint64_t)block.x * block.y * block.z;
+    const auto allowed = allowed_shared.find(kernel);
+    const size_t most = allowed == allowed_shared.end() ? 48 << 10 : (size_t)allowed->second;
+    return threads >= 1 && threads <= THREADS_MAX && block.z <= 64 && grid.x >= 1 &&
+           grid.x <= 0x7fffffffu && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
+           grid.z <= 65535 && shared_bytes <= most;
+}
+
+std::vector<std::function<void()>> *capturing;
+
+} // namespace
+
+void enqueue(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+             std::function<void()> thread) {
+    if (!launchable(kernel, grid, block, shared_bytes)) {
+        error = cudaErrorInvalidConfiguration;
+        return;
+    }
+    auto work = [=] { run_grid(grid, block, shared_bytes, thread); };
+    if (capturing != nullptr) {
+        capturing->push_back(work);
+    } else {
+        work();
+    }
+}
+
+void allow_shared(const void *kernel, int bytes) {
+    allowed_shared[kernel] = bytes <= 163 << 10 ? bytes : 0; /* what sm_80 has */
+}
+
+cudaError_t last_error() {
+    return error;
+}
+
+unsigned char *dynamic_shared() {
+    const uintptr_t at = reinterpret_cast<uintptr_t>(shared_memory.data());
+    return shared_memory.data() + (256 - at % 256) % 256;
+}
+
+int block_barrier(int value) {
+    current->state = AT_BLOCK;
+    current->value = value;
+    to_scheduler();
+    return block_sum;
+}
+
+int lane() {
+    return (int)((current - fibres.data()) % WARP);
+}
+
+const unsigned char *exchange(const void *mine, size_t bytes) {
+    fibre *f = current;
+    unsigned char *slot = slots[(size_t)(f - fibres.data()) / WARP].slot[f->side];
+    if (bytes > SLOT_BYTES) {
+        fault("an exchange is too wide");
+    }
+    memcpy(slot + (size_t)lane() * bytes, mine, bytes);
+    f->side ^= 1; /* a lane ahead must not overwrite what others have yet to read */
+    f->bytes = bytes;
+    f->state = AT_WARP;
+    to_scheduler();
+    return slot;
+}
+
+bool capture_begin() {
+    if (capturing != nullptr) {
+        return false;
+    }
+    capturing = new std::vector<std::function<void()>>;
+    return true;
+}
+
+std::vector<std::function<void()>> *capture_end() {
+    std::vector<std::function<void()>> *recorded = capturing;
+    capturing = nullptr;
+    return recorded;
+}
+
+bool is_capturing() {
+    return capturing != nullptr;
+}
+
+} // namespace emulated

@@ -1,0 +1,138 @@
+/* Stands in for CUDA's header of this name when a kernel's source is compiled for the processor at
+ * hand, so that it can be held against its definition where there is no GPU (emulate.cc). Only what
+ * anemo's kernels use; `kernel<<<grid, block, ...>>>(...)` has become emulated::launch(kernel,
+ * grid, block, ...)(...) by then (CMakeLists.txt). */
+#ifndef ANEMO_EMULATED_CUDA_RUNTIME_H
+#define ANEMO_EMULATED_CUDA_RUNTIME_H
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static /* blocks run one after the other */
+#define __grid_constant__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {
+    }
+};
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+typedef struct emulated_stream *cudaStream_t;
+typedef enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration = 9 } cudaError_t;
+typedef enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8
+} cudaFuncAttribute;
+
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulated {
+
+/* Runs the grid, or records it while a graph is captured. */
+void enqueue(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+             std::function<void()> thread);
+void allow_shared(const void *kernel, int bytes);
+cudaError_t last_error();
+
+template <class... P> struct launcher {
+    void (*kernel)(P...);
+    dim3 grid, block;
+    size_t shared_bytes;
+    void operator()(P... arguments) const {
+        void (*const call)(P...) = kernel;
+        enqueue(reinterpret_cast<const void *>(call), grid, block, shared_bytes,
+                [=] { call(arguments...); });
+    }
+};
+template <class... P>
+launcher<P...> launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes = 0,
+                      cudaStream_t = nullptr) {
+    return {kernel, grid, block, shared_bytes};
+}
+
+/* Shared memory whose size the launch names; poisoned for each block. */
+unsigned char *dynamic_shared();
+/* Waits for all threads of the block; the sum of `value` over them. */
+int block_barrier(int value);
+/* What each lane of the warp hands over, `bytes` each; to be read before the next warp operation.
+ */
+const unsigned char *exchange(const void *mine, size_t bytes);
+int lane();
+
+template <class T> T shuffle(T x, int from) {
+    T got;
+    memcpy(&got, exchange(&x, sizeof x) + (size_t)from * sizeof x, sizeof got);
+    return got;
+}
+
+} // namespace emulated
+
+inline cudaError_t cudaPeekAtLastError() {
+    return emulated::last_error();
+}
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
+    emulated::allow_shared(reinterpret_cast<const void *>(kernel), bytes);
+    return cudaSuccess;
+}
+
+inline void __syncthreads() {
+    emulated::block_barrier(0);
+}
+inline int __syncthreads_or(int predicate) {
+    return emulated::block_barrier(predicate != 0) != 0;
+}
+inline void __syncwarp(unsigned = 0xffffffffu) {
+    emulated::shuffle(0, 0);
+}
+template <class T> T __shfl_sync(unsigned, T x, int from) {
+    return emulated::shuffle(x, from & 31);
+}
+template <class T> T __shfl_xor_sync(unsigned, T x, int mask) {
+    return emulated::shuffle(x, emulated::lane() ^ mask);
+}
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+    const unsigned char mine = predicate;
+    const unsigned char *all = emulated::exchange(&mine, 1);
+    unsigned bits = 0;
+    for (int i = 0; i < 32; i++) {
+        bits |= (unsigned)(all[i] != 0) << i;
+    }
+    return bits;
+}
+inline bool __any_sync(unsigned mask, bool predicate) {
+    return __ballot_sync(mask, predicate) != 0;
+}
+inline int __popc(unsigned x) {
+    return __builtin_popcount(x);
+}
+inline unsigned __float_as_uint(float x) {
+    unsigned bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+#endif
