@@ -396,7 +396,9 @@ anemo_table *cost_table_evidence(const cost_view *v) {
         for (int k = 0; k < ANEMO_SOURCE_CLASSES; k++)
             anemo_table_both(t, share[k], "%.0f %%", 100 * share[k]);
         anemo_table_text(t, "%s%s", c->machine[0] ? c->machine : "not told",
-                         c->measured_here ? "" : " (not measured on that machine kind)");
+                         c->measured_here ? ""
+                         : c->projected   ? " (projected to that machine kind)"
+                                          : " (not measured on that machine kind)");
         anemo_table_number(t, c->mixes, "%.0f");
         anemo_table_number(t, c->occasions, "%.0f");
     }

@@ -43,6 +43,8 @@ typedef struct anemo_cost_capacity {
     anemo_cost_split split;
     double between_sd, within_sd; /* of ln speed */
     bool default_sd;              /* fewer than 3 occasions: assumed */
+    bool projected;               /* from another machine kind's records: project.h */
+    double projected_sd;          /* of ln speed, from the projection alone */
     double most_in, most_out;     /* longest request measured; 0: not told */
     double ttft_s, tpot_s;        /* p95 at that load; 0: not told */
 } anemo_cost_capacity;
