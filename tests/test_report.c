@@ -2,6 +2,7 @@
  * refused. Its form as a whole is checked by tests/report_check.py (ci/report), in a browser by
  * tests/report_browser.py. */
 #include "harness/cli/html.h"
+#include "harness/cli/report_internal.h"
 #include "harness/record/record.h"
 #include "tests/support/run_program.h"
 
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -301,6 +303,25 @@ static void ledger_bars_are_the_records(void **state) {
     program_result_free(&r);
 }
 
+/* Forms of one model on the same questions, against the margin: the default's, or a scenario's. */
+static void accuracy_is_compared_in_pairs(void **state) {
+    (void)state;
+    program_result r = program_run("report", DEMO);
+    assert_int_equal(r.code, 0);
+    in_order(r.out,
+             (const char *const[]){"Paired, where 2.0 points may be lost:",
+                                   "q4_0 against bf16 on the same 960 questions: -0.4 points "
+                                   "[-1.3, +0.6], non-inferior",
+                                   "| may lose 2.0 points |", "| non-inferior |", NULL});
+    program_result_free(&r);
+    const anemo_metric close = {.lo = -0.019, .hi = 0.01}, wide = {.lo = -0.021, .hi = 0.01},
+                       worse = {.lo = -0.05, .hi = -0.021}, none = {.lo = NAN, .hi = NAN};
+    assert_string_equal(report_non_inferior(&close, 0.02), "non-inferior");
+    assert_string_equal(report_non_inferior(&wide, 0.02), "open");
+    assert_string_equal(report_non_inferior(&worse, 0.02), "inferior");
+    assert_string_equal(report_non_inferior(&none, 0.02), "open");
+}
+
 static void what_cannot_be_is_refused(void **state) {
     (void)state;
     static const struct {
@@ -333,6 +354,7 @@ int main(void) {
         cmocka_unit_test(without_gnuplot_the_numbers_stay),
         cmocka_unit_test(figures_go_to_files),
         cmocka_unit_test(ledger_bars_are_the_records),
+        cmocka_unit_test(accuracy_is_compared_in_pairs),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

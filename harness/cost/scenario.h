@@ -56,6 +56,8 @@ typedef struct anemo_cost_choice {
     int32_t oldest_price; /* day of the price row; 0: given in the scenario */
 } anemo_cost_choice;
 
+#define ANEMO_COST_MARGIN 0.02 /* accuracy that may be lost where nobody says otherwise */
+
 typedef struct anemo_cost_rule {
     double buy, refuse; /* P(NPV > 0) from which on to buy; up to which not to */
     double dominate;    /* P(cheaper than owning) from which on another way dominates */
