@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <glob.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -168,6 +169,12 @@ static void doctor_tells_machines_and_people(void **state) {
     }
     json_decref(root);
     program_result_free(&r);
+    r = program_run_with(&(program_setting){.environment = (const char *[]){"PATH=/nowhere", NULL}},
+                         (const char *[]){"doctor", NULL});
+    assert_int_equal(r.code, 0);
+    assert_contains(r.out, "gnuplot: no figures");
+    assert_contains(r.out, "gnuplot-nox");
+    program_result_free(&r);
     expect(0, "property,value", "doctor", "--format", "csv");
     expect(0, "| property | value |", "doctor", "--format", "md");
     expect(0, "What is missing", "doctor");
@@ -187,6 +194,15 @@ static void outputs_are_whole_or_not_there(void **state) {
     assert_string_equal(text, later);
     free(later);
     free(text);
+    /* nor does one whose options contradict each other leave a beginning beside it */
+    expect(2, "--group is for --targets", "bench", "kernel", "qgemm", "--group", "x", "--output",
+           path);
+    struct dirent **entries;
+    int n = scandir(folder, &entries, NULL, NULL);
+    assert_int_equal(n, 3); /* ., .., doctor.json */
+    while (n > 0)
+        free(entries[--n]);
+    free(entries);
     snprintf(path, sizeof path, "%s/no/such/folder", folder);
     expect(2, "No such file or directory", "doctor", "--output", path);
     if (access("/dev/full", W_OK) == 0)

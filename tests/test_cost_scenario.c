@@ -255,6 +255,47 @@ static void every_role_and_format_is_there(void **state) {
     }
 }
 
+/* ---------------------------------------------------------------- the price of a wrong answer */
+
+static double cell(const json_t *rows, size_t row, const char *column) {
+    const json_t *value = json_object_get(json_array_get(rows, row), column);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* At the price that evens them out, today's model and another cost the same with their errors. */
+static void wrong_answers_have_a_price(void **state) {
+    (void)state;
+    char path[600], *folder = test_folder_create();
+    double price = NAN; /* none is given in the first round */
+    for (int round = 0; round < 2; round++) {
+        json_t *root = json_load_file(EXAMPLES "mixed.json", 0, NULL);
+        if (round)
+            json_object_set_new(json_object_get(root, "site"), "error_loss",
+                                json_pack("{s:f, s:s}", "value", price, "unit", "EUR/error"));
+        snprintf(path, sizeof path, "%s/s.json", folder);
+        json_dump_file(root, path, 0);
+        json_decref(root);
+        program_result r = program_run("cost", path, AS_OF, "--draws", "200", "--format", "json");
+        assert_int_equal(r.code, 0);
+        json_t *out = json_loads(r.out, 0, NULL), *rows = json_object_get(out, "tokens");
+        if (round == 0) { /* row 0: today's, 1: the smaller closed one, 3444 and 3384 of 4000 */
+            price = cell(rows, 1, "indifferent");
+            double saved = cell(rows, 0, "request") - cell(rows, 1, "request");
+            assert_true(fabs(price - saved / (60.0 / 4000)) < 1e-6);
+            assert_true(isnan(cell(rows, 0, "indifferent")) && isnan(cell(rows, 0, "with_errors")));
+            assert_true(isnan(cell(rows, 2, "indifferent"))); /* cheaper and better */
+        } else {
+            double today = cell(rows, 0, "with_errors");
+            assert_true(today > cell(rows, 0, "request"));
+            assert_true(fabs(cell(rows, 1, "with_errors") / today - 1) < 1e-6);
+            assert_true(cell(rows, 2, "with_errors") < today);
+        }
+        json_decref(out);
+        program_result_free(&r);
+    }
+    test_folder_remove(folder);
+}
+
 /* ---------------------------------------------------------------- what is refused */
 
 /* The scenario with `from` replaced by `to` (every time), run; expects the code and the part. */
@@ -474,6 +515,7 @@ int main(void) {
         cmocka_unit_test(the_verdict_flips_only_at_the_printed_edges),
         cmocka_unit_test(examples_never_say_buy),
         cmocka_unit_test(every_role_and_format_is_there),
+        cmocka_unit_test(wrong_answers_have_a_price),
         cmocka_unit_test(bad_scenarios_are_refused),
         cmocka_unit_test(missing_measurements_refuse_the_verdict),
         cmocka_unit_test(the_rule_is_kept),

@@ -2,6 +2,7 @@
  * refused. Its form as a whole is checked by tests/report_check.py (ci/report), in a browser by
  * tests/report_browser.py. */
 #include "harness/cli/html.h"
+#include "harness/cli/report_internal.h"
 #include "harness/record/record.h"
 #include "tests/support/run_program.h"
 
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,8 @@
 
 #define MIXED    ANEMO_TEST_DIR "/../results/examples/mixed.json"
 #define PURCHASE ANEMO_TEST_DIR "/../results/examples/purchase.json"
+#define DEMO     ANEMO_TEST_DIR "/data/report/demo.jsonl"
+#define LEDGER   ANEMO_TEST_DIR "/data/report/ledger.jsonl"
 #define AS_OF    "--as-of", "2026-11-26"
 #define HOSTILE  "\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -213,6 +217,8 @@ static void first_page_keeps_its_order(void **state) {
                                         "    anemo cost ",
                                         "Figure break_even",
                                         "## Evidence",
+                                        "No figure ledger (",
+                                        "anemo bench model MODEL --ledger --record FILE",
                                         "## Records",
                                         "## Sources",
                                         NULL};
@@ -255,13 +261,13 @@ static void without_gnuplot_the_numbers_stay(void **state) {
 /* All of them are drawn and looked at by ci/report; here: into files, in both forms. */
 static void figures_go_to_files(void **state) {
     (void)state;
-    static const char *const names[] = {"tornado", "latency", "roofline", "accuracy"};
+    static const char *const names[] = {"tornado", "latency", "roofline", "accuracy", "ledger"};
     if (!have_gnuplot())
         skip();
     char *folder = test_folder_create(), path[600];
     size_t bytes;
-    for (int i = 0; i < 4; i++) {
-        const char *from = i == 0 ? MIXED : ANEMO_TEST_DIR "/data/report/demo.jsonl";
+    for (int i = 0; i < 5; i++) {
+        const char *from = i == 0 ? MIXED : i == 4 ? LEDGER : DEMO;
         bool png = i == 1;
         snprintf(path, sizeof path, "%s/%s.%s", folder, names[i], png ? "png" : "svg");
         program_result r = program_run("plot", names[i], from, AS_OF, "-o", path);
@@ -279,6 +285,43 @@ static void figures_go_to_files(void **state) {
     test_folder_remove(folder);
 }
 
+/* Records of the ledger: a bar for each step, whose parts are the records' own. */
+static void ledger_bars_are_the_records(void **state) {
+    (void)state;
+    program_result r = program_run("plot", "ledger", LEDGER, "--format", "csv");
+    assert_int_equal(r.code, 0);
+    assert_contains(r.out, "what,step,launch/host,embed,norms,qkv,rope,attention,attention out,");
+    int rows = 0;
+    for (char *line = strchr(r.out, '\n'); line && line[1]; line = strchr(line + 1, '\n'), rows++) {
+        char *at = strchr(line + 1, ',');
+        double step = strtod(at + 1, &at), sum = 0;
+        while (*at == ',')
+            sum += strtod(at + 1, &at);
+        assert_true(sum > 0.25 * step && sum < 1.2 * step); /* medians of each class */
+    }
+    assert_int_equal(rows, 3);
+    program_result_free(&r);
+}
+
+/* Forms of one model on the same questions, against the margin: the default's, or a scenario's. */
+static void accuracy_is_compared_in_pairs(void **state) {
+    (void)state;
+    program_result r = program_run("report", DEMO);
+    assert_int_equal(r.code, 0);
+    in_order(r.out,
+             (const char *const[]){"Paired, where 2.0 points may be lost:",
+                                   "q4_0 against bf16 on the same 960 questions: -0.4 points "
+                                   "[-1.3, +0.6], non-inferior",
+                                   "| may lose 2.0 points |", "| non-inferior |", NULL});
+    program_result_free(&r);
+    const anemo_metric close = {.lo = -0.019, .hi = 0.01}, wide = {.lo = -0.021, .hi = 0.01},
+                       worse = {.lo = -0.05, .hi = -0.021}, none = {.lo = NAN, .hi = NAN};
+    assert_string_equal(report_non_inferior(&close, 0.02), "non-inferior");
+    assert_string_equal(report_non_inferior(&wide, 0.02), "open");
+    assert_string_equal(report_non_inferior(&worse, 0.02), "inferior");
+    assert_string_equal(report_non_inferior(&none, 0.02), "open");
+}
+
 static void what_cannot_be_is_refused(void **state) {
     (void)state;
     static const struct {
@@ -289,8 +332,7 @@ static void what_cannot_be_is_refused(void **state) {
         {"expected one of break_even", {"plot", "pie", MIXED}},
         {"a name that ends in .svg, .png or .csv", {"plot", "tornado", MIXED, "-o", "x.gif"}},
         {"nothing to draw; it needs records of whole models", {"plot", "latency", MIXED}},
-        {"nothing to draw; it needs a scenario",
-         {"plot", "tornado", ANEMO_TEST_DIR "/data/report/demo.jsonl"}},
+        {"nothing to draw; it needs a scenario", {"plot", "tornado", DEMO}},
         {"/nowhere.json", {"report", "/nowhere.json"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -311,6 +353,8 @@ int main(void) {
         cmocka_unit_test(first_page_keeps_its_order),
         cmocka_unit_test(without_gnuplot_the_numbers_stay),
         cmocka_unit_test(figures_go_to_files),
+        cmocka_unit_test(ledger_bars_are_the_records),
+        cmocka_unit_test(accuracy_is_compared_in_pairs),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

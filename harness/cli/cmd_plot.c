@@ -83,7 +83,8 @@ int anemo_cmd_plot(int argc, char **argv) {
         .min_arguments = 2,
         .max_arguments = 100,
         .about = "Draws one figure of the report: break_even, options, tornado, utilisation or "
-                 "memory of a scenario; latency, roofline or accuracy of records. gnuplot draws; "
+                 "memory of a scenario; latency, ledger, roofline or accuracy of records. gnuplot "
+                 "draws; "
                  "csv gives the numbers without it.",
         .example = "  anemo plot tornado results/examples/mixed.json -o tornado.svg\n"
                    "  anemo plot roofline results/ -o roofline.png",

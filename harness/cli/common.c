@@ -31,6 +31,7 @@ struct anemo_cli_private {
 };
 
 static const char *command_name = "anemo"; /* for messages; set by anemo_cli_parse */
+static const char *unfinished; /* the partial output of the command that runs, or NULL */
 
 /* ---------------------------------------------------------------- the way out */
 
@@ -86,6 +87,8 @@ _Noreturn void anemo_cli_usage(const char *format, ...) {
     vfprintf(stderr, format, list);
     fprintf(stderr, "\nTry '%s --help'.\n", command_name);
     va_end(list);
+    if (unfinished) /* options that contradict each other are found after it was opened */
+        unlink(unfinished);
     exit(ANEMO_EXIT_USAGE);
 }
 
@@ -182,6 +185,7 @@ static void open_output(anemo_cli *cli) {
     cli->out = fopen(path, "w");
     if (!cli->out)
         anemo_cli_usage("--output '%s': %s", own->output, strerror(errno));
+    unfinished = own->partial;
 }
 
 int anemo_cli_close(anemo_cli *cli, int code) {
@@ -200,6 +204,7 @@ int anemo_cli_close(anemo_cli *cli, int code) {
     }
     if (own->partial && (drop || !written))
         unlink(own->partial);
+    unfinished = NULL;
     free(own->partial);
     free(own);
     cli->own = NULL;

@@ -225,14 +225,36 @@ static double per_correct(const cost_view *v, int32_t o, double per_request) {
     return a->known && a->correct > 0 ? per_request * (double)a->n / (double)a->correct : NAN;
 }
 
-static void token_row(const cost_view *v, int32_t o, const char *basis, const double *cost,
-                      anemo_table *t) {
+/* A request and what its wrong answers cost, at site.error_loss each. */
+static double with_errors(const cost_view *v, int32_t o, double per_request) {
+    const anemo_cost_accuracy *a = &v->s->choice[o].accuracy;
+    double loss = v->s->x[ANEMO_G_ERROR_LOSS];
+    return a->known && loss > 0 ? per_request + (1 - (double)a->correct / (double)a->n) * loss
+                                : NAN;
+}
+
+/* What one wrong answer has to cost for today's model to be worth its price beside this option: the
+ * saving per request over the answers lost per request. NaN: one of the two is better in both. */
+static double indifferent(const cost_view *v, int32_t o, double per_request) {
+    const anemo_cost_scenario *s = v->s;
+    const anemo_cost_accuracy *a = &s->choice[o].accuracy, *b = &s->choice[s->in_use].accuracy;
+    if (o == s->in_use || !a->known || !b->known)
+        return NAN;
+    double saved = anemo_cost_api_price(&s->model, s->in_use, s->x, 0).request - per_request;
+    double lost = (double)b->correct / (double)b->n - (double)a->correct / (double)a->n;
+    return saved * lost > 0 ? saved / lost : NAN;
+}
+
+static void token_row(const cost_view *v, int32_t o, const char *basis, bool comparable,
+                      const double *cost, anemo_table *t) {
     anemo_table_text(t, "%s", v->s->choice[o].id);
     anemo_table_text(t, "%s", basis);
     for (int i = 0; i < 4; i++)
         anemo_table_number(t, cost[i], "%.4f");
     anemo_table_number(t, cost[4], "%.6f");
     anemo_table_number(t, per_correct(v, o, cost[4]), "%.6f");
+    anemo_table_number(t, with_errors(v, o, cost[4]), "%.6f");
+    anemo_table_number(t, comparable ? indifferent(v, o, cost[4]) : NAN, "%.4f");
 }
 
 static void machine_tokens(const cost_view *v, int32_t o, anemo_table *t) {
@@ -242,20 +264,38 @@ static void machine_tokens(const cost_view *v, int32_t o, anemo_table *t) {
     anemo_cost_year y = anemo_cost_machine_year(&s->model, o, s->x, requests(v), n);
     anemo_cost_tokens k = anemo_cost_token_cost(&s->model, o, s->x, requests(v), &y);
     double cost[] = {k.in, k.cached, k.out, k.blended, k.request};
-    token_row(v, o, "reservation-based", cost, t);
+    token_row(v, o, "reservation-based", true, cost, t);
     for (int i = 0; i < 5; i++)
         cost[i] *= k.usage_factor;
-    token_row(v, o, "usage-based: idle hours left out, not comparable with an API price", cost, t);
+    token_row(v, o, "usage-based: idle hours left out, not comparable with an API price", false,
+              cost, t);
 }
 
 anemo_table *cost_table_tokens(const cost_view *v) {
     const anemo_cost_scenario *s = v->s;
     anemo_table *t = anemo_table_create("tokens", "Cost per million tokens, per request, per right "
                                                   "answer");
-    anemo_money_columns(t, (const char *const[]){"id", "option", "basis", "basis", "input", "input",
-                                                 "cached_input", "cached", "output", "output",
-                                                 "blended", "blended", "request", "request",
-                                                 "correct", "right answer", NULL});
+    anemo_money_columns(t, (const char *const[]){"id",
+                                                 "option",
+                                                 "basis",
+                                                 "basis",
+                                                 "input",
+                                                 "input",
+                                                 "cached_input",
+                                                 "cached",
+                                                 "output",
+                                                 "output",
+                                                 "blended",
+                                                 "blended",
+                                                 "request",
+                                                 "request",
+                                                 "correct",
+                                                 "right answer",
+                                                 "with_errors",
+                                                 "request and its wrong answers",
+                                                 "indifferent",
+                                                 "a wrong answer that evens it out",
+                                                 NULL});
     for (int32_t o = 0; o < s->model.n_options; o++) {
         if (!v->outcome[o].evaluated || s->model.option[o].role == ANEMO_ROLE_HYBRID)
             continue;
@@ -266,7 +306,7 @@ anemo_table *cost_table_tokens(const cost_view *v) {
         anemo_cost_api_unit u = anemo_cost_api_price(&s->model, o, s->x, 0);
         double blended = u.request * 1e6 / (s->x[ANEMO_G_IN] + s->x[ANEMO_G_OUT]);
         const double cost[] = {u.input, u.cached, u.output, blended, u.request};
-        token_row(v, o, "price, with this workload's ratios", cost, t);
+        token_row(v, o, "price, with this workload's ratios", true, cost, t);
     }
     return t;
 }
@@ -396,7 +436,9 @@ anemo_table *cost_table_evidence(const cost_view *v) {
         for (int k = 0; k < ANEMO_SOURCE_CLASSES; k++)
             anemo_table_both(t, share[k], "%.0f %%", 100 * share[k]);
         anemo_table_text(t, "%s%s", c->machine[0] ? c->machine : "not told",
-                         c->measured_here ? "" : " (not measured on that machine kind)");
+                         c->measured_here ? ""
+                         : c->projected   ? " (projected to that machine kind)"
+                                          : " (not measured on that machine kind)");
         anemo_table_number(t, c->mixes, "%.0f");
         anemo_table_number(t, c->occasions, "%.0f");
     }

@@ -2,6 +2,7 @@
 #include "harness/cli/figure.h"
 #include "harness/cli/money.h"
 #include "harness/cli/report_internal.h"
+#include "models/engine.h"
 
 #include <math.h>
 #include <string.h>
@@ -53,6 +54,71 @@ void figure_query_latency(const anemo_report *report, figure_data *d) {
                  "Lower right is better. %d point%s; each says model, form of the weights and how "
                  "many sessions decode together. Bars: the records' intervals.",
                  anemo_table_rows(d->table), anemo_table_rows(d->table) > 1 ? "s" : "");
+}
+
+/* ---------------------------------------------------------------- ledger */
+
+static double class_time(const anemo_record *r, int class) {
+    char metric[48];
+    snprintf(metric, sizeof metric, "ledger/%s", anemo_phase_class_name((anemo_phase_class) class));
+    double seconds = usable(r, "model") ? value_of(r, metric) : NAN;
+    return isnan(seconds) ? 0 : seconds;
+}
+
+static bool has_ledger(const anemo_record *r) {
+    return usable(r, "model") && value_of(r, "ledger_time") > 0 &&
+           !isnan(value_of(r, "unattributed"));
+}
+
+/* Only the classes that ran: columns of zeros would be a longer legend and nothing else. */
+static int32_t ledger_classes(const anemo_report *report, int32_t *class) {
+    int32_t n = 0;
+    for (int32_t c = 0; c < ANEMO_PHASE_CLASS_COUNT; c++)
+        for (size_t i = 0; i < report->n; i++)
+            if (has_ledger(report->records[i]) && class_time(report->records[i], c) > 0) {
+                class[n++] = c;
+                break;
+            }
+    return n;
+}
+
+/* One row for each step that was taken apart; a column for each class of calls, in milliseconds. */
+void figure_query_ledger(const anemo_report *report, figure_data *d) {
+    bool machines = several_machines(report);
+    int32_t class[ANEMO_PHASE_CLASS_COUNT], n = ledger_classes(report, class);
+    anemo_table_column(d->table, "what", "step");
+    anemo_table_column(d->table, "step", "median of the step, ms");
+    for (int32_t c = 0; c < n; c++) {
+        const char *name = anemo_phase_class_name((anemo_phase_class) class[c]);
+        anemo_table_column(d->table, name, name);
+    }
+    anemo_table_column(d->table, "unattributed", "unattributed");
+    for (size_t i = 0; i < report->n; i++) {
+        const anemo_record *r = report->records[i];
+        if (!has_ledger(r))
+            continue;
+        const char *name = strstr(report_text(r, "case", "name"), "/ledger/");
+        name = name ? name + strlen("/ledger/") : report_text(r, "case", "name");
+        const char *model = report_text(r, "case", "model"), *slash = strrchr(model, '/');
+        figure_label(d->table, "%s %.*s %s x%lld%s%s", slash ? slash + 1 : model,
+                     (int)strcspn(name, "/"), name, report_text(r, "solution", "weights"),
+                     (long long)anemo_record_get_integer(r, "case", "batch"),
+                     machines ? " on " : "", machines ? report_text(r, "machine", "id") : "");
+        anemo_table_number(d->table, 1e3 * value_of(r, "ledger_time"), "%.4f");
+        for (int32_t c = 0; c < n; c++)
+            anemo_table_number(d->table, 1e3 * class_time(r, class[c]), "%.4f");
+        anemo_table_number(d->table, 1e3 * value_of(r, "unattributed") * value_of(r, "ledger_time"),
+                           "%.4f");
+    }
+    int rows = anemo_table_rows(d->table);
+    if (rows > 0)
+        snprintf(
+            d->described, sizeof d->described,
+            "Milliseconds of %d step%s by class of calls; unattributed lies between calls. Each "
+            "is a median of its own, so a bar need not reach the median of the step, the "
+            "cross; where it is far off, the machine was not steady. Measured with the "
+            "ledger, without which the headline times are.",
+            rows, rows > 1 ? "s" : "");
 }
 
 /* ---------------------------------------------------------------- roofline */

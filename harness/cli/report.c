@@ -293,6 +293,7 @@ static const char *reason_meaning(const char *code) {
         {"throttled", "the clock was lowered during the run"},
         {"on-battery", "battery operation"},
         {"accuracy-not-run", "speed without a statement about accuracy"},
+        {"ledger-open", "the time ledger leaves more than 5 % of the step unattributed"},
         {"composed", "added up from measured layers, not measured whole"},
     };
     for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)

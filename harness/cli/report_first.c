@@ -216,9 +216,10 @@ static void first_limits(const cost_view *v, page *p) {
     page_first(p, "Limits, use, spare:", "%s", text);
 }
 
-static void first_accuracy(const cost_view *v, page *p) {
+static void first_accuracy(const anemo_report *report, page *p) {
+    const cost_view *v = report->cost;
     const anemo_cost_scenario *s = v->s;
-    char text[TEXT_BYTES] = "";
+    char text[TEXT_BYTES] = "", paired[TEXT_BYTES];
     for (int32_t o = 0; o < s->model.n_options; o++) {
         const anemo_cost_accuracy *a = &s->choice[o].accuracy;
         bool told = false;
@@ -235,8 +236,10 @@ static void first_accuracy(const cost_view *v, page *p) {
         add(text, "%.1f %% [%.1f, %.1f] of %lld%s", 100 * share.value, 100 * share.lo,
             100 * share.hi, (long long)a->n, a->same_questions ? "" : " (third-party score)");
     }
-    page_first(p, "Accuracy, with 95 % intervals:", "%s. It may lose %.1f points%s%s.", text,
-               100 * s->rule.margin, s->rule.waived_by[0] ? "; waived by " : "", s->rule.waived_by);
+    report_paired(report, paired, sizeof paired);
+    page_first(p, "Accuracy, with 95 % intervals:", "%s. It may lose %.1f points%s%s.%s%s%s", text,
+               100 * s->rule.margin, s->rule.waived_by[0] ? "; waived by " : "", s->rule.waived_by,
+               paired[0] ? " Paired, from the records: " : "", paired, paired[0] ? "." : "");
 }
 
 /* ---------------------------------------------------------------- 6, 7: what it rests on, how old
@@ -324,7 +327,7 @@ void report_first_page(const anemo_report *report, page *p) {
         first_switching(v, p);
         first_limits(v, p);
     }
-    first_accuracy(v, p);
+    first_accuracy(report, p);
     first_evidence(report, p);
     first_ages(v, p);
     page_first(p, "Left out:", "%s.", COST_LEFT_OUT);

@@ -55,8 +55,9 @@ static void first_line(const anemo_report *report, page *p) {
 }
 
 static void first_accuracy(const anemo_report *report, page *p) {
-    char text[1000] = "";
+    char text[1000] = "", paired[1000];
     size_t used = 0;
+    report_paired(report, paired, sizeof paired);
     for (size_t i = 0; i < report->n && used + 1 < sizeof text; i++) {
         const anemo_record *r = report->records[i];
         anemo_metric m;
@@ -70,8 +71,15 @@ static void first_accuracy(const anemo_report *report, page *p) {
                              report_text(r, "case", "model"), report_text(r, "solution", "weights"),
                              100 * m.value, 100 * m.lo, 100 * m.hi, (long long)m.n);
     }
-    page_first(p, "Accuracy, with 95 % intervals:", "%s.",
-               used ? text : "not measured; anemo eval MODEL --record FILE");
+    if (!used) {
+        page_first(
+            p, "Accuracy, with 95 % intervals:", "not measured; anemo eval MODEL --record FILE.");
+        return;
+    }
+    page_first(
+        p, "Accuracy, with 95 % intervals:", "%s. Paired, where %.1f points may be lost: %s.", text,
+        100 * report_margin(report),
+        paired[0] ? paired : "not measured; anemo eval MODEL --weights FORM,FORM --record FILE");
 }
 
 static void first_evidence(const anemo_report *report, page *p) {

@@ -24,6 +24,12 @@ void report_kernels(const report_view *view, page *p);
 void report_models(const report_view *view, page *p);
 void report_accuracy(const report_view *view, page *p);
 void report_cost(const report_view *view, page *p);
+/* What may be lost: the scenario's rule.margin, else the default. */
+double report_margin(const anemo_report *report);
+/* "non-inferior", "inferior" or "open" of a paired difference of shares against that margin. */
+const char *report_non_inferior(const anemo_metric *difference, double margin);
+/* Each paired difference of exact answers in a clause, for the first page; "" without any. */
+void report_paired(const anemo_report *report, char *text, size_t text_bytes);
 /* The whole file and a 0 behind it, from malloc; NULL when it cannot be read or is empty. */
 char *report_file(const char *path, size_t *n_bytes);
 

@@ -280,13 +280,46 @@ static void accuracy_table(const report_view *view, const char *task, const char
     page_table(p, table);
 }
 
+double report_margin(const anemo_report *report) {
+    return report->cost ? report->cost->s->rule.margin : ANEMO_COST_MARGIN;
+}
+
+const char *report_non_inferior(const anemo_metric *d, double margin) {
+    return d->lo > -margin ? "non-inferior" : d->hi < -margin ? "inferior" : "open";
+}
+
+void report_paired(const anemo_report *report, char *text, size_t text_bytes) {
+    size_t used = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < report->n && used + 1 < text_bytes; i++) {
+        const anemo_record *r = report->records[i];
+        anemo_metric d;
+        const char *name = strrchr(report_text(r, "case", "name"), '/');
+        if (!of_task(r, "difference") || !name || strcmp(name, "/exact") != 0 ||
+            !anemo_record_find_metric(r, "difference", &d))
+            continue;
+        int n = snprintf(text + used, text_bytes - used,
+                         "%s%s in %s against %s on the same %lld questions: %+.1f points "
+                         "[%+.1f, %+.1f], %s",
+                         used ? "; " : "", report_text(r, "case", "model"),
+                         report_text(r, "solution", "weights"), report_text(r, "case", "baseline"),
+                         (long long)d.n, 100 * d.value, 100 * d.lo, 100 * d.hi,
+                         report_non_inferior(&d, report_margin(report)));
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
 static void differences(const report_view *view, page *p) {
+    double margin = report_margin(view->report);
+    char against[64];
+    snprintf(against, sizeof against, "may lose %.1f points", 100 * margin);
     anemo_table *table =
         anemo_table_create("differences", "Paired differences between forms of the weights");
     static const char *const columns[] = {"model",      "what", "against",  "weights",
                                           "difference", "n",    "p (Holm)", "differs"};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         anemo_table_column(table, columns[i], columns[i]);
+    anemo_table_column(table, "non_inferior", against);
     for (size_t i = 0; i < view->n; i++) {
         const anemo_record *r = view->records[i];
         anemo_metric difference, holm;
@@ -308,6 +341,10 @@ static void differences(const report_view *view, page *p) {
         anemo_table_number(table, has_p ? holm.value : NAN, "%.2g");
         if (has_p)
             anemo_table_text(table, "%s", holm.value < 0.05 ? "yes" : "not shown");
+        else
+            anemo_table_absent(table);
+        if (strcmp(difference.unit, "1") == 0)
+            anemo_table_text(table, "%s", report_non_inferior(&difference, margin));
         else
             anemo_table_absent(table);
     }

@@ -43,6 +43,8 @@ typedef struct anemo_cost_capacity {
     anemo_cost_split split;
     double between_sd, within_sd; /* of ln speed */
     bool default_sd;              /* fewer than 3 occasions: assumed */
+    bool projected;               /* from another machine kind's records: project.h */
+    double projected_sd;          /* of ln speed, from the projection alone */
     double most_in, most_out;     /* longest request measured; 0: not told */
     double ttft_s, tpot_s;        /* p95 at that load; 0: not told */
 } anemo_cost_capacity;
@@ -53,6 +55,8 @@ typedef struct anemo_cost_choice {
     anemo_cost_capacity capacity;
     int32_t oldest_price; /* day of the price row; 0: given in the scenario */
 } anemo_cost_choice;
+
+#define ANEMO_COST_MARGIN 0.02 /* accuracy that may be lost where nobody says otherwise */
 
 typedef struct anemo_cost_rule {
     double buy, refuse; /* P(NPV > 0) from which on to buy; up to which not to */

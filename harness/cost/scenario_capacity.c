@@ -6,7 +6,7 @@
  * overstates the machine time of a run that did not saturate; that is on the careful side. */
 #include "harness/cost/scenario_internal.h"
 
-#include "harness/record/record.h"
+#include "harness/cost/project.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +23,8 @@ typedef struct gathered {
     anemo_cost_mix mix[MIXES_MAX];
     int32_t n;
     double batch, units;
-    char day[MIXES_MAX][11]; /* of each mix */
+    char day[MIXES_MAX][11];     /* of each mix */
+    anemo_machine_kind from, to; /* valid when c->projected */
 } gathered;
 
 static void add_mix(gathered *g, anemo_cost_mix mix, const char *day) {
@@ -68,6 +69,44 @@ static void read_mixes(gathered *g, const json_t *list) {
     }
 }
 
+/* ---------------------------------------------------------------- projection */
+
+/* "project_from": the records are of that machine kind, the option is of another one. */
+static void read_projection(gathered *g, const json_t *from, const char *to) {
+    anemo_error err = {0};
+    char kind[64] = "";
+    scenario_text(g->r, from, g->where, "project_from", kind, sizeof kind, false);
+    if (!kind[0])
+        return;
+    g->c->projected = true;
+    if (json_array_size(json_object_get(from, "records")) == 0 || json_object_get(from, "mixes") ||
+        json_object_get(from, "class"))
+        scenario_refuse(g->r,
+                        "%s.project_from needs records of a %s, and neither mixes nor class beside "
+                        "them; on it run: anemo bench model MODEL --ledger --prompt N --batch B "
+                        "--record FILE",
+                        g->where, kind);
+    else if (g->units != 1)
+        scenario_refuse(g->r,
+                        "%s: units is %g; several units at work on one model are not projected, "
+                        "the way between them is in no record",
+                        g->where, g->units);
+    else if (anemo_project_kind(g->r->reference, kind, g->r->s->day, &g->from, &err) != ANEMO_OK ||
+             anemo_project_kind(g->r->reference, to, g->r->s->day, &g->to, &err) != ANEMO_OK ||
+             anemo_project_allowed(&g->from, &g->to, &err) != ANEMO_OK)
+        scenario_refuse(g->r, "%s.project_from: %.400s", g->where, err.text);
+}
+
+/* How much longer the record's step takes on the option's machine; 1 where it was measured. */
+static double projected(gathered *g, const anemo_record *record) {
+    anemo_error err = {0};
+    double factor = 1;
+    if (g->c->projected &&
+        anemo_project_record(record, &g->from, &g->to, &factor, &err) != ANEMO_OK)
+        scenario_refuse(g->r, "%s: %s: %.400s", g->where, g->file, err.text);
+    return factor;
+}
+
 /* ---------------------------------------------------------------- records of anemo */
 
 static bool take_record(void *context, anemo_record *record) {
@@ -100,25 +139,30 @@ static bool take_record(void *context, anemo_record *record) {
     double prompt = (double)anemo_record_get_integer(record, "case", "prompt_tokens");
     double generated = (double)anemo_record_get_integer(record, "case", "generated_tokens");
     double batch = (double)anemo_record_get_integer(record, "case", "batch");
+    double unit_s = g->units * projected(g, record); /* of one second of the record */
     if (anemo_record_find_metric(record, "ttft", &ttft) && prompt > 0) {
-        add_mix(g, (anemo_cost_mix){prompt, 0, 0, ttft.value * g->units}, day);
+        add_mix(g, (anemo_cost_mix){prompt, 0, 0, ttft.value * unit_s}, day);
         g->c->most_in = fmax(g->c->most_in, prompt);
     } else if (anemo_record_find_metric(record, "tpot", &tpot) && batch == g->batch) {
-        add_mix(g, (anemo_cost_mix){0, 0, batch, tpot.value * g->units}, day);
+        add_mix(g, (anemo_cost_mix){0, 0, batch, tpot.value * unit_s}, day);
         g->c->most_out = fmax(g->c->most_out, generated);
-        g->c->tpot_s = fmax(g->c->tpot_s, tpot.hi);
+        g->c->tpot_s = fmax(g->c->tpot_s, tpot.hi * unit_s / g->units);
     } else {
         return true;
     }
     add_engine(g->c, "anemo");
     g->c->valid += verdict && strcmp(verdict, "VALID") == 0;
     g->c->weak += verdict && strcmp(verdict, "WEAK") == 0;
-    return true;
+    return g->r->status == ANEMO_OK;
 }
 
 /* ---------------------------------------------------------------- files of vLLM */
 
 static void read_vllm(gathered *g, const json_t *root) {
+    if (g->c->projected) {
+        scenario_refuse(g->r, "%s: %s: only records of anemo are projected", g->where, g->file);
+        return;
+    }
     double completed = json_number_value(json_object_get(root, "completed"));
     double in = json_number_value(json_object_get(root, "total_input_tokens"));
     double out = json_number_value(json_object_get(root, "total_output_tokens"));
@@ -238,14 +282,14 @@ static void set_number(scenario_reader *r, int32_t index, double value, const an
 static void set_speed(scenario_reader *r, int32_t index, const anemo_cost_capacity *c,
                       const anemo_origin *o) {
     anemo_cost_number *n = &r->s->number[index];
-    double sd = sqrt(c->between_sd * c->between_sd + c->within_sd * c->within_sd);
+    double sd = hypot(hypot(c->between_sd, c->within_sd), c->projected_sd);
     set_number(r, index, 1, o);
     if (sd > 0) {
         n->low = exp(-1.6448536269514722 * sd);
         n->high = 1 / n->low;
         n->shape = ANEMO_SHAPE_LOGNORMAL;
     }
-    if (c->default_sd)
+    if (c->default_sd && n->origin.class_ < ANEMO_CLASS_ASSUMED)
         n->origin.class_ = ANEMO_CLASS_ASSUMED;
 }
 
@@ -261,9 +305,10 @@ void scenario_capacity(scenario_reader *r, const json_t *option, int32_t index) 
     snprintf(where, sizeof where, "options.%.40s.capacity", choice->id);
     if (!from)
         return; /* no verdict without it; said later, with the command that measures it */
-    scenario_keys(r, from, where,
-                  "machine mixes records batch units occasions within_sd p95_ttft_s p95_tpot_s "
-                  "s_per_token_in s_per_token_cached s_per_token_out class as_of source");
+    scenario_keys(
+        r, from, where,
+        "machine mixes records project_from batch units occasions within_sd p95_ttft_s p95_tpot_s "
+        "s_per_token_in s_per_token_cached s_per_token_out class as_of source");
     anemo_origin origin = scenario_origin(r, from, where);
     gathered g = {.r = r, .where = where, .c = c};
     scenario_text(r, from, where, "machine", c->machine, sizeof c->machine, false);
@@ -271,6 +316,7 @@ void scenario_capacity(scenario_reader *r, const json_t *option, int32_t index) 
     g.units = scenario_plain(r, from, where, "units", 1, 1e4, 1);
     c->ttft_s = scenario_plain(r, from, where, "p95_ttft_s", 0, 1e4, 0);
     c->tpot_s = scenario_plain(r, from, where, "p95_tpot_s", 0, 1e4, 0);
+    read_projection(&g, from, choice->machine);
     if (mixes)
         read_mixes(&g, mixes);
     for (size_t i = 0; i < json_array_size(records) && r->status == ANEMO_OK; i++) {
@@ -287,7 +333,7 @@ void scenario_capacity(scenario_reader *r, const json_t *option, int32_t index) 
         if (r->status == ANEMO_OK && anemo_cost_split_fit(g.mix, g.n, &c->split, &err) != ANEMO_OK)
             scenario_refuse(r, "%s: %.300s", where, err.text);
         if (r->status == ANEMO_OK && !json_object_get(from, "class"))
-            origin.class_ = ANEMO_CLASS_MEASURED;
+            origin.class_ = c->projected ? ANEMO_CLASS_PROJECTED : ANEMO_CLASS_MEASURED;
         set_number(r, first + ANEMO_B_S_IN, c->split.in, &origin);
         set_number(r, first + ANEMO_B_S_CACHED, c->split.cached, &origin);
         set_number(r, first + ANEMO_B_S_OUT, c->split.out, &origin);
@@ -315,6 +361,14 @@ void scenario_capacity(scenario_reader *r, const json_t *option, int32_t index) 
         }
     }
     read_spread(&g, from);
+    if (r->status == ANEMO_OK && c->projected) {
+        c->projected_sd = anemo_project_sd(&g.from, &g.to);
+        scenario_warn(r,
+                      "%s: projected from %s to %s, never measured there: the speed has a "
+                      "standard deviation of %.0f %% from that alone (our assumption); no purchase "
+                      "rests on it",
+                      where, g.from.name, g.to.name, 100 * c->projected_sd);
+    }
     set_speed(r, first + ANEMO_B_SPEED, c, &origin);
     if (r->status == ANEMO_OK && c->default_sd)
         scenario_warn(r,

@@ -488,7 +488,7 @@ static void read_rule(scenario_reader *r, const json_t *root) {
     to->buy = scenario_plain(r, rule, "rule", "buy", 0.5, 1, 0.8);
     to->refuse = scenario_plain(r, rule, "rule", "refuse", 0, 0.5, 0.2);
     to->dominate = scenario_plain(r, rule, "rule", "dominate", 0.5, 1, 0.8);
-    to->margin = scenario_plain(r, rule, "rule", "margin", 0, 1, 0.02);
+    to->margin = scenario_plain(r, rule, "rule", "margin", 0, 1, ANEMO_COST_MARGIN);
     scenario_text(r, rule, "rule", "accuracy_waived_by", to->waived_by, sizeof to->waived_by,
                   false);
 }

@@ -4,6 +4,7 @@
 #include "harness/gate/gate_static.h"
 
 #include "harness/gate/code_hash.h"
+#include "harness/measure/capability.h"
 #include "harness/record/record.h"
 
 #include <stdio.h>
@@ -122,20 +123,6 @@ static char *read_text(const char *path) {
     return text;
 }
 
-static bool is_in_path(const char *tool) {
-    const char *path = getenv("PATH");
-    char at[PATH_MAX];
-    while (path && *path) {
-        const size_t bytes = strcspn(path, ":");
-        snprintf(at, sizeof at, "%.*s/%s", (int)bytes, path, tool);
-        if (bytes && access(at, X_OK) == 0) {
-            return true;
-        }
-        path += bytes + (path[bytes] == ':');
-    }
-    return false;
-}
-
 /* "Collected : 123" on its standard error. */
 static bool read_instructions(const taker *t, const char *program, char text[100], char why[200]) {
     char log[PATH_MAX];
@@ -156,7 +143,7 @@ static bool read_instructions(const taker *t, const char *program, char text[100
                                      "--threads",
                                      "1",
                                      NULL};
-    if (!is_in_path("valgrind")) {
+    if (!anemo_program_in_path("valgrind")) {
         snprintf(why, 200, "valgrind is not in PATH");
         return false;
     }
@@ -239,7 +226,7 @@ static anemo_status take_cuda(taker *t) {
         snprintf(f.skipped, sizeof f.skipped, "this build has no CUDA code");
         return add(t, &f);
     }
-    if (!is_in_path("cuobjdump")) {
+    if (!anemo_program_in_path("cuobjdump")) {
         snprintf(f.skipped, sizeof f.skipped, "cuobjdump is not in PATH");
         return add(t, &f);
     }

@@ -6,10 +6,12 @@
 #include "harness/measure/machine.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 anemo_capability *capability_add(capability_list *list, const char *group, const char *name,
                                  bool available, const char *detail) {
@@ -37,6 +39,29 @@ static void check_rapl(capability_list *list) {
                                          meter ? anemo_energy_source(meter) : lack.reason);
     capability_missing(c, "no joules per token on the CPU; cost uses assumed watts", lack.remedy);
     anemo_energy_close(meter);
+}
+
+/* ---------------------------------------------------------------- programs */
+
+bool anemo_program_in_path(const char *name) {
+    const char *path = getenv("PATH");
+    char at[PATH_MAX];
+    while (path && *path) {
+        const size_t bytes = strcspn(path, ":");
+        snprintf(at, sizeof at, "%.*s/%s", (int)bytes, path, name);
+        if (bytes && access(at, X_OK) == 0)
+            return true;
+        path += bytes + (path[bytes] == ':');
+    }
+    return false;
+}
+
+static void check_programs(capability_list *list) {
+    bool found = anemo_program_in_path("gnuplot");
+    anemo_capability *c =
+        capability_add(list, "programs", "gnuplot", found, found ? "in PATH" : "not in PATH");
+    capability_missing(c, "no figures: report shows their numbers in tables, plot gives csv only",
+                       "install gnuplot-nox; no rebuild needed");
 }
 
 /* ---------------------------------------------------------------- libraries */
@@ -168,5 +193,6 @@ int32_t anemo_capabilities(anemo_capability *items, int32_t max) {
     check_rapl(&list);
     capability_gpu(&list);
     check_libraries(&list);
+    check_programs(&list);
     return list.n;
 }

@@ -7,7 +7,7 @@
 #include "kernels/kernel.h"
 
 typedef struct anemo_capability {
-    const char *group; /* "counters", "energy", "GPU", "libraries", "steadiness" */
+    const char *group; /* "counters", "energy", "GPU", "libraries", "programs", "steadiness" */
     char name[48];
     bool available;
     char detail[200]; /* what there is, or why it is missing */
@@ -19,5 +19,8 @@ typedef struct anemo_capability {
 
 /* Fills list[0 .. return value), grouped; takes some tens of milliseconds. */
 int32_t anemo_capabilities(anemo_capability *list, int32_t max);
+
+/* Can a program of this name be started? */
+bool anemo_program_in_path(const char *name);
 
 #endif
