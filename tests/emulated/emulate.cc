@@ -40,7 +40,9 @@ namespace {
 
 /* ---------------------------------------------------------------- fibres */
 
-constexpr size_t STACK_BYTES = 128 << 10;
+/* Stacks begin at 32 different lines of the first cache, or the lanes of a warp drive each other
+ * out of it at every change. */
+constexpr size_t STACK_BYTES = 128 << 10, STACK_SHIFT_BYTES = 18 * 64;
 constexpr unsigned WARP = 32, THREADS_MAX = 1024;
 constexpr size_t FENCE_BYTES = 64;
 constexpr unsigned char POISON = 0xff;
@@ -58,7 +60,8 @@ struct fibre {
     unsigned char *stack;
     enum state state;
     dim3 index;
-    size_t bytes;  /* handed over at the warp's barrier */
+    size_t bytes; /* handed over at the warp's barrier */
+    unsigned lane;
     unsigned side; /* which half of the warp's slots the next exchange uses */
     int value;     /* handed over at the block's barrier */
     std::vector<pending_copy> copies;
@@ -157,7 +160,8 @@ void prepare(fibre *f, unsigned index) {
             fault("no memory for a stack");
         }
     }
-    void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES);
+    f->lane = index % WARP;
+    void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES - f->lane * STACK_SHIFT_BYTES);
     top[-1] = nullptr; /* the caller of fibre_main, for the alignment of its frame */
     top[-2] = reinterpret_cast<void *>(fibre_main);
     memset(top - 8, 0, 6 * sizeof *top);
@@ -182,18 +186,20 @@ unsigned count(unsigned begin, unsigned end, enum state state) {
 
 /* Until every lane waits for the block or is done. */
 void run_warp(unsigned begin, unsigned end) {
-    while (count(begin, end, READY) > 0) {
+    for (;;) {
         const bool backwards = draw(2) != 0;
+        unsigned waiting = 0;
         for (unsigned i = begin; i < end; i++) {
             fibre *f = &fibres[backwards ? end - 1 - (i - begin) : i];
             if (f->state == READY) {
                 resume(f);
             }
+            waiting += f->state == AT_WARP;
         }
-        if (count(begin, end, AT_WARP) == 0) {
-            continue;
+        if (waiting == 0) {
+            return;
         }
-        if (count(begin, end, AT_WARP) != WARP) {
+        if (waiting != WARP) {
             fault("some lanes of a warp wait at a warp operation, others do not");
         }
         for (unsigned i = begin; i < end; i++) {
@@ -306,7 +312,7 @@ int block_barrier(int value) {
 }
 
 int lane() {
-    return (int)((current - fibres.data()) % WARP);
+    return (int)current->lane;
 }
 
 const unsigned char *exchange(const void *mine, size_t bytes) {
@@ -315,7 +321,7 @@ const unsigned char *exchange(const void *mine, size_t bytes) {
     if (bytes > SLOT_BYTES) {
         fault("an exchange is too wide");
     }
-    memcpy(slot + (size_t)lane() * bytes, mine, bytes);
+    memcpy(slot + f->lane * bytes, mine, bytes);
     f->side ^= 1; /* a lane ahead must not overwrite what others have yet to read */
     f->bytes = bytes;
     f->state = AT_WARP;
