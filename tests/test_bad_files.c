@@ -314,7 +314,8 @@ static void config_bytes(void **state) {
 static void paths(void **state) {
     (void)state;
     char *config = strdup(tiny_path(folder, "config.json"));
-    refused(tiny_path(folder, "absent"), "absent: there is no such model", "synth:PRESET:TYPE");
+    refused(tiny_path(folder, "absent"), "absent: there is no such model",
+            "synth:PRESET|CONFIG.json:TYPE");
     refused("", "there is no such model");
     refused(folder, "config.json: No such file or directory");
     mkdir(config, 0777);
