@@ -1,5 +1,5 @@
-/* For arithmetic that a CUDA kernel and the host share: addresses, partitions, conversions. A
- * header that uses it compiles as C, too, so that tests reach the same code without a GPU. */
+/* Marks arithmetic that a GPU kernel, the host and a test share: the header compiles as C, as C++
+ * and as CUDA. */
 #ifndef ANEMO_HOST_DEVICE_H
 #define ANEMO_HOST_DEVICE_H
 

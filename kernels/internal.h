@@ -97,4 +97,5 @@ static ANEMO_HOST_DEVICE inline uint16_t anemo_f16_from_f32(float value) {
 #ifdef __cplusplus
 }
 #endif
+
 #endif

@@ -1,5 +1,5 @@
 /* The CUDA variants against their definitions on an emulated GPU: the kernels' own sources,
- * compiled for the processor at hand (tests/emulated/emulate.cc). What this proves is their
+ * compiled for the processor at hand (tests/emulate/emulator.h). What this proves is their
  * arithmetic, their addresses and their barriers; nothing is said of hardware, which has not run
  * them. */
 #include <setjmp.h>

@@ -95,6 +95,10 @@ static void put_tails(void) {
             put(j % 2 ? 4 : 7, 128, ns[j], type)->stride_pad = j % 3 == 2;
         for (size_t j = 0; j < sizeof ks / sizeof *ks; j++)
             put(j % 2 ? 1 : 6, ks[j], 34, type)->has_bias = j % 3 == 0;
+        put(2, 4160, 18, type)->has_bias = 1; /* so long that a GPU cuts a row into slices */
+        qgemm_case *c = put(9, 8256, 17, type);
+        c->n_parts = 2;
+        c->epilogue = ANEMO_EPI_ACT_MUL;
     }
 }
 

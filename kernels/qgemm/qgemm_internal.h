@@ -4,6 +4,10 @@
 
 #include "kernels/internal.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Is the problem well formed (sizes, parts, epilogue, weight types)? Every `accepts` begins so. */
 bool anemo_qgemm_valid(const anemo_qgemm_problem *problem, char *why, size_t why_bytes);
 
@@ -18,4 +22,7 @@ int64_t anemo_qgemm_blocks(const anemo_qgemm_problem *problem, int64_t rows);
 anemo_qgemm_block anemo_qgemm_block_at(const anemo_qgemm_problem *problem, int64_t rows,
                                        int64_t index);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

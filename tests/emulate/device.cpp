@@ -2,8 +2,8 @@
  * the host in a range of its own: copies are refused when the pointer that should be the device's
  * lies outside every allocation, or the host's inside one, and while a graph is captured (the real
  * device's uploads come from pageable memory and may not be captured). */
-#include "emulate.h"
 #include "emulated_gpu.h"
+#include "emulator.h"
 #include "kernels/device_internal.h"
 
 #include <stdio.h>
@@ -17,7 +17,10 @@ struct emulated_device {
     anemo_device base; /* first */
 };
 
+typedef std::vector<std::function<void()>> recording;
+
 std::map<const unsigned char *, size_t> allocations;
+int32_t graph_launches;
 
 bool on_device(const void *memory, size_t bytes) {
     const unsigned char *at = static_cast<const unsigned char *>(memory);
@@ -51,9 +54,10 @@ void dealloc(anemo_device *, void *memory, size_t) {
 anemo_status copy_between(void *to, bool to_device, const void *from, bool from_device,
                           size_t bytes) {
     if (on_device(to, bytes) != to_device || on_device(from, bytes) != from_device ||
-        emulated::is_capturing()) {
+        (emulator::recorder != nullptr)) {
         fprintf(stderr, "emulated GPU: a copy of %zu bytes %s\n", bytes,
-                emulated::is_capturing() ? "during a capture" : "from or to the wrong memory");
+                (emulator::recorder != nullptr) ? "during a capture"
+                                                : "from or to the wrong memory");
         return ANEMO_E_DEVICE;
     }
     memmove(to, from, bytes);
@@ -73,7 +77,7 @@ anemo_status copy(anemo_device *, void *to, const void *from, size_t bytes) {
 }
 
 anemo_status synchronise(anemo_device *, anemo_error *err) {
-    return emulated::is_capturing()
+    return (emulator::recorder != nullptr)
                ? anemo_fail(err, ANEMO_E_DEVICE, "synchronised during a capture")
                : ANEMO_OK;
 }
@@ -94,16 +98,18 @@ anemo_status event_elapsed_ns(anemo_event *, anemo_event *, double *) {
 }
 
 anemo_status capture_begin(anemo_device *) {
-    return emulated::capture_begin() ? ANEMO_OK : ANEMO_E_DEVICE;
+    if (emulator::recorder != nullptr) {
+        return ANEMO_E_DEVICE;
+    }
+    emulator::recorder = new recording;
+    return ANEMO_OK;
 }
 
 anemo_status capture_end(anemo_device *, void **native, anemo_error *) {
-    *native = emulated::capture_end();
+    *native = emulator::recorder;
+    emulator::recorder = nullptr;
     return *native != nullptr ? ANEMO_OK : ANEMO_E_DEVICE;
 }
-
-typedef std::vector<std::function<void()>> recording;
-int32_t graph_launches;
 
 anemo_status graph_launch(anemo_device *, void *native) {
     graph_launches++;

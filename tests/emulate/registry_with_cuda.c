@@ -1,4 +1,4 @@
-/* The registry of a build with CUDA, over the variants that are compiled for the emulated GPU. */
+/* The registry of a build with CUDA, over the variants that are compiled for the emulator. */
 #include "anemo_config.h"
 
 #undef ANEMO_HAVE_CUDA

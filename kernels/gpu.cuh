@@ -1,0 +1,96 @@
+/* What the CUDA kernels are made of, beside CUDA's own words: the few instructions that need PTX,
+ * and the launch. Kernels write no PTX themselves, so that each of these has one form for a GPU,
+ * here, and one for the emulator (tests/emulate), in which every kernel is run on a CPU. */
+#ifndef ANEMO_GPU_CUH
+#define ANEMO_GPU_CUH
+
+#include "kernels/kernel.h"
+
+#include <cuda_runtime.h>
+
+namespace gpu {
+
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr size_t PLAIN_SHARED_BYTES = 48u << 10; /* more has to be asked for */
+
+} // namespace gpu
+
+#ifdef __CUDACC__
+
+/* T *name: the block's dynamic shared memory, 16-byte aligned. One per kernel. */
+#define GPU_SHARED(T, name)                                                                        \
+    extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];                            \
+    T *const name = reinterpret_cast<T *>(gpu_dynamic_shared)
+
+namespace gpu {
+
+/* d[16 x 8] += a[16 x 16] b[16 x 8], bf16 products, float sums: mma.sync m16n8k16. */
+__device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
+                 "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* a + b of two bf16 numbers each, rounded to nearest even; by fma, which sm_80 has. */
+__device__ inline uint32_t add_bf16x2(uint32_t a, uint32_t b) {
+    uint32_t sum;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(0x3f803f80u), "r"(b));
+    return sum;
+}
+
+/* Two floats to bf16, rounded to nearest even: lo in the low half. */
+__device__ inline uint32_t pack_bf16x2(float lo, float hi) {
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(hi), "f"(lo));
+    return pair;
+}
+
+__device__ inline float float_of_half(uint16_t half) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
+    return value;
+}
+
+/* 16 bytes that are read once: past L1. */
+__device__ inline uint4 load_stream(const void *at) {
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(at));
+    return v;
+}
+
+/* 16 bytes from global to shared memory behind the thread's back: cp.async. Copies made since the
+ * last commit are a group; wait_copies<N> returns when all but the newest N groups of this thread
+ * are there. Others see them after a barrier. */
+__device__ inline void copy_async(void *shared, const void *global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+}
+__device__ inline void commit_copies() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int N> __device__ inline void wait_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+template <class... Parameters, class... Arguments>
+anemo_status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                    const anemo_exec *exec, const Arguments &...arguments) {
+    if (shared_bytes > PLAIN_SHARED_BYTES &&
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_bytes)) != cudaSuccess) {
+        return ANEMO_E_DEVICE;
+    }
+    kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(exec->stream)>>>(arguments...);
+    return cudaPeekAtLastError() == cudaSuccess ? ANEMO_OK : ANEMO_E_DEVICE;
+}
+
+} // namespace gpu
+
+#else
+#include <gpu_emulated.h>
+#endif
+#endif

@@ -1,0 +1,78 @@
+/* The instructions of kernels/gpu.cuh for the emulator, from what PTX defines. */
+#ifndef ANEMO_GPU_EMULATED_H
+#define ANEMO_GPU_EMULATED_H
+
+#include "emulator.h"
+
+#include "kernels/internal.h"
+
+#define GPU_SHARED(T, name) T *const name = static_cast<T *>(emulator::shared_memory())
+
+namespace gpu {
+
+struct operands {
+    uint32_t a[4], b[2];
+};
+
+inline float half_of(uint32_t pair, int half) {
+    return anemo_f32_from_bf16((uint16_t)(pair >> 16 * half));
+}
+
+/* Lane 4 g + t: register r of a is row g + 8 (r % 2), columns 2 t + half + 8 (r / 2); register r of
+ * b is rows 2 t + half + 8 r, column g; d is rows g, g, g + 8, g + 8, columns 2 t, 2 t + 1, twice.
+ */
+inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    const operands mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    const auto *all = emulator::exchange(&mine, sizeof mine);
+    const int g = emulator::here->lane / 4, t = emulator::here->lane % 4;
+    for (int i = 0; i < 4; i++) {
+        const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+        float sum = 0;
+        for (int k = 0; k < 16; k++) {
+            const int pair = k / 8, lane = k % 8 / 2, half = k % 2;
+            const operands x = emulator::get<operands>(all, row % 8 * 4 + lane);
+            const operands y = emulator::get<operands>(all, column * 4 + lane);
+            sum += half_of(x.a[row / 8 + 2 * pair], half) * half_of(y.b[pair], half);
+        }
+        d[i] += sum;
+    }
+}
+
+inline uint32_t pack_bf16x2(float lo, float hi) {
+    return anemo_bf16_from_f32(lo) | (uint32_t)anemo_bf16_from_f32(hi) << 16;
+}
+
+inline uint32_t add_bf16x2(uint32_t a, uint32_t b) {
+    return pack_bf16x2(half_of(a, 0) + half_of(b, 0), half_of(a, 1) + half_of(b, 1));
+}
+
+inline float float_of_half(uint16_t half) {
+    return anemo_f32_from_f16(half);
+}
+
+inline uint4 load_stream(const void *at) {
+    uint4 v;
+    std::memcpy(&v, __builtin_assume_aligned(at, 16), sizeof v);
+    return v;
+}
+
+inline void copy_async(void *shared, const void *global) {
+    emulator::copy_later(shared, global, 16);
+}
+inline void commit_copies() {
+    emulator::commit_copies();
+}
+template <int N> void wait_copies() {
+    emulator::wait_copies(N);
+}
+
+template <class... Parameters, class... Arguments>
+anemo_status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                    const anemo_exec *, const Arguments &...arguments) {
+    emulator::launch(grid, block, shared_bytes, [=] { kernel(arguments...); });
+    return ANEMO_OK;
+}
+
+} // namespace gpu
+
+#endif
