@@ -4,9 +4,9 @@
 
 #include "emulator.h"
 
-#include <math.h>
 #include <cstdint>
 #include <cstring>
+#include <math.h>
 
 #define __global__
 #define __device__
