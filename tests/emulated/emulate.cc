@@ -89,7 +89,8 @@ anemo_emulated_switch:
     popq %r12
     popq %rbx
     popq %rbp
-    ret
+    popq %rcx
+    jmpq *%rcx
 .size anemo_emulated_switch,.-anemo_emulated_switch
 )");
 
