@@ -232,7 +232,7 @@ static void first_page_keeps_its_order(void **state) {
     }
 }
 
-/* The purchase without its queue simulation, which takes most of a second under sanitizers and
+/* The purchase without its queue simulation, which takes most of a second under sanitizers and has
  * nothing to do with what these tests look at. */
 static void write_small(const char *folder, char *path, size_t path_bytes) {
     json_t *root = json_load_file(PURCHASE, 0, NULL), *option;
