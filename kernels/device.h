@@ -54,6 +54,8 @@ anemo_status anemo_device_upload(anemo_device *device, void *to, const void *fro
 anemo_status anemo_device_download(anemo_device *device, void *to_host, const void *from,
                                    size_t bytes);
 anemo_status anemo_device_copy(anemo_device *device, void *to, const void *from, size_t bytes);
+/* Waits for all of it; the sentence names the first call on this device that failed since the last
+ * time. */
 anemo_status anemo_device_synchronise(anemo_device *device, anemo_error *err);
 
 /* Events for timing on the device's own clock; on the CPU they read CLOCK_MONOTONIC_RAW. */

@@ -1,7 +1,8 @@
 /* The CUDA device behind device.h: plain allocations (never managed memory), one stream, pinned
  * staging by the driver, events, graph capture, and the library handles with workspaces of their
- * own, so that nothing allocates during a step or a capture. Every call is checked; the error
- * sentence names the call. */
+ * own, so that nothing allocates during a step or a capture. Every call is checked; where there is
+ * no place for a sentence, the first call that failed is kept, and `synchronise` names it. A launch
+ * that failed is found there, too: CUDA keeps its error. */
 #include "kernels/device_cuda.h"
 
 #include <cstdlib>
@@ -16,6 +17,8 @@ struct cuda_device {
     int ordinal;
     cudaStream_t stream;
     anemo_cuda_libraries libraries;
+    const char *failed_call; /* the first since the last synchronise; NULL: none */
+    cudaError_t failed_code;
 };
 
 cuda_device *of(anemo_device *device) {
@@ -28,7 +31,12 @@ anemo_status failed(anemo_error *err, const char *call, cudaError_t code) {
                       cudaGetErrorName(code));
 }
 
-anemo_status plain(cudaError_t code) {
+anemo_status checked(anemo_device *device, const char *call, cudaError_t code) {
+    cuda_device *d = of(device);
+    if (code != cudaSuccess && d->failed_call == nullptr) {
+        d->failed_call = call;
+        d->failed_code = code;
+    }
     return code == cudaSuccess ? ANEMO_OK : ANEMO_E_DEVICE;
 }
 
@@ -53,7 +61,8 @@ void *alloc(anemo_device *device, size_t bytes) {
         cudaGetLastError(); /* an allocation that fails leaves the device usable */
         return nullptr;
     }
-    if (cudaMemsetAsync(memory, 0, bytes, of(device)->stream) != cudaSuccess) {
+    if (checked(device, "cudaMemsetAsync", cudaMemsetAsync(memory, 0, bytes, of(device)->stream)) !=
+        ANEMO_OK) {
         cudaFree(memory);
         return nullptr;
     }
@@ -61,14 +70,15 @@ void *alloc(anemo_device *device, size_t bytes) {
 }
 
 void dealloc(anemo_device *device, void *memory, size_t) {
-    cudaStreamSynchronize(of(device)->stream);
-    cudaFree(memory);
+    checked(device, "cudaStreamSynchronize", cudaStreamSynchronize(of(device)->stream));
+    checked(device, "cudaFree", cudaFree(memory));
 }
 
 anemo_status copy_as(anemo_device *device, void *to, const void *from, size_t bytes,
                      cudaMemcpyKind kind) {
     return bytes == 0 ? ANEMO_OK
-                      : plain(cudaMemcpyAsync(to, from, bytes, kind, of(device)->stream));
+                      : checked(device, "cudaMemcpyAsync",
+                                cudaMemcpyAsync(to, from, bytes, kind, of(device)->stream));
 }
 
 anemo_status upload(anemo_device *device, void *to, const void *from_host, size_t bytes) {
@@ -84,8 +94,12 @@ anemo_status copy(anemo_device *device, void *to, const void *from, size_t bytes
 }
 
 anemo_status synchronise(anemo_device *device, anemo_error *err) {
-    const cudaError_t code = cudaStreamSynchronize(of(device)->stream);
-    return code == cudaSuccess ? ANEMO_OK : failed(err, "cudaStreamSynchronize", code);
+    cuda_device *d = of(device);
+    checked(device, "a kernel launch", cudaGetLastError());
+    checked(device, "cudaStreamSynchronize", cudaStreamSynchronize(d->stream));
+    const char *call = d->failed_call;
+    d->failed_call = nullptr;
+    return call == nullptr ? ANEMO_OK : failed(err, call, d->failed_code);
 }
 
 bool event_init(anemo_event *event) {
@@ -102,7 +116,8 @@ void event_destroy(anemo_event *event) {
 }
 
 anemo_status event_record(anemo_event *event) {
-    return plain(
+    return checked(
+        event->device, "cudaEventRecord",
         cudaEventRecord(static_cast<cudaEvent_t>(event->native), of(event->device)->stream));
 }
 
@@ -114,11 +129,12 @@ anemo_status event_elapsed_ns(anemo_event *start, anemo_event *stop, double *ns)
                                     static_cast<cudaEvent_t>(stop->native));
     }
     *ns = (double)ms * 1e6;
-    return plain(code);
+    return checked(stop->device, "cudaEventElapsedTime", code);
 }
 
 anemo_status capture_begin(anemo_device *device) {
-    return plain(cudaStreamBeginCapture(of(device)->stream, cudaStreamCaptureModeThreadLocal));
+    return checked(device, "cudaStreamBeginCapture",
+                   cudaStreamBeginCapture(of(device)->stream, cudaStreamCaptureModeThreadLocal));
 }
 
 anemo_status capture_end(anemo_device *device, void **native, anemo_error *err) {
@@ -138,7 +154,8 @@ anemo_status capture_end(anemo_device *device, void **native, anemo_error *err) 
 }
 
 anemo_status graph_launch(anemo_device *device, void *native) {
-    return plain(cudaGraphLaunch(static_cast<cudaGraphExec_t>(native), of(device)->stream));
+    return checked(device, "cudaGraphLaunch",
+                   cudaGraphLaunch(static_cast<cudaGraphExec_t>(native), of(device)->stream));
 }
 
 void graph_destroy(anemo_device *, void *native) {

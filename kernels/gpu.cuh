@@ -1,6 +1,6 @@
 /* What the CUDA kernels are made of, beside CUDA's own words: the few instructions that need PTX,
  * and the launch. Kernels write no PTX themselves, so that each of these has one form for a GPU,
- * here, and one for the emulator (tests/emulate), in which every kernel is run on a CPU. */
+ * here, and one for the emulated GPU (tests/emulated), on which every kernel is run by a CPU. */
 #ifndef ANEMO_GPU_CUH
 #define ANEMO_GPU_CUH
 
@@ -76,11 +76,21 @@ template <int N> __device__ inline void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* The anemo_cuda_libraries of device_cuda.h. */
-inline const void *libraries_of(const anemo_exec *exec) {
-    return exec->libraries;
+template <class... Parameters, class... Arguments>
+void start(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+           cudaStream_t stream, const Arguments &...arguments) {
+    kernel<<<grid, block, shared_bytes, stream>>>(arguments...);
 }
 
+} // namespace gpu
+
+#else
+#include <gpu_emulated.h>
+#endif
+
+namespace gpu {
+
+/* Errors of the kernel itself show when the device is synchronised. */
 template <class... Parameters, class... Arguments>
 anemo_status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                     const anemo_exec *exec, const Arguments &...arguments) {
@@ -89,13 +99,10 @@ anemo_status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t
                              static_cast<int>(shared_bytes)) != cudaSuccess) {
         return ANEMO_E_DEVICE;
     }
-    kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(exec->stream)>>>(arguments...);
+    start(kernel, grid, block, shared_bytes, static_cast<cudaStream_t>(exec->stream), arguments...);
     return cudaPeekAtLastError() == cudaSuccess ? ANEMO_OK : ANEMO_E_DEVICE;
 }
 
 } // namespace gpu
 
-#else
-#include <gpu_emulated.h>
-#endif
 #endif

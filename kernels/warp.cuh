@@ -3,12 +3,11 @@
 #ifndef ANEMO_WARP_CUH
 #define ANEMO_WARP_CUH
 
+#include "kernels/gpu.cuh"
 #include "kernels/internal.h"
 
-#include <cuda_runtime.h>
-
-constexpr int WARP = 32;
-constexpr unsigned ALL_LANES = 0xffffffffu;
+using gpu::ALL_LANES;
+using gpu::WARP;
 
 template <typename T> __device__ inline T warp_sum(T x) {
     for (int step = WARP / 2; step > 0; step /= 2) {
@@ -17,9 +16,9 @@ template <typename T> __device__ inline T warp_sum(T x) {
     return x;
 }
 
-__device__ inline float warp_max(float x) {
+template <typename T> __device__ inline T warp_max(T x) {
     for (int step = WARP / 2; step > 0; step /= 2) {
-        const float other = __shfl_xor_sync(ALL_LANES, x, step);
+        const T other = __shfl_xor_sync(ALL_LANES, x, step);
         x = other > x ? other : x;
     }
     return x;
@@ -41,20 +40,11 @@ template <int THREADS, typename T> __device__ inline T block_sum(T x, T *room) {
     return sum;
 }
 
-inline cudaStream_t stream_of(const anemo_exec *exec) {
-    return static_cast<cudaStream_t>(exec->stream);
-}
-
 /* For `accepts`: may a launch have so many blocks in its first dimension? */
 inline bool grid_fits(int64_t blocks, char *why, size_t why_bytes) {
     return blocks <= INT32_MAX ||
            anemo_refuse(why, why_bytes, "%lld blocks are more than a launch may have, 2^31 - 1",
                         (long long)blocks);
-}
-
-/* Of a launch; errors of the kernel itself show when the device is synchronised. */
-inline anemo_status launched() {
-    return cudaPeekAtLastError() == cudaSuccess ? ANEMO_OK : ANEMO_E_DEVICE;
 }
 
 #endif

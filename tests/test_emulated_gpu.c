@@ -25,7 +25,16 @@ static anemo_device *gpu(void) {
     return device;
 }
 
-/* Every variant of the op that is emulated passes; prints how many cases that were. */
+static int32_t cuda_variants_of(const char *op) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < anemo_variant_builtin_count(); i++) {
+        const anemo_variant *v = anemo_variant_at(i);
+        n += v->backend == ANEMO_CUDA && strcmp(anemo_op_name(v->op), op) == 0;
+    }
+    return n;
+}
+
+/* Every CUDA variant of the op passes; prints how many cases that were. */
 static void check_op_on_gpu(const char *op, bool quick) {
     anemo_device *device = gpu();
     const anemo_check_options options = {.filter = op, .seed = 1, .quick = quick};
@@ -46,6 +55,7 @@ static void check_op_on_gpu(const char *op, bool quick) {
         ran++;
     }
     assert_true(ran >= 1);
+    assert_int_equal(ran, cuda_variants_of(op));
     anemo_check_report_free(&report);
     anemo_device_free(device);
 }
@@ -64,30 +74,52 @@ CHECK_OP_ON_GPU(moe_route, true)
 CHECK_OP_ON_GPU(moe_experts, true)
 CHECK_OP_ON_GPU(moe_combine, false)
 CHECK_OP_ON_GPU(qgemm, true)
+CHECK_OP_ON_GPU(quantize_act, true)
 
 /* ---------------------------------------------------------------- the engine */
 
+#define FLOAT_ACTIVATIONS "qgemm=qgemm_wxa32_warp_sm80"
+
+/* With rounding of activations to bf16, which the GPU's other qgemm variants do: 2^-9 of each, and
+ * now and then a router that chooses another expert. */
+#define BF16_BOUND 0.2
+
+/* f32 and f16 weights first, then bf16. */
+static const char *const FAMILIES[] = {"mistral-full", "mistral-window", "mixtral-window",
+                                       "llama3",       "ministral",      "ministral3",
+                                       "qwen3-moe",    "gpt-oss"};
+enum { FIRST_BF16 = 2 };
+
 /* Logits of transformers, the prompt in one step and in pieces. */
-static void golden_logits(void **state) {
-    static const char *const names[] = {"mistral-full", "mistral-window", "mixtral-window",
-                                        "llama3",       "ministral",      "ministral3",
-                                        "qwen3-moe",    "gpt-oss"};
+static void golden_on_gpu(size_t first, const char *with, double bound) {
     static const int pieces[] = {7, 1, 1, 12, 0};
-    (void)state;
     run_model_backend = ANEMO_CUDA;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        golden g = golden_open(names[i]);
+    run_model_with = with;
+    for (size_t i = first; i < sizeof FAMILIES / sizeof *FAMILIES; i++) {
+        golden g = golden_open(FAMILIES[i]);
         const run_case whole = {.path = g.dir, .window = -1};
         const run_case cut = {.path = g.dir, .window = -1, .chunks = pieces};
         const run_case *const cases[] = {&whole, &cut};
         for (int j = 0; j < 2; j++) {
             const double error = golden_error(&g, cases[j]);
-            print_message("%s%s: error %.3g of the sd\n", names[i], j ? " in pieces" : "", error);
-            assert_true(error <= GOLDEN_BOUND);
+            print_message("%s%s: error %.3g of the sd\n", FAMILIES[i], j ? " in pieces" : "",
+                          error);
+            assert_true(error <= bound);
         }
         json_decref(g.json);
     }
     run_model_backend = ANEMO_CPU;
+    run_model_with = NULL;
+}
+
+static void golden_logits(void **state) {
+    (void)state;
+    golden_on_gpu(0, FLOAT_ACTIVATIONS, GOLDEN_BOUND);
+}
+
+static void golden_logits_by_choice(void **state) {
+    (void)state;
+    golden_on_gpu(FIRST_BF16, NULL, BF16_BOUND);
 }
 
 /* Greedy continuation through the device's own sampler; all but the first decode steps are one
@@ -96,8 +128,10 @@ static void golden_greedy_by_graph(void **state) {
     (void)state;
     const int32_t before = emulated_graph_launches();
     run_model_backend = ANEMO_CUDA;
+    run_model_with = FLOAT_ACTIVATIONS;
     golden_check_greedy("mixtral-window");
     run_model_backend = ANEMO_CPU;
+    run_model_with = NULL;
     print_message("%d graph launches\n", emulated_graph_launches() - before);
     assert_true(emulated_graph_launches() - before >= 62);
 }
@@ -113,7 +147,9 @@ int main(void) {
         cmocka_unit_test(moe_experts_matches_its_definition),
         cmocka_unit_test(moe_combine_matches_its_definition),
         cmocka_unit_test(qgemm_matches_its_definition),
+        cmocka_unit_test(quantize_act_matches_its_definition),
         cmocka_unit_test(golden_logits),
+        cmocka_unit_test(golden_logits_by_choice),
         cmocka_unit_test(golden_greedy_by_graph),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -161,7 +161,7 @@ static void nvml_is_read(void **state) {
     assert_string_equal(anemo_nvml_driver(nvml), "1.2.3");
     assert_true(anemo_nvml_device(nvml, 0) && !anemo_nvml_device(nvml, 1));
     assert_true(anemo_nvml_power(nvml, 0, &watts, &limit) && watts == 250 && limit == 300);
-    assert_true(anemo_nvml_clock(nvml, 0, &hz) && hz == 1.5e9);
+    assert_true(anemo_nvml_clock(nvml, 0, ANEMO_NVML_MULTIPROCESSORS, &hz) && hz == 1.5e9);
     assert_false(anemo_nvml_energy(nvml, 1, &joules));
     anemo_nvml_close(nvml);
     anemo_energy *meter = anemo_energy_open(ANEMO_CUDA, 0, &fake, &lack);

@@ -1,7 +1,7 @@
 /* The GPU's weight layout, exhaustively and from outside: places against the numbering of PTX's
  * m16n8k16, bytes against a reader written from the essay in fragment.h, the bit tricks of
  * dequantising over all codes, and a warp of 32 loops that multiplies as the instruction does.
- * (Whole kernels: test_emulated.c.) */
+ * (Whole kernels: test_emulated_gpu.c.) */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

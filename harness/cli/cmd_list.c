@@ -108,10 +108,10 @@ static anemo_table *list_variants(const listing *l) {
         anemo_table_number(table, v->m_from, "%.0f");
         text_or_absent(table, traits);
         anemo_table_text(table, "%s", i < anemo_variant_builtin_count() ? "built-in" : "plug-in");
-        if (anemo_variant_runs_here(v, l->capability, why, sizeof why))
-            anemo_table_text(table, "yes");
-        else
-            anemo_table_text(table, "no: %s", why);
+        const bool unproved = v->backend == ANEMO_CUDA && i < anemo_variant_builtin_count();
+        const bool here = anemo_variant_runs_here(v, l->capability, why, sizeof why);
+        anemo_table_text(table, "%s%s%s", here ? "yes" : "no: ", why,
+                         unproved ? "; not yet run on hardware" : "");
         anemo_table_text(table, "%s", v->idea);
     }
     return table;

@@ -5,17 +5,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Its handles are opaque pointers, 0 is success. */
+/* Its handles are opaque pointers, 0 is success. Calls behind `by_index` may be missing in an older
+ * library, and then are NULL. */
 typedef struct nvml_calls {
     int (*init)(void);
     int (*shutdown)(void);
     int (*driver)(char *text, unsigned bytes);
     int (*by_index)(unsigned index, void **device);
+    int (*name)(void *device, char *text, unsigned bytes);
     int (*energy_mj)(void *device, unsigned long long *millijoules);
     int (*power_mw)(void *device, unsigned *milliwatts);
     int (*limit_mw)(void *device, unsigned *milliwatts);
+    int (*default_limit_mw)(void *device, unsigned *milliwatts);
     int (*clock_mhz)(void *device, int domain, unsigned *mhz);
+    int (*max_clock_mhz)(void *device, int domain, unsigned *mhz);
+    int (*ecc)(void *device, int *current, int *pending);
+    int (*mig)(void *device, unsigned *current, unsigned *pending);
+    int (*throttle)(void *device, unsigned long long *reasons);
 } nvml_calls;
+
+enum { NEEDED_CALLS = 4 };
 
 struct anemo_nvml {
     nvml_calls call;
@@ -29,14 +38,21 @@ static const char *load(void *library, nvml_calls *call) {
         "nvmlShutdown",
         "nvmlSystemGetDriverVersion",
         "nvmlDeviceGetHandleByIndex_v2",
+        "nvmlDeviceGetName",
         "nvmlDeviceGetTotalEnergyConsumption",
         "nvmlDeviceGetPowerUsage",
         "nvmlDeviceGetPowerManagementLimit",
+        "nvmlDeviceGetPowerManagementDefaultLimit",
         "nvmlDeviceGetClockInfo",
+        "nvmlDeviceGetMaxClockInfo",
+        "nvmlDeviceGetEccMode",
+        "nvmlDeviceGetMigMode",
+        "nvmlDeviceGetCurrentClocksThrottleReasons",
     };
     void *found[sizeof names / sizeof *names];
+    _Static_assert(sizeof found == sizeof *call, "one name for each call");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!(found[i] = dlsym(library, names[i]))) {
+        if (!(found[i] = dlsym(library, names[i])) && i < NEEDED_CALLS) {
             return names[i];
         }
     }
@@ -98,7 +114,8 @@ bool anemo_nvml_device(const anemo_nvml *nvml, int32_t index) {
 bool anemo_nvml_energy(const anemo_nvml *nvml, int32_t index, double *joules) {
     void *device = device_of(nvml, index);
     unsigned long long millijoules = 0;
-    const bool told = device && nvml->call.energy_mj(device, &millijoules) == 0;
+    const bool told =
+        device && nvml->call.energy_mj && nvml->call.energy_mj(device, &millijoules) == 0;
     *joules = 1e-3 * (double)millijoules;
     return told;
 }
@@ -106,18 +123,67 @@ bool anemo_nvml_energy(const anemo_nvml *nvml, int32_t index, double *joules) {
 bool anemo_nvml_power(const anemo_nvml *nvml, int32_t index, double *watts, double *limit_watts) {
     void *device = device_of(nvml, index);
     unsigned power = 0, limit = 0;
-    const bool told = device && nvml->call.power_mw(device, &power) == 0 &&
+    const bool told = device && nvml->call.power_mw && nvml->call.limit_mw &&
+                      nvml->call.power_mw(device, &power) == 0 &&
                       nvml->call.limit_mw(device, &limit) == 0;
     *watts = 1e-3 * power;
     *limit_watts = 1e-3 * limit;
     return told;
 }
 
-bool anemo_nvml_clock(const anemo_nvml *nvml, int32_t index, double *hz) {
-    enum { MULTIPROCESSORS = 1 };
+bool anemo_nvml_default_limit(const anemo_nvml *nvml, int32_t index, double *watts) {
+    void *device = device_of(nvml, index);
+    unsigned limit = 0;
+    const bool told =
+        device && nvml->call.default_limit_mw && nvml->call.default_limit_mw(device, &limit) == 0;
+    *watts = 1e-3 * limit;
+    return told;
+}
+
+bool anemo_nvml_name(const anemo_nvml *nvml, int32_t index, char *text, size_t bytes) {
+    void *device = device_of(nvml, index);
+    text[0] = '\0';
+    return device && nvml->call.name && nvml->call.name(device, text, (unsigned)bytes) == 0;
+}
+
+bool anemo_nvml_ecc(const anemo_nvml *nvml, int32_t index, bool *on) {
+    void *device = device_of(nvml, index);
+    int current = 0, pending = 0;
+    const bool told = device && nvml->call.ecc && nvml->call.ecc(device, &current, &pending) == 0;
+    *on = told && current;
+    return told;
+}
+
+bool anemo_nvml_mig(const anemo_nvml *nvml, int32_t index, bool *on) {
+    void *device = device_of(nvml, index);
+    unsigned current = 0, pending = 0;
+    const bool told = device && nvml->call.mig && nvml->call.mig(device, &current, &pending) == 0;
+    *on = told && current;
+    return told;
+}
+
+bool anemo_nvml_throttle(const anemo_nvml *nvml, int32_t index, uint64_t *reasons) {
+    void *device = device_of(nvml, index);
+    unsigned long long bits = 0;
+    const bool told = device && nvml->call.throttle && nvml->call.throttle(device, &bits) == 0;
+    *reasons = bits;
+    return told;
+}
+
+static bool clock_of(const anemo_nvml *nvml, int32_t index, int (*call)(void *, int, unsigned *),
+                     anemo_nvml_domain domain, double *hz) {
     void *device = device_of(nvml, index);
     unsigned mhz = 0;
-    const bool told = device && nvml->call.clock_mhz(device, MULTIPROCESSORS, &mhz) == 0;
+    const bool told = device && call && call(device, (int)domain, &mhz) == 0;
     *hz = 1e6 * mhz;
     return told;
+}
+
+bool anemo_nvml_clock(const anemo_nvml *nvml, int32_t index, anemo_nvml_domain domain, double *hz) {
+    return clock_of(nvml, index, nvml->call.clock_mhz, domain, hz);
+}
+
+bool anemo_nvml_max_clock(const anemo_nvml *nvml, int32_t index, anemo_nvml_domain domain,
+                          double *hz) {
+    return clock_of(nvml, index, nvml->call.max_clock_mhz, domain, hz);
 }

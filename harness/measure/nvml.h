@@ -8,7 +8,7 @@
 typedef struct anemo_nvml anemo_nvml;
 
 /* library NULL: libnvidia-ml.so.1. ANEMO_E_UNSUPPORTED says what is missing: the library, one of
- * its calls, or the driver behind it. */
+ * the calls that every one has, or the driver behind it. */
 anemo_status anemo_nvml_open(const char *library, anemo_nvml **out, anemo_error *err);
 void anemo_nvml_close(anemo_nvml *nvml); /* NULL is fine */
 const char *anemo_nvml_driver(const anemo_nvml *nvml);
@@ -17,6 +17,19 @@ const char *anemo_nvml_driver(const anemo_nvml *nvml);
 bool anemo_nvml_device(const anemo_nvml *nvml, int32_t index);
 bool anemo_nvml_energy(const anemo_nvml *nvml, int32_t index, double *joules); /* since boot */
 bool anemo_nvml_power(const anemo_nvml *nvml, int32_t index, double *watts, double *limit_watts);
-bool anemo_nvml_clock(const anemo_nvml *nvml, int32_t index, double *hz); /* multiprocessors */
+bool anemo_nvml_default_limit(const anemo_nvml *nvml, int32_t index, double *watts);
+bool anemo_nvml_name(const anemo_nvml *nvml, int32_t index, char *text, size_t bytes);
+bool anemo_nvml_ecc(const anemo_nvml *nvml, int32_t index, bool *on);
+bool anemo_nvml_mig(const anemo_nvml *nvml, int32_t index, bool *on);
+/* Bits of nvmlClocksThrottleReasons. */
+bool anemo_nvml_throttle(const anemo_nvml *nvml, int32_t index, uint64_t *reasons);
+
+typedef enum anemo_nvml_domain {
+    ANEMO_NVML_MULTIPROCESSORS = 1,
+    ANEMO_NVML_MEMORY = 2
+} anemo_nvml_domain;
+bool anemo_nvml_clock(const anemo_nvml *nvml, int32_t index, anemo_nvml_domain domain, double *hz);
+bool anemo_nvml_max_clock(const anemo_nvml *nvml, int32_t index, anemo_nvml_domain domain,
+                          double *hz);
 
 #endif

@@ -43,8 +43,8 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     if (status != ANEMO_OK || a->m == 0) {
         return status;
     }
-    norm_row<<<(unsigned)a->m, THREADS, 0, stream_of(exec)>>>({*a, p->d, p->eps, p->add != 0});
-    return launched();
+    return gpu::launch(norm_row, (unsigned)a->m, THREADS, 0, exec,
+                       launch{*a, p->d, p->eps, p->add != 0});
 }
 
 } // namespace

@@ -31,11 +31,11 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     if (a->m < 0 || a->m > p->m_max) {
         return ANEMO_E_INPUT;
     }
-    if (a->m > 0) {
-        embed_row<<<(unsigned)a->m, THREADS, 0, stream_of(exec)>>>(
-            {*a, p->d, p->type, anemo_rows_shape_of(&p->type, p->d)});
+    if (a->m == 0) {
+        return ANEMO_OK;
     }
-    return launched();
+    const launch l = {*a, p->d, p->type, anemo_rows_shape_of(&p->type, p->d)};
+    return gpu::launch(embed_row, (unsigned)a->m, THREADS, 0, exec, l);
 }
 
 } // namespace

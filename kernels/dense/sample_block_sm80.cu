@@ -222,10 +222,10 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     if (a->m < 0 || a->m > p->m_max) {
         return ANEMO_E_INPUT;
     }
-    if (a->m > 0) {
-        sample_row<<<(unsigned)a->m, THREADS, 0, stream_of(exec)>>>({*a, (int)p->vocab});
+    if (a->m == 0) {
+        return ANEMO_OK;
     }
-    return launched();
+    return gpu::launch(sample_row, (unsigned)a->m, THREADS, 0, exec, launch{*a, (int)p->vocab});
 }
 
 } // namespace

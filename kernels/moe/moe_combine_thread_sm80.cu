@@ -44,12 +44,12 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     if (a->tokens < 0 || a->tokens > p->tokens_max) {
         return ANEMO_E_INPUT;
     }
-    if (a->tokens > 0) {
-        const int64_t blocks = anemo_ceil_div(a->tokens * p->d, THREADS);
-        one_element<<<(unsigned)blocks, THREADS, 0, stream_of(exec)>>>(
-            {*a, p->d, p->top_k, p->accumulate != 0});
+    if (a->tokens == 0) {
+        return ANEMO_OK;
     }
-    return launched();
+    const int64_t blocks = anemo_ceil_div(a->tokens * p->d, THREADS);
+    return gpu::launch(one_element, (unsigned)blocks, THREADS, 0, exec,
+                       launch{*a, p->d, p->top_k, p->accumulate != 0});
 }
 
 } // namespace

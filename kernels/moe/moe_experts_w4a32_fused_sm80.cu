@@ -50,11 +50,13 @@ __device__ void load_step(const float *x, int64_t column, int64_t k, float out[S
         const float4 *from = reinterpret_cast<const float4 *>(x + column);
         const float4 low = from[0], high = from[1];
         const float both[STEP] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
         for (int i = 0; i < STEP; i++) {
             out[i] = both[i];
         }
         return;
     }
+#pragma unroll
     for (int i = 0; i < STEP; i++) {
         out[i] = column + i < k ? x[column + i] : 0.0f;
     }
@@ -75,6 +77,7 @@ __device__ void take_run(const anemo_n32_shape &s, const unsigned char *block, i
     const unsigned *codes =
         reinterpret_cast<const unsigned *>(header + s.header_bytes) + into / STEP * WARP + lane;
     unsigned word[RUN / STEP];
+#pragma unroll
     for (int i = 0; i < RUN / STEP; i++) {
         word[i] = codes[i * WARP];
     }
@@ -83,20 +86,25 @@ __device__ void take_run(const anemo_n32_shape &s, const unsigned char *block, i
         s.has_minimum ? number_at(header + 32 * s.scale_bytes, s.scale_bytes, lane) : 0.0f;
     const float zero = s.has_zero ? (float)block[32 * group + lane] : s.has_minimum ? 0.0f : 8.0f;
     float products[ROWS] = {}, inputs[ROWS] = {};
+#pragma unroll
     for (int i = 0; i < RUN / STEP; i++) {
         float weight[STEP];
+#pragma unroll
         for (int j = 0; j < STEP; j++) { /* low nibbles: columns 0-3, high ones: 4-7 */
             weight[j] = code_at(word[i], 8 * (j % 4) + 4 * (j / 4)) - zero;
         }
+#pragma unroll
         for (int r = 0; r < ROWS; r++) {
             float value[STEP];
             load_step(x[r], run * RUN + i * STEP, s.k, value);
+#pragma unroll
             for (int j = 0; j < STEP; j++) {
                 products[r] = fmaf(weight[j], value[j], products[r]);
                 inputs[r] += s.has_minimum ? value[j] : 0.0f;
             }
         }
     }
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
         sum[r] = fmaf(-minimum, inputs[r], fmaf(scale, products[r], sum[r]));
     }
@@ -118,6 +126,7 @@ __device__ void multiply(const matrix &m, int expert, int64_t block_index,
     for (int64_t run = warp; run < m.shape.k_padded / RUN; run += WARPS) {
         take_run<ROWS>(m.shape, block, run, x, sum);
     }
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
         room->of[warp][r][lane] = sum[r];
     }
@@ -146,6 +155,7 @@ template <int ROWS>
 __device__ void gate_up_tile(const launch &l, const moe_tile &tile, shared_sums *gates,
                              shared_sums *ups) {
     const float *x[ROWS];
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
         const int32_t row = tile.row_begin + r < tile.row_end ? tile.row_begin + r : tile.row_begin;
         x[r] = static_cast<const float *>(l.a.x) + l.a.plan.row_token[row] * l.p.d;
@@ -157,6 +167,7 @@ __device__ void gate_up_tile(const launch &l, const moe_tile &tile, shared_sums 
 template <int ROWS>
 __device__ void down_tile(const launch &l, const moe_tile &tile, shared_sums *room) {
     const float *x[ROWS];
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
         const int32_t row = tile.row_begin + r < tile.row_end ? tile.row_begin + r : tile.row_begin;
         x[r] = l.hidden + row * l.p.ffn;
@@ -262,9 +273,8 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
                       static_cast<float *>(exec->workspace)};
     const dim3 inner((unsigned)anemo_ceil_div(p->ffn, WARP), (unsigned)tiles);
     const dim3 outer((unsigned)anemo_ceil_div(p->d, WARP), (unsigned)tiles);
-    gate_up<<<inner, THREADS, 0, stream_of(exec)>>>(l);
-    down<<<outer, THREADS, 0, stream_of(exec)>>>(l);
-    return launched();
+    const anemo_status status = gpu::launch(gate_up, inner, THREADS, 0, exec, l);
+    return status == ANEMO_OK ? gpu::launch(down, outer, THREADS, 0, exec, l) : status;
 }
 
 } // namespace

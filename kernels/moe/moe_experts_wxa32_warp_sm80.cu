@@ -125,12 +125,15 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
         {a->down, a->down_bias, p->d, p->ffn, p->down, anemo_rows_shape_of(&p->down, p->ffn)},
         static_cast<float *>(exec->workspace)};
     const int64_t rows = a->tokens * p->top_k;
-    if (rows > 0) {
-        const dim3 block(WARP, WARPS);
-        gate_up<<<(unsigned)anemo_ceil_div(rows * p->ffn, WARPS), block, 0, stream_of(exec)>>>(l);
-        down<<<(unsigned)anemo_ceil_div(rows * p->d, WARPS), block, 0, stream_of(exec)>>>(l);
+    if (rows == 0) {
+        return ANEMO_OK;
     }
-    return launched();
+    const dim3 block(WARP, WARPS);
+    const anemo_status status =
+        gpu::launch(gate_up, (unsigned)anemo_ceil_div(rows * p->ffn, WARPS), block, 0, exec, l);
+    return status == ANEMO_OK
+               ? gpu::launch(down, (unsigned)anemo_ceil_div(rows * p->d, WARPS), block, 0, exec, l)
+               : status;
 }
 
 } // namespace

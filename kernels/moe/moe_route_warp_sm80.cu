@@ -171,12 +171,13 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     if (l.a.tokens < 0 || l.a.tokens > l.p.tokens_max) {
         return ANEMO_E_INPUT;
     }
+    anemo_status status = ANEMO_OK;
     if (l.a.tokens > 0) {
         const int64_t blocks = anemo_ceil_div(l.a.tokens, CHOOSE_WARPS);
-        choose<<<(unsigned)blocks, dim3(WARP, CHOOSE_WARPS), 0, stream_of(exec)>>>(l);
+        status = gpu::launch(choose, (unsigned)blocks, dim3(WARP, CHOOSE_WARPS), 0, exec, l);
     }
-    sort<<<(unsigned)l.p.n_experts, SORT_THREADS, 0, stream_of(exec)>>>(l);
-    return launched();
+    return status == ANEMO_OK ? gpu::launch(sort, (unsigned)l.p.n_experts, SORT_THREADS, 0, exec, l)
+                              : status;
 }
 
 } // namespace

@@ -98,7 +98,7 @@ inline size_t dequantise_workspace(const void *problem, int32_t) {
 template <int BITS>
 anemo_status dequantise_part(const anemo_exec *exec, const qgemm_call &c, int part, uint16_t *rows,
                              float *y, int64_t stride, float beta) {
-    const auto *libraries = static_cast<const anemo_cuda_libraries *>(libraries_of(exec));
+    const auto *libraries = static_cast<const anemo_cuda_libraries *>(exec->libraries);
     const anemo_fragment_shape &s = c.shape[part];
     const unsigned groups = (unsigned)anemo_up_div(s.k_padded / ANEMO_FRAGMENT_K_STEP, 8);
     const float alpha = 1.0f;

@@ -2,8 +2,8 @@
  * weight type (layout "rows"), float activations, every epilogue. Obviously right and slow: each
  * weight row is read once per row of x, and 4-bit codes take a byte. It is the GPU's yardstick of
  * correctness, and what the fast variants are compared with. */
-#include "kernels/gpu.cuh"
 #include "kernels/qgemm/layout_rows.h"
+#include "kernels/warp.cuh"
 
 namespace {
 
@@ -47,12 +47,10 @@ __device__ float warp_dot(const launch &l, const part &p, int64_t row, int64_t c
     const unsigned char *record = p.weight + column * p.shape.row_bytes;
     const float *x = l.x + row * l.k;
     float sum = 0.0f;
-    for (int64_t j = threadIdx.x; j < l.k; j += gpu::WARP) {
+    for (int64_t j = threadIdx.x; j < l.k; j += WARP) {
         sum = fmaf(x[j], weight_value(p, record, j), sum);
     }
-    for (int step = gpu::WARP / 2; step > 0; step /= 2) {
-        sum += __shfl_xor_sync(gpu::ALL_LANES, sum, step);
-    }
+    sum = warp_sum(sum);
     return p.bias != nullptr ? sum + p.bias[column] : sum;
 }
 
@@ -66,7 +64,7 @@ __device__ float activate(int activation, float g, float u) {
 }
 
 /* Grid: x over columns (one per warp), y over rows. */
-__global__ void __launch_bounds__(gpu::WARP *WARPS_PER_BLOCK)
+__global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     one_warp_per_result(const __grid_constant__ launch l, int index) {
     const part &p = l.parts[index];
     const int64_t column = (int64_t)blockIdx.x * WARPS_PER_BLOCK + threadIdx.y, row = blockIdx.y;
@@ -119,8 +117,7 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     for (int i = 0; i < launches && status == ANEMO_OK; i++) {
         const dim3 grid((unsigned)((p->n[i] + WARPS_PER_BLOCK - 1) / WARPS_PER_BLOCK),
                         (unsigned)a->m);
-        status =
-            gpu::launch(one_warp_per_result, grid, dim3(gpu::WARP, WARPS_PER_BLOCK), 0, exec, l, i);
+        status = gpu::launch(one_warp_per_result, grid, dim3(WARP, WARPS_PER_BLOCK), 0, exec, l, i);
     }
     return status;
 }

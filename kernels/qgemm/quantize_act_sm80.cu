@@ -2,27 +2,12 @@
  * formats of one scale per row the whole block on it. Bit-exact by definition: magnitudes are
  * compared as integers (quantize_act_c.c), division and products are rounded once each, never
  * fused. */
-#include "kernels/gpu.cuh"
-#include "kernels/internal.h"
+#include "kernels/warp.cuh"
 
 namespace {
 
-constexpr int WARPS = 8, THREADS = gpu::WARP * WARPS;
+constexpr int WARPS = 8, THREADS = WARP * WARPS;
 constexpr uint32_t INFINITY_BITS = 0x7f800000u, NAN_BITS = 0x7fc00000u;
-
-__device__ uint32_t warp_largest(uint32_t bits) {
-    for (int step = gpu::WARP / 2; step > 0; step /= 2) {
-        bits = max(bits, __shfl_xor_sync(gpu::ALL_LANES, bits, step));
-    }
-    return bits;
-}
-
-__device__ int warp_sum(int value) {
-    for (int step = gpu::WARP / 2; step > 0; step /= 2) {
-        value += __shfl_xor_sync(gpu::ALL_LANES, value, step);
-    }
-    return value;
-}
 
 /* Is a group of this largest magnitude scaled, and by what? */
 __device__ bool scale_of(uint32_t largest_bits, float *scale, float *inverse) {
@@ -46,7 +31,7 @@ __global__ void __launch_bounds__(THREADS)
     a8_record(const float *x, int64_t k, int group, int64_t kp, int64_t groups, int64_t bytes,
               signed char *out) {
     __shared__ row_state state;
-    const int warp = threadIdx.x / gpu::WARP, lane = threadIdx.x % gpu::WARP;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const bool whole_row = group == 0;
     x += blockIdx.x * k;
     signed char *codes = out + blockIdx.x * bytes;
@@ -55,14 +40,14 @@ __global__ void __launch_bounds__(THREADS)
     const int64_t columns = whole_row ? kp : group;
     /* Lanes of a warp stride over their group, threads of the block over a row. */
     const int first = whole_row ? static_cast<int>(threadIdx.x) : lane;
-    const int stride = whole_row ? THREADS : gpu::WARP;
+    const int stride = whole_row ? THREADS : WARP;
     for (int64_t g = whole_row ? 0 : warp; g < groups; g += whole_row ? 1 : WARPS) {
         const int64_t begin = g * columns, end = begin + columns;
         uint32_t largest = 0;
         for (int64_t i = begin + first; i < end && i < k; i += stride) {
             largest = max(largest, __float_as_uint(x[i]) & 0x7fffffffu);
         }
-        largest = warp_largest(largest);
+        largest = warp_max(largest);
         if (whole_row) {
             state.largest[warp] = largest;
             __syncthreads();

@@ -24,19 +24,27 @@
  * which needs the multiplier, it cost 4 %). That is why the a8_g128 forms are faster on large m,
  * and a8_g32 (finer, more accurate) costs nothing when memory is the limit.
  *
- * A single tile asks for W 8 KiB ahead of itself: the hardware's prefetcher stops at 4 KiB and does
- * not keep up with what the dot products leave of the time. One core of Zen 5, W in memory, share
- * of the read rate beside it (25 turns), without and with 8 KiB: w4 m = 1 75 and 91 %, m = 2 64 and
- * 97 %, m = 4 54 and 90 %; w8 81 and 95, 80 and 95, 67 and 94 %. 4 KiB is too near (87, 87, 79 %),
- * 16 KiB no better; into L2 only it loses 1 to 8 points, and so it does where several tiles share
- * the next block (m = 8: 55 and 49 %).
+ * A single tile asks for W 8 KiB ahead of itself: the dot products leave the hardware's prefetcher
+ * too little time. Two threads of Zen 5, 14336 x 4096, group 32, W in memory, `anemo compare` of
+ * two builds that differ in this alone: time as a fraction of that without [95 % interval]:
+ *
+ *   m     w4                   w8
+ *   1     0.85 [0.82, 0.90]    0.82 [0.78, 0.87]
+ *   2     0.71 [0.65, 0.76]    0.87 [0.81, 0.92]
+ *   4     0.58 [0.56, 0.60]    0.52 [0.48, 0.62]
+ *   8     0.92 [0.89, 0.96]    0.92 [0.91, 0.94]
+ *   16    0.99 [0.95, 1.05]    0.86 [0.83, 0.90]
+ *
+ * From m = 7 on, where several tiles share the next block, the change is only that the lines go to
+ * L1 instead of L2. Other distances were compared on one core only, in a driver of its own and not
+ * undisturbed, against a read loop beside it: 4 KiB was worse at m = 1, 2, 4 (w4).
  *
  * Rejected: decoding a block of W to bytes first (and/shift run beside the dot products: w4 and w8
  * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit);
  * blocking over k for L1 (with W in L1 the tile was no faster than from L2); fetching from L2 to L1
- * by hand (no gain); signed nibbles (vpdpbusd wants one unsigned
- * operand, and sign extension costs more than the correction). The same idea with the roles of A
- * and W swapped is XNNPACK's qd8-f32-qc4w. */
+ * by hand (no gain); signed nibbles (vpdpbusd wants one unsigned operand, and sign extension costs
+ * more than the correction). The same idea with the roles of A and W swapped is XNNPACK's
+ * qd8-f32-qc4w. */
 #ifndef ANEMO_TILE_AVX512VNNI_H
 #define ANEMO_TILE_AVX512VNNI_H
 

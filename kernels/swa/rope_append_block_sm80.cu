@@ -77,11 +77,11 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     if (a->rows < 0 || a->rows > p->rows_max) {
         return ANEMO_E_INPUT;
     }
-    if (a->rows > 0) {
-        rope_row<<<(unsigned)a->rows, THREADS, 0, stream_of(exec)>>>(
-            {*p, *a, kv_pages_of(&p->kv, &a->kv)});
+    if (a->rows == 0) {
+        return ANEMO_OK;
     }
-    return launched();
+    return gpu::launch(rope_row, (unsigned)a->rows, THREADS, 0, exec,
+                       launch{*p, *a, kv_pages_of(&p->kv, &a->kv)});
 }
 
 } // namespace

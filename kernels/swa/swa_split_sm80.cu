@@ -49,6 +49,7 @@ template <int TYPE> __device__ void load(piece<TYPE> *p, const char *vector, int
     } else {
         constexpr int WORDS = TYPE == ANEMO_KV_F32 ? 2 : 1;
         const uint4 *from = reinterpret_cast<const uint4 *>(vector) + WORDS * index;
+#pragma unroll
         for (int i = 0; i < WORDS; i++) {
             p->word[i] = from[i];
         }
@@ -58,6 +59,7 @@ template <int TYPE> __device__ void load(piece<TYPE> *p, const char *vector, int
 /* q8: without its scale. */
 template <int TYPE> __device__ void decode(const piece<TYPE> &p, float x[PIECE]) {
     const char *bytes = reinterpret_cast<const char *>(&p);
+#pragma unroll
     for (int i = 0; i < PIECE; i++) {
         x[i] = TYPE == ANEMO_KV_Q8 ? (float)reinterpret_cast<const int8_t *>(bytes)[i]
                                    : kv_element(TYPE, bytes, i);
@@ -89,6 +91,7 @@ __device__ void fetch(const launch &l, int32_t sequence, int64_t position, bool 
     const int lane = threadIdx.x % KEY_LANES, n = l.pages.shape.head_dim / PIECE;
     const char *key = kv_key(&l.pages, sequence, position, kv_head);
     const char *value = key + l.pages.value_offset;
+#pragma unroll
     for (int c = 0; c < PIECES; c++) {
         if (c * KEY_LANES + lane < n) {
             load(&x->key[c], key, c * KEY_LANES + lane);
@@ -111,16 +114,20 @@ __device__ void take_key(const launch &l, const float (&q)[HEADS][PIECES * PIECE
                          const position_data<TYPE, PIECES> &x, group_state<HEADS, PIECES> *s) {
     const int lane = threadIdx.x % KEY_LANES, n = l.pages.shape.head_dim / PIECE;
     float score[HEADS] = {}, element[PIECE];
+#pragma unroll
     for (int c = 0; c < PIECES; c++) {
         if (x.seen && c * KEY_LANES + lane < n) {
             decode(x.key[c], element);
+#pragma unroll
             for (int h = 0; h < HEADS; h++) {
+#pragma unroll
                 for (int i = 0; i < PIECE; i++) {
                     score[h] = fmaf(q[h][c * PIECE + i], element[i], score[h]);
                 }
             }
         }
     }
+#pragma unroll
     for (int h = 0; h < HEADS; h++) {
         for (int step = KEY_LANES / 2; step > 0; step /= 2) {
             score[h] += __shfl_xor_sync(ALL_LANES, score[h], step);
@@ -130,6 +137,7 @@ __device__ void take_key(const launch &l, const float (&q)[HEADS][PIECES * PIECE
         return;
     }
     float weight[HEADS];
+#pragma unroll
     for (int h = 0; h < HEADS; h++) {
         const float own = l.scale * score[h] * x.key_scale;
         const float larger = own > s->most[h] ? own : s->most[h];
@@ -138,14 +146,18 @@ __device__ void take_key(const launch &l, const float (&q)[HEADS][PIECES * PIECE
         s->most[h] = larger;
         s->sum[h] = s->sum[h] * kept + weight[h];
         weight[h] *= x.value_scale;
+#pragma unroll
         for (int i = 0; i < PIECES * PIECE; i++) {
             s->mixed[h][i] *= kept;
         }
     }
+#pragma unroll
     for (int c = 0; c < PIECES; c++) {
         if (c * KEY_LANES + lane < n) {
             decode(x.value[c], element);
+#pragma unroll
             for (int h = 0; h < HEADS; h++) {
+#pragma unroll
                 for (int i = 0; i < PIECE; i++) {
                     s->mixed[h][c * PIECE + i] =
                         fmaf(weight[h], element[i], s->mixed[h][c * PIECE + i]);
@@ -159,9 +171,11 @@ template <int TYPE, int HEADS, int PIECES>
 __device__ void walk(const launch &l, const float (&q)[HEADS][PIECES * PIECE], int32_t sequence,
                      swa_span span, int kv_head, group_state<HEADS, PIECES> *s) {
     const int group = threadIdx.x / KEY_LANES;
+#pragma unroll
     for (int h = 0; h < HEADS; h++) {
         s->most[h] = -INFINITY;
         s->sum[h] = 0.0f;
+#pragma unroll
         for (int i = 0; i < PIECES * PIECE; i++) {
             s->mixed[h][i] = 0.0f;
         }
@@ -169,10 +183,12 @@ __device__ void walk(const launch &l, const float (&q)[HEADS][PIECES * PIECE], i
     const int64_t begin = span.begin / GROUPS * GROUPS; /* a key's group depends on its position */
     for (int64_t base = begin; base < span.end; base += AHEAD * GROUPS) {
         position_data<TYPE, PIECES> x[AHEAD];
+#pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             const int64_t at = base + i * GROUPS + group;
             fetch(l, sequence, at, at >= span.begin && at < span.end, kv_head, &x[i]);
         }
+#pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             take_key(l, q, x[i], s);
         }
@@ -206,9 +222,11 @@ template <int HEADS, int PIECES> struct joined {
 template <int HEADS, int PIECES>
 __device__ void publish(const group_state<HEADS, PIECES> &s, joined<HEADS, PIECES> *room) {
     const int group = threadIdx.x / KEY_LANES, lane = threadIdx.x % KEY_LANES;
+#pragma unroll
     for (int h = 0; h < HEADS; h++) {
         room->most[group][h] = s.most[h];
         room->sum[group][h] = s.sum[h];
+#pragma unroll
         for (int i = 0; i < PIECES * PIECE; i++) {
             const int at = (i / PIECE * KEY_LANES + lane) * PIECE + i % PIECE;
             room->mixed[group][h][at] = s.mixed[h][i];
@@ -235,8 +253,10 @@ template <int HEADS, int PIECES>
 __device__ void load_queries(const launch &l, int64_t row, int first_head, int n_heads,
                              float (&q)[HEADS][PIECES * PIECE]) {
     const int lane = threadIdx.x % KEY_LANES, d = l.pages.shape.head_dim;
+#pragma unroll
     for (int h = 0; h < HEADS; h++) {
         const float *from = l.a.q + (row * l.pages.shape.n_heads + first_head + h) * d;
+#pragma unroll
         for (int i = 0; i < PIECES * PIECE; i++) {
             const int at = (i / PIECE * KEY_LANES + lane) * PIECE + i % PIECE;
             q[h][i] = h < n_heads && at < d ? from[at] : 0.0f;
@@ -263,6 +283,7 @@ __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__ launch
     float q[HEADS][PIECES * PIECE];
     load_queries<HEADS, PIECES>(l, row, first_head, n_heads, q);
     merged all[ELEMENTS];
+#pragma unroll
     for (int e = 0; e < ELEMENTS; e++) {
         const int h = (e * THREADS + threadIdx.x) / d;
         all[e] = h < n_heads ? beginning(l, first_head + h) : merged{0.0f, 0.0f, 0.0f};
@@ -272,6 +293,7 @@ __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__ launch
         walk<TYPE>(l, q, sequence, swa_span_at(first, position, i), kv_head, &state);
         publish(state, &room);
         __syncthreads();
+#pragma unroll
         for (int e = 0; e < ELEMENTS; e++) {
             const int at = e * THREADS + threadIdx.x, h = at / d, element = at % d;
             if (h >= n_heads) {
@@ -290,6 +312,7 @@ __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__ launch
         }
         __syncthreads();
     }
+#pragma unroll
     for (int e = 0; e < ELEMENTS && !split; e++) {
         const int at = e * THREADS + threadIdx.x, h = at / d;
         if (h < n_heads) {
@@ -357,14 +380,25 @@ size_t workspace_bytes(const void *problem, int32_t) {
            sizeof(float);
 }
 
-template <int TYPE> void start(const launch &l, dim3 grid, cudaStream_t stream) {
+template <int TYPE> anemo_status start(const launch &l, dim3 grid, const anemo_exec *exec) {
     const int d = l.pages.shape.head_dim;
     if (d <= 64) {
-        attend<TYPE, 4, 1><<<grid, THREADS, 0, stream>>>(l);
-    } else if (d <= 128) {
-        attend<TYPE, 4, 2><<<grid, THREADS, 0, stream>>>(l);
-    } else {
-        attend<TYPE, 2, 4><<<grid, THREADS, 0, stream>>>(l);
+        return gpu::launch(attend<TYPE, 4, 1>, grid, THREADS, 0, exec, l);
+    }
+    return d <= 128 ? gpu::launch(attend<TYPE, 4, 2>, grid, THREADS, 0, exec, l)
+                    : gpu::launch(attend<TYPE, 2, 4>, grid, THREADS, 0, exec, l);
+}
+
+anemo_status start_any(const launch &l, dim3 grid, const anemo_exec *exec) {
+    switch (l.pages.shape.type) {
+    case ANEMO_KV_F32:
+        return start<ANEMO_KV_F32>(l, grid, exec);
+    case ANEMO_KV_F16:
+        return start<ANEMO_KV_F16>(l, grid, exec);
+    case ANEMO_KV_BF16:
+        return start<ANEMO_KV_BF16>(l, grid, exec);
+    default:
+        return start<ANEMO_KV_Q8>(l, grid, exec);
     }
 }
 
@@ -393,24 +427,12 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
                       p->has_sinks != 0};
     const dim3 grid((unsigned)(a->rows * p->kv.n_kv_heads * l.chunks),
                     split ? (unsigned)spans_max : 1);
-    switch (p->kv.type) {
-    case ANEMO_KV_F32:
-        start<ANEMO_KV_F32>(l, grid, stream_of(exec));
-        break;
-    case ANEMO_KV_F16:
-        start<ANEMO_KV_F16>(l, grid, stream_of(exec));
-        break;
-    case ANEMO_KV_BF16:
-        start<ANEMO_KV_BF16>(l, grid, stream_of(exec));
-        break;
-    default:
-        start<ANEMO_KV_Q8>(l, grid, stream_of(exec));
+    const anemo_status status = start_any(l, grid, exec);
+    if (status != ANEMO_OK || !split) {
+        return status;
     }
-    if (split) {
-        const int64_t blocks = anemo_ceil_div(a->rows * p->kv.n_heads, WARPS);
-        merge<<<(unsigned)blocks, THREADS, 0, stream_of(exec)>>>(l);
-    }
-    return launched();
+    const int64_t blocks = anemo_ceil_div(a->rows * p->kv.n_heads, WARPS);
+    return gpu::launch(merge, (unsigned)blocks, THREADS, 0, exec, l);
 }
 
 } // namespace

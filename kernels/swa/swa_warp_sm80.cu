@@ -84,12 +84,12 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     if (a->rows < 0 || a->rows > p->rows_max || (p->has_sinks && a->sinks == nullptr)) {
         return ANEMO_E_INPUT;
     }
-    if (a->rows > 0) {
-        const launch l = {*a, kv_pages_of(&p->kv, &a->kv), p->window, p->scale, p->has_sinks != 0};
-        const int64_t blocks = anemo_ceil_div(a->rows * p->kv.n_heads, WARPS);
-        one_warp_per_head<<<(unsigned)blocks, dim3(WARP, WARPS), 0, stream_of(exec)>>>(l);
+    if (a->rows == 0) {
+        return ANEMO_OK;
     }
-    return launched();
+    const launch l = {*a, kv_pages_of(&p->kv, &a->kv), p->window, p->scale, p->has_sinks != 0};
+    const int64_t blocks = anemo_ceil_div(a->rows * p->kv.n_heads, WARPS);
+    return gpu::launch(one_warp_per_head, (unsigned)blocks, dim3(WARP, WARPS), 0, exec, l);
 }
 
 } // namespace

@@ -4,7 +4,7 @@
  * device's uploads come from pageable memory and may not be captured). */
 #include "emulate.h"
 #include "emulated_gpu.h"
-#include "kernels/device_internal.h"
+#include "kernels/device_cuda.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@ namespace {
 
 struct emulated_device {
     anemo_device base; /* first */
+    anemo_cuda_libraries libraries;
 };
 
 std::map<const unsigned char *, size_t> allocations;
@@ -155,6 +156,8 @@ extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device *
     snprintf(d->base.name, sizeof d->base.name, "emulated GPU");
     d->base.exec.size = sizeof d->base.exec;
     d->base.exec.n_threads = 1;
+    d->libraries.cublas = d; /* any handle but none */
+    d->base.exec.libraries = &d->libraries;
     d->base.exec.world = 1;
     *out = &d->base;
     return ANEMO_OK;

@@ -4,11 +4,14 @@
  * (shuffles, ballots, matrix instructions) or for its block. When all lanes of a warp wait, their
  * contributions are there and they go on; when all threads of a block wait, so do they. Blocks run
  * one after the other. The orders of blocks, of warps within a block and of lanes within a warp are
- * drawn anew each time, so that a missing barrier shows as a result that changes, and what lies in
- * shared memory at first is poison.
+ * drawn anew each time, so that a missing barrier shows as a result that changes. Dynamic shared
+ * memory is new for every block, begins as a pattern that is NaN and ends with a fence; what
+ * cp.async copies arrives with the wait that covers it and no sooner.
  *
- * Faults that hardware may hide end the program: lanes of one warp at different barriers, a lane
- * that has left before a warp operation, a grid or a block that no GPU takes.
+ * Faults that hardware may hide end the program: lanes of one warp at different barriers, a thread
+ * that has left before a barrier of its warp or block, a vector access that is not aligned, a store
+ * behind the dynamic shared memory. A grid, a block or a size of shared memory that no GPU takes is
+ * an error of the launch, as it is there.
  *
  * It says nothing about time, nor about the memory model between blocks: those need a GPU. */
 #include "emulate.h"
@@ -37,19 +40,32 @@ namespace {
 
 /* ---------------------------------------------------------------- fibres */
 
-constexpr size_t STACK_BYTES = 128 << 10;
+/* Stacks begin at 32 different lines of the first cache, or the lanes of a warp drive each other
+ * out of it at every change. */
+constexpr size_t STACK_BYTES = 128 << 10, STACK_SHIFT_BYTES = 18 * 64;
 constexpr unsigned WARP = 32, THREADS_MAX = 1024;
+constexpr size_t FENCE_BYTES = 64;
+constexpr unsigned char POISON = 0xff;
 
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
+
+struct pending_copy {
+    void *to;
+    const void *from;
+    size_t bytes;
+};
 
 struct fibre {
     void *sp;
     unsigned char *stack;
     enum state state;
     dim3 index;
-    size_t bytes;  /* handed over at the warp's barrier */
+    size_t bytes; /* handed over at the warp's barrier */
+    unsigned lane;
     unsigned side; /* which half of the warp's slots the next exchange uses */
     int value;     /* handed over at the block's barrier */
+    std::vector<pending_copy> copies;
+    std::vector<size_t> groups; /* copies up to the end of each group that is committed */
 };
 
 /* Saves the registers that a call must keep and takes up another stack. */
@@ -73,7 +89,8 @@ anemo_emulated_switch:
     popq %r12
     popq %rbx
     popq %rbp
-    ret
+    popq %rcx
+    jmpq *%rcx
 .size anemo_emulated_switch,.-anemo_emulated_switch
 )");
 
@@ -86,6 +103,7 @@ struct warp_slots {
 std::vector<fibre> fibres(THREADS_MAX);
 std::vector<warp_slots> slots(THREADS_MAX / WARP);
 std::vector<unsigned char> shared_memory;
+size_t shared_size;
 std::map<const void *, int> allowed_shared;
 const std::function<void()> *thread_body;
 fibre *current;
@@ -143,13 +161,16 @@ void prepare(fibre *f, unsigned index) {
             fault("no memory for a stack");
         }
     }
-    void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES);
+    f->lane = index % WARP;
+    void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES - f->lane * STACK_SHIFT_BYTES);
     top[-1] = nullptr; /* the caller of fibre_main, for the alignment of its frame */
     top[-2] = reinterpret_cast<void *>(fibre_main);
     memset(top - 8, 0, 6 * sizeof *top);
     f->sp = top - 8;
     f->state = READY;
     f->side = 0;
+    f->copies.clear();
+    f->groups.clear();
     f->index =
         dim3(index % blockDim.x, index / blockDim.x % blockDim.y, index / blockDim.x / blockDim.y);
 }
@@ -166,18 +187,20 @@ unsigned count(unsigned begin, unsigned end, enum state state) {
 
 /* Until every lane waits for the block or is done. */
 void run_warp(unsigned begin, unsigned end) {
-    while (count(begin, end, READY) > 0) {
+    for (;;) {
         const bool backwards = draw(2) != 0;
+        unsigned waiting = 0;
         for (unsigned i = begin; i < end; i++) {
             fibre *f = &fibres[backwards ? end - 1 - (i - begin) : i];
             if (f->state == READY) {
                 resume(f);
             }
+            waiting += f->state == AT_WARP;
         }
-        if (count(begin, end, AT_WARP) == 0) {
-            continue;
+        if (waiting == 0) {
+            return;
         }
-        if (count(begin, end, AT_WARP) != WARP) {
+        if (waiting != WARP) {
             fault("some lanes of a warp wait at a warp operation, others do not");
         }
         for (unsigned i = begin; i < end; i++) {
@@ -189,8 +212,18 @@ void run_warp(unsigned begin, unsigned end) {
     }
 }
 
-void run_block(size_t shared_bytes) {
-    shared_memory.assign(shared_bytes + 256, 0xff);
+/* After the last thread of a block. */
+void check_fence() {
+    const unsigned char *fence = dynamic_shared() + shared_size;
+    for (size_t i = 0; i < FENCE_BYTES; i++) {
+        if (fence[i] != POISON) {
+            fault("a store behind the dynamic shared memory");
+        }
+    }
+}
+
+void run_block() {
+    shared_memory.assign(256 + shared_size + FENCE_BYTES, POISON);
     for (unsigned i = 0; i < n_threads; i++) {
         prepare(&fibres[i], i);
     }
@@ -201,12 +234,16 @@ void run_block(size_t shared_bytes) {
             const unsigned begin = (first + w) % n_warps * WARP;
             run_warp(begin, begin + WARP < n_threads ? begin + WARP : n_threads);
         }
+        if (count(0, n_threads, AT_BLOCK) > 0 && count(0, n_threads, DONE) > 0) {
+            fault("threads of a block wait at a barrier that others have not come to");
+        }
         block_sum = 0;
         for (unsigned i = 0; i < n_threads; i++) {
             block_sum += fibres[i].state == AT_BLOCK ? fibres[i].value : 0;
             fibres[i].state = fibres[i].state == AT_BLOCK ? READY : fibres[i].state;
         }
     }
+    check_fence();
 }
 
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread) {
@@ -215,12 +252,13 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<vo
     blockDim = block;
     n_threads = block.x * block.y * block.z;
     thread_body = &thread;
+    shared_size = shared_bytes;
     const bool backwards = draw(2) != 0;
     for (uint64_t i = 0; i < blocks; i++) {
         const uint64_t b = backwards ? blocks - 1 - i : i;
         blockIdx = dim3((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y),
                         (unsigned)(b / grid.x / grid.y));
-        run_block(shared_bytes);
+        run_block();
     }
 }
 
@@ -237,18 +275,21 @@ std::vector<std::function<void()>> *capturing;
 
 } // namespace
 
-void enqueue(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
-             std::function<void()> thread) {
-    if (!launchable(kernel, grid, block, shared_bytes)) {
-        error = cudaErrorInvalidConfiguration;
-        return;
-    }
-    auto work = [=] { run_grid(grid, block, shared_bytes, thread); };
+void in_stream(std::function<void()> work) {
     if (capturing != nullptr) {
         capturing->push_back(work);
     } else {
         work();
     }
+}
+
+void launch(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+            std::function<void()> thread) {
+    if (!launchable(kernel, grid, block, shared_bytes)) {
+        error = cudaErrorInvalidConfiguration;
+        return;
+    }
+    in_stream([=] { run_grid(grid, block, shared_bytes, thread); });
 }
 
 void allow_shared(const void *kernel, int bytes) {
@@ -272,7 +313,7 @@ int block_barrier(int value) {
 }
 
 int lane() {
-    return (int)((current - fibres.data()) % WARP);
+    return (int)current->lane;
 }
 
 const unsigned char *exchange(const void *mine, size_t bytes) {
@@ -281,12 +322,46 @@ const unsigned char *exchange(const void *mine, size_t bytes) {
     if (bytes > SLOT_BYTES) {
         fault("an exchange is too wide");
     }
-    memcpy(slot + (size_t)lane() * bytes, mine, bytes);
+    memcpy(slot + f->lane * bytes, mine, bytes);
     f->side ^= 1; /* a lane ahead must not overwrite what others have yet to read */
     f->bytes = bytes;
     f->state = AT_WARP;
     to_scheduler();
     return slot;
+}
+
+const void *aligned(const void *at, size_t bytes) {
+    if (reinterpret_cast<uintptr_t>(at) % bytes != 0) {
+        fault("a vector access is not aligned");
+    }
+    return at;
+}
+
+void copy_later(void *to, const void *from, size_t bytes) {
+    aligned(to, bytes);
+    aligned(from, bytes);
+    current->copies.push_back({to, from, bytes});
+}
+
+void commit_copies() {
+    current->groups.push_back(current->copies.size());
+}
+
+void wait_copies(int newest) {
+    std::vector<pending_copy> &copies = current->copies;
+    std::vector<size_t> &groups = current->groups;
+    if (groups.size() <= (size_t)newest) {
+        return;
+    }
+    const size_t n_groups = groups.size() - newest, n = groups[n_groups - 1];
+    for (size_t i = 0; i < n; i++) {
+        memcpy(copies[i].to, copies[i].from, copies[i].bytes);
+    }
+    copies.erase(copies.begin(), copies.begin() + n);
+    groups.erase(groups.begin(), groups.begin() + n_groups);
+    for (size_t &end : groups) {
+        end -= n;
+    }
 }
 
 bool capture_begin() {

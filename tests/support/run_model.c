@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_RULES (ANEMO_OP_COUNT + 1)
+#define MAX_RULES (ANEMO_OP_COUNT + 2)
 
 /* A session, how far it is, and where its results go. */
 typedef struct timeline {
@@ -33,6 +33,7 @@ typedef struct observed {
 } observed;
 
 anemo_backend run_model_backend = ANEMO_CPU;
+const char *run_model_with;
 
 static void ok(anemo_status status, const anemo_error *err, const char *what, const char *path) {
     if (status != ANEMO_OK)
@@ -156,6 +157,8 @@ static void run(const run_case *c, timeline *lines, int n_lines) {
         c->reference && run_model_backend == ANEMO_CPU ? reference_rules(info, text, rules) : 0;
     if (c->extra_with)
         rules[n_rules++] = c->extra_with;
+    if (run_model_with)
+        rules[n_rules++] = run_model_with;
     observed o = {.n_lines = 0};
     int64_t longest = 0, rows = 0;
     for (int i = 0; i < n_lines; i++) {
@@ -214,7 +217,9 @@ void run_greedy(const run_case *c, const int32_t *prompt, int64_t n_prompt, int3
     const anemo_plan_options plan_options = {.limits = {.tokens_per_step = n_prompt,
                                                         .sessions = 1,
                                                         .context = n_prompt + n,
-                                                        .kv_type = ANEMO_KV_F32}};
+                                                        .kv_type = ANEMO_KV_F32},
+                                             .with = &run_model_with,
+                                             .n_with = run_model_with != NULL};
     ok(anemo_plan_create(model, device, &plan_options, &plan, &err), &err, "plan_create", c->path);
     ok(anemo_session_create(plan, &session, &err), &err, "session_create", c->path);
     for (int64_t i = 0; i < n; i++) {

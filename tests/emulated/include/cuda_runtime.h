@@ -1,7 +1,6 @@
 /* Stands in for CUDA's header of this name when a kernel's source is compiled for the processor at
  * hand, so that it can be held against its definition where there is no GPU (emulate.cc). Only what
- * anemo's kernels use; `kernel<<<grid, block, ...>>>(...)` has become emulated::launch(kernel,
- * grid, block, ...)(...) by then (CMakeLists.txt). */
+ * anemo's kernels use; what needs PTX is in gpu_emulated.h. */
 #ifndef ANEMO_EMULATED_CUDA_RUNTIME_H
 #define ANEMO_EMULATED_CUDA_RUNTIME_H
 
@@ -28,13 +27,18 @@ struct dim3 {
     }
 };
 
-struct alignas(16) uint4 {
-    unsigned x, y, z, w;
+struct alignas(8) float2 {
+    float x, y;
 };
-
 struct alignas(16) float4 {
     float x, y, z, w;
 };
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
+    return {x, y, z, w};
+}
 
 typedef struct emulated_stream *cudaStream_t;
 typedef enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration = 9 } cudaError_t;
@@ -46,29 +50,15 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulated {
 
-/* Runs the grid, or records it while a graph is captured. */
-void enqueue(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
-             std::function<void()> thread);
+/* Does the work, or records it while a graph is captured. */
+void in_stream(std::function<void()> work);
+/* Runs the grid in the stream; a launch that no GPU accepts is the last error instead. */
+void launch(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+            std::function<void()> thread);
 void allow_shared(const void *kernel, int bytes);
 cudaError_t last_error();
 
-template <class... P> struct launcher {
-    void (*kernel)(P...);
-    dim3 grid, block;
-    size_t shared_bytes;
-    void operator()(P... arguments) const {
-        void (*const call)(P...) = kernel;
-        enqueue(reinterpret_cast<const void *>(call), grid, block, shared_bytes,
-                [=] { call(arguments...); });
-    }
-};
-template <class... P>
-launcher<P...> launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes = 0,
-                      cudaStream_t = nullptr) {
-    return {kernel, grid, block, shared_bytes};
-}
-
-/* Shared memory whose size the launch names; poisoned for each block. */
+/* Shared memory whose size the launch names; poisoned for each block, a fence behind it. */
 unsigned char *dynamic_shared();
 /* Waits for all threads of the block; the sum of `value` over them. */
 int block_barrier(int value);
@@ -76,6 +66,14 @@ int block_barrier(int value);
  */
 const unsigned char *exchange(const void *mine, size_t bytes);
 int lane();
+
+/* A copy that arrives with the wait that covers it and no sooner: groups as cp.async has them. */
+void copy_later(void *to, const void *from, size_t bytes);
+void commit_copies();
+void wait_copies(int newest);
+
+/* `at`, which a vector access of so many bytes may have. */
+const void *aligned(const void *at, size_t bytes);
 
 template <class T> T shuffle(T x, int from) {
     T got;
@@ -102,9 +100,6 @@ inline int __syncthreads_or(int predicate) {
 }
 inline void __syncwarp(unsigned = 0xffffffffu) {
     emulated::shuffle(0, 0);
-}
-template <class T> T __shfl_sync(unsigned, T x, int from) {
-    return emulated::shuffle(x, from & 31);
 }
 template <class T> T __shfl_xor_sync(unsigned, T x, int mask) {
     return emulated::shuffle(x, emulated::lane() ^ mask);
@@ -133,6 +128,19 @@ inline float __uint_as_float(unsigned bits) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+/* Rounded once each: compiled without contraction. */
+inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+inline float __fdiv_rn(float a, float b) {
+    return a / b;
+}
+inline int __float2int_rn(float x) {
+    return (int)nearbyintf(x);
+}
+template <class T> T max(T a, T b) {
+    return a < b ? b : a;
 }
 
 #endif

@@ -1,12 +1,12 @@
-/* The instructions of kernels/gpu.cuh for the emulator, from what PTX defines. */
+/* The instructions of kernels/gpu.cuh for the emulated GPU, from what PTX defines. */
 #ifndef ANEMO_GPU_EMULATED_H
 #define ANEMO_GPU_EMULATED_H
 
-#include "emulator.h"
-
 #include "kernels/internal.h"
 
-#define GPU_SHARED(T, name) T *const name = static_cast<T *>(emulator::shared_memory())
+#include <cuda_runtime.h>
+
+#define GPU_SHARED(T, name) T *const name = reinterpret_cast<T *>(emulated::dynamic_shared())
 
 namespace gpu {
 
@@ -23,16 +23,16 @@ inline float half_of(uint32_t pair, int half) {
  */
 inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     const operands mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    const auto *all = emulator::exchange(&mine, sizeof mine);
-    const int g = emulator::here->lane / 4, t = emulator::here->lane % 4;
+    operands of[WARP];
+    memcpy(of, emulated::exchange(&mine, sizeof mine), sizeof of);
+    const int g = emulated::lane() / 4, t = emulated::lane() % 4;
     for (int i = 0; i < 4; i++) {
         const int row = g + i / 2 * 8, column = 2 * t + i % 2;
         float sum = 0;
         for (int k = 0; k < 16; k++) {
             const int pair = k / 8, lane = k % 8 / 2, half = k % 2;
-            const operands x = emulator::get<operands>(all, row % 8 * 4 + lane);
-            const operands y = emulator::get<operands>(all, column * 4 + lane);
-            sum += half_of(x.a[row / 8 + 2 * pair], half) * half_of(y.b[pair], half);
+            sum += half_of(of[row % 8 * 4 + lane].a[row / 8 + 2 * pair], half) *
+                   half_of(of[column * 4 + lane].b[pair], half);
         }
         d[i] += sum;
     }
@@ -51,32 +51,24 @@ inline float float_of_half(uint16_t half) {
 }
 
 inline uint4 load_stream(const void *at) {
-    uint4 v;
-    std::memcpy(&v, __builtin_assume_aligned(at, 16), sizeof v);
-    return v;
+    return *static_cast<const uint4 *>(emulated::aligned(at, sizeof(uint4)));
 }
 
 inline void copy_async(void *shared, const void *global) {
-    emulator::copy_later(shared, global, 16);
+    emulated::copy_later(shared, global, 16);
 }
 inline void commit_copies() {
-    emulator::commit_copies();
+    emulated::commit_copies();
 }
 template <int N> void wait_copies() {
-    emulator::wait_copies(N);
-}
-
-/* Handles that nobody looks into. */
-inline const void *libraries_of(const anemo_exec *) {
-    static const uint64_t none[8] = {0};
-    return none;
+    emulated::wait_copies(N);
 }
 
 template <class... Parameters, class... Arguments>
-anemo_status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                    const anemo_exec *, const Arguments &...arguments) {
-    emulator::launch(grid, block, shared_bytes, [&] { kernel(arguments...); });
-    return ANEMO_OK;
+void start(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+           const Arguments &...arguments) {
+    emulated::launch(reinterpret_cast<const void *>(kernel), grid, block, shared_bytes,
+                     [=] { kernel(arguments...); });
 }
 
 } // namespace gpu
