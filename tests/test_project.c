@@ -221,6 +221,12 @@ static void no_purchase_rests_on_a_projection(void **state) {
     assert_non_null(strstr(r.out, "(projected to that machine kind)"));
     assert_non_null(strstr(r.out, "projected from h100-sxm-80gb to hgx-h200-8"));
     program_result_free(&r);
+    r = program_run("report", path, "--as-of", "2026-11-26", "--draws", "200");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "% projected"));
+    assert_non_null(strstr(r.out, "and projected to this machine kind, of which nothing"));
+    assert_non_null(strstr(r.out, "deviation of the projection"));
+    program_result_free(&r);
     free(s);
     test_folder_remove(folder);
 }

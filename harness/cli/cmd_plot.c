@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_AS_OF = ANEMO_CLI_KEY(0), KEY_TO };
+enum { KEY_AS_OF = ANEMO_CLI_KEY(0), KEY_DRAWS, KEY_TO };
 
 typedef enum plot_form { PLOT_SVG, PLOT_PNG, PLOT_CSV, PLOT_FORMS } plot_form;
 static const char *const forms[] = {"svg", "png", "csv", NULL};
@@ -18,6 +18,8 @@ static bool option(int key, const char *value, void *context) {
     plot_options *o = context;
     if (key == KEY_AS_OF)
         o->q.as_of = value;
+    else if (key == KEY_DRAWS)
+        o->q.draws = (int32_t)anemo_cli_integer("--draws", value, 100, 1000000);
     else if (key == KEY_TO)
         o->form = anemo_cli_choice("--format", value, forms);
     else
@@ -77,6 +79,7 @@ int anemo_cmd_plot(int argc, char **argv) {
     static const struct argp_option options[] = {
         {"format", KEY_TO, "FORMAT", 0, "svg, png or csv (default: as the output's name ends)", 0},
         {"as-of", KEY_AS_OF, "DATE", 0, "prices as on that day (default: today)", 0},
+        {"draws", KEY_DRAWS, "N", 0, "of the Monte Carlo of a scenario (default 10000)", 0},
         {0}};
     static const anemo_cli_spec spec = {
         .arguments = "NAME FILE|DIR|SCENARIO.json...",

@@ -11,13 +11,17 @@ typedef struct report_options {
     bool form_given;
 } report_options;
 
-enum { KEY_AS_OF = ANEMO_CLI_KEY(0), KEY_FORM };
+enum { KEY_AS_OF = ANEMO_CLI_KEY(0), KEY_DRAWS, KEY_FORM };
 
 static bool option(int key, const char *value, void *context) {
     static const char *const forms[] = {"md", "html", NULL};
     report_options *o = context;
     if (key == KEY_AS_OF) {
         o->q.as_of = value;
+        return true;
+    }
+    if (key == KEY_DRAWS) {
+        o->q.draws = (int32_t)anemo_cli_integer("--draws", value, 100, 1000000);
         return true;
     }
     if (key != KEY_FORM)
@@ -59,6 +63,7 @@ int anemo_cmd_report(int argc, char **argv) {
     static const struct argp_option options[] = {
         {"format", KEY_FORM, "FORMAT", 0, "md or html (default: as the output's name ends, md)", 0},
         {"as-of", KEY_AS_OF, "DATE", 0, "prices and ages as on that day (default: today)", 0},
+        {"draws", KEY_DRAWS, "N", 0, "of the Monte Carlo of a scenario (default 10000)", 0},
         {0}};
     static const anemo_cli_spec spec = {
         .arguments = "FILE|DIR|SCENARIO.json...",

@@ -88,6 +88,10 @@ static void explain_speed(const cost_view *v, int32_t o, anemo_table *t) {
             "condition %.3g",
             c->mixes, b[ANEMO_B_S_IN], b[ANEMO_B_S_CACHED], b[ANEMO_B_S_OUT], c->split.r_squared,
             100 * c->split.worst_residual, c->split.condition);
+    if (c->projected)
+        say(t, id, "deviation of the projection", c->projected_sd,
+            "of ln speed: 0.15, assumed, and half of ln (ratio of peaks / ratio of bandwidths), "
+            "squares added");
     double seconds = anemo_cost_unit_seconds(&s->model, o, x);
     say(t, id, "machine time per request", seconds,
         "[%g in x ((1 - %g) x %.4g + %g x %.4g) + %g out x %.4g] s / speed %g", x[ANEMO_G_IN],

@@ -264,7 +264,9 @@ static void first_evidence(const anemo_report *report, page *p) {
                 anemo_class_name((anemo_class)k));
     add(text, "of the yearly cost of %s %s. Its speed was measured on %s%s, with %s, %s; ",
         v->s->choice[box].id, shares, c->machine[0] ? c->machine : "a machine that is not told",
-        c->measured_here ? "" : ", which is not that machine kind",
+        c->measured_here ? ""
+        : c->projected   ? " and projected to this machine kind, of which nothing was measured"
+                         : ", which is not that machine kind",
         c->engine[0] ? c->engine : "an engine that is not told",
         c->last_day[0] ? c->last_day : "on a day that is not told");
     if (c->valid + c->weak > 0)
