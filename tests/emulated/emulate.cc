@@ -118,16 +118,46 @@ unsigned draw(unsigned below) {
     return (unsigned)((order_seed >> 33) % below);
 }
 
-void to_scheduler() {
-    fibre *f = current;
+/* A warp's turn: its lanes in one of two orders, each until it waits. */
+struct turn {
+    unsigned begin, end, taken;
+    bool backwards;
+} turn;
+
+fibre *next_in_turn() {
+    while (turn.taken < turn.end - turn.begin) {
+        const unsigned i = turn.taken++;
+        fibre *f = &fibres[turn.backwards ? turn.end - 1 - i : turn.begin + i];
+        if (f->state == READY) {
+            return f;
+        }
+    }
+    return nullptr;
+}
+
+/* From the scheduler (f NULL) or a fibre that waits or is done to a fibre or the scheduler. */
+void change(fibre *f, fibre *to) {
+    current = to;
+    if (to != nullptr) {
+        threadIdx = to->index;
+    }
 #ifdef __SANITIZE_ADDRESS__
     void *fake;
-    __sanitizer_start_switch_fiber(f->state == DONE ? nullptr : &fake, nullptr, 0);
+    __sanitizer_start_switch_fiber(f != nullptr && f->state == DONE ? nullptr : &fake,
+                                   to != nullptr ? to->stack : nullptr,
+                                   to != nullptr ? STACK_BYTES : 0);
 #endif
-    anemo_emulated_switch(&f->sp, scheduler_sp);
+    anemo_emulated_switch(f != nullptr ? &f->sp : &scheduler_sp,
+                          to != nullptr ? to->sp : scheduler_sp);
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
+}
+
+/* Of the thread that runs: the next lane goes on, or behind the last one the scheduler. */
+void leave(enum state state) {
+    current->state = state;
+    change(current, next_in_turn());
 }
 
 void fibre_main() {
@@ -135,22 +165,8 @@ void fibre_main() {
     __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
     (*thread_body)();
-    current->state = DONE;
-    to_scheduler();
+    leave(DONE);
     fault("a finished thread was resumed");
-}
-
-void resume(fibre *f) {
-    current = f;
-    threadIdx = f->index;
-#ifdef __SANITIZE_ADDRESS__
-    void *fake;
-    __sanitizer_start_switch_fiber(&fake, f->stack, STACK_BYTES);
-#endif
-    anemo_emulated_switch(&scheduler_sp, f->sp);
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
 }
 
 void prepare(fibre *f, unsigned index) {
@@ -188,15 +204,12 @@ unsigned count(unsigned begin, unsigned end, enum state state) {
 /* Until every lane waits for the block or is done. */
 void run_warp(unsigned begin, unsigned end) {
     for (;;) {
-        const bool backwards = draw(2) != 0;
-        unsigned waiting = 0;
-        for (unsigned i = begin; i < end; i++) {
-            fibre *f = &fibres[backwards ? end - 1 - (i - begin) : i];
-            if (f->state == READY) {
-                resume(f);
-            }
-            waiting += f->state == AT_WARP;
+        turn = {begin, end, 0, draw(2) != 0};
+        fibre *first = next_in_turn();
+        if (first != nullptr) {
+            change(nullptr, first);
         }
+        const unsigned waiting = count(begin, end, AT_WARP);
         if (waiting == 0) {
             return;
         }
@@ -306,9 +319,8 @@ unsigned char *dynamic_shared() {
 }
 
 int block_barrier(int value) {
-    current->state = AT_BLOCK;
     current->value = value;
-    to_scheduler();
+    leave(AT_BLOCK);
     return block_sum;
 }
 
@@ -325,8 +337,7 @@ const unsigned char *exchange(const void *mine, size_t bytes) {
     memcpy(slot + f->lane * bytes, mine, bytes);
     f->side ^= 1; /* a lane ahead must not overwrite what others have yet to read */
     f->bytes = bytes;
-    f->state = AT_WARP;
-    to_scheduler();
+    leave(AT_WARP);
     return slot;
 }
 
