@@ -383,8 +383,10 @@ void anemo_cli_parse(const anemo_cli_spec *spec, int argc, char **argv, void *co
 /* ---------------------------------------------------------------- device, model, records */
 
 anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, anemo_error *err) {
-    if (cli->backend == ANEMO_CUDA)
-        return anemo_device_create_cuda(cli->ordinal, out, err);
+    if (cli->backend == ANEMO_CUDA) { /* that there is none is the environment's fault */
+        const anemo_status made = anemo_device_create_cuda(cli->ordinal, out, err);
+        return made == ANEMO_E_UNSUPPORTED ? ANEMO_E_DEVICE : made;
+    }
     int32_t cpus[MAX_CPUS], n = 0;
     anemo_status status = anemo_machine_placement(cli->threads, cpus, MAX_CPUS, &n, err);
     if (status != ANEMO_OK)

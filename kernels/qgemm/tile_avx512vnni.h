@@ -304,6 +304,10 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, int mr,
         w += quad_bytes;
         column += 32;
         vnni_fetch(ahead);
+        ANEMO_VNNI_UNROLL
+        for (int i = 0; i < mr; i++) { /* GCC would copy them all once per turn */
+            __asm__("" : "+v"(sum[i][0]), "+v"(sum[i][1]));
+        }
     }
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
