@@ -436,15 +436,19 @@ static void test_read_forms_agree(void **state) {
 
 /* Two threads, 100 units a turn. Side by side they do 2 turns in 100 ns; a thread that was sent to
  * sleep lends nothing to a window it slept through. */
-static void test_best_rate(void **state) {
+static void test_rate(void **state) {
     (void)state;
     anemo_probe_turn t[2][3] = {{{0, 100, true}, {100, 200, true}},
                                 {{50, 150, true}, {150, 250, true}}};
-    assert_near(anemo_probe_best_rate(t[0], 2, 2, 3, 100), 2e9, 1);
-    assert_near(anemo_probe_best_rate(t[0], 1, 2, 3, 100), 1e9, 1);
+    assert_near(anemo_probe_rate(t[0], 2, 2, 3, 100, 1), 2e9, 1);
+    assert_near(anemo_probe_rate(t[0], 1, 2, 3, 100, 1), 1e9, 1);
+    /* Thread 0 begins and thread 1 ends alone: rates 1.5, 2, 2, 1.5. */
+    assert_near(anemo_probe_rate(t[0], 2, 2, 3, 100, 0.5), 1.5e9, 1);
+    assert_near(anemo_probe_rate(t[0], 2, 2, 3, 100, 0), 1.5e9, 1);
     t[1][0] = (anemo_probe_turn){0, 10000, true};     /* asleep while thread 0 worked, */
     t[1][1] = (anemo_probe_turn){10000, 10100, true}; /* working when thread 0 was done */
-    assert_near(anemo_probe_best_rate(t[0], 2, 2, 3, 100), 1.01e9, 1);
+    assert_near(anemo_probe_rate(t[0], 2, 2, 3, 100, 1), 1.01e9, 1);
+    assert_near(anemo_probe_rate(t[0], 2, 2, 3, 100, 0), 3e7, 1);
 }
 
 static void test_ceilings(void **state) {
@@ -502,7 +506,7 @@ int main(void) {
         cmocka_unit_test(test_noise_is_read),
         cmocka_unit_test(test_read_forms_agree),
         cmocka_unit_test(test_ceilings),
-        cmocka_unit_test(test_best_rate),
+        cmocka_unit_test(test_rate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

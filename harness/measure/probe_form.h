@@ -43,10 +43,10 @@ typedef struct anemo_probe_turn {
     bool right; /* its result was what it must be */
 } anemo_probe_turn;
 
-/* The best rate of all threads together within one turn of one of them: turns[n_threads][stride],
- * n_turns of each used, `amount` done in each, evenly over its time. */
-double anemo_probe_best_rate(const anemo_probe_turn *turns, int32_t n_threads, size_t n_turns,
-                             size_t stride, double amount);
+/* A quantile (0 to 1) of the rates of all threads together within one turn of one of them:
+ * turns[n_threads][stride], n_turns of each used, `amount` done in each, evenly over its time. */
+double anemo_probe_rate(const anemo_probe_turn *turns, int32_t n_threads, size_t n_turns,
+                        size_t stride, double amount, double quantile);
 
 /* Hides a value from the optimiser and keeps it in a register: nothing that depends on it can be
  * moved out of a loop. */

@@ -20,10 +20,16 @@
 #include "kernels/dense/common.h"
 #include "kernels/moe/hidden_avx512.h"
 #include "kernels/moe/moe.h"
-#include "kernels/qgemm/tile_avx512vnni.h"
+#include "kernels/qgemm/heads_avx512vnni.h"
 
-/* Most tiles of a stretch, most columns of a group, and bytes of records that stay in L2. */
-enum { EXPERTS_FIT = 16, EXPERTS_GROUP_MAX = 128, EXPERTS_STRETCH_BYTES = 384 * 1024 };
+/* Most tiles of a stretch, most columns of a group, bytes of records that stay in L2, and words of
+ * heads on the stack: at least one tile's. */
+enum {
+    EXPERTS_FIT = 16,
+    EXPERTS_GROUP_MAX = 128,
+    EXPERTS_STRETCH_BYTES = 384 * 1024,
+    EXPERTS_HEADS = ANEMO_N32_K_MAX / 32 * 2 * VNNI_HEAD
+};
 
 /* vnni_tile_rows of fixed width and group */
 typedef void (*experts_tile_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
@@ -72,13 +78,17 @@ static inline const uint8_t *experts_block(const void *packed, const anemo_n32_s
 typedef struct experts_span {
     int64_t row, rows, tiles, stretches;
     int64_t first, last; /* tiles of the stretch under way */
+    int64_t head_words;  /* of a tile */
 } experts_span;
 
-static inline experts_span experts_span_of(int64_t row_begin, int64_t row_end, size_t row_bytes) {
+static inline experts_span experts_span_of(const experts_job *j, const anemo_n32_shape *shape,
+                                           int64_t row_begin, int64_t row_end, size_t row_bytes) {
     experts_span s = {.row = row_begin, .rows = row_end - row_begin};
     const int64_t in_cache = EXPERTS_STRETCH_BYTES / (ANEMO_TILE_ROWS * (int64_t)row_bytes);
+    s.head_words = vnni_head_words(shape, (int)j->group);
+    const int64_t fit = min_i64(min_i64(in_cache, EXPERTS_FIT), EXPERTS_HEADS / s.head_words);
     s.tiles = anemo_ceil_div(s.rows, ANEMO_TILE_ROWS);
-    s.stretches = anemo_ceil_div(s.tiles, max_i64(1, min_i64(in_cache, EXPERTS_FIT)));
+    s.stretches = anemo_ceil_div(s.tiles, max_i64(1, fit));
     return s;
 }
 
@@ -90,6 +100,32 @@ static inline void experts_stretch(experts_span *s, int64_t stretch) {
 /* First row of a tile. */
 static inline int64_t experts_tile_at(const experts_span *s, int64_t tile) {
     return s->row + tile * s->rows / s->tiles;
+}
+
+/* The rows of a tile: records row_token[row] of x, or in their own order. */
+static inline anemo_vnni_tile experts_rows(const experts_span *s, int64_t tile, const uint8_t *x,
+                                           size_t row_bytes, const int32_t *row_token) {
+    const int64_t row = experts_tile_at(s, tile), mr = experts_tile_at(s, tile + 1) - row;
+    anemo_vnni_tile t = {.shape = NULL};
+    for (int64_t i = 0; i < mr; i++) {
+        const int64_t record = row_token ? row_token[row + i] : row + i;
+        t.row[i] = (const int8_t *)x + (size_t)record * row_bytes;
+    }
+    return t;
+}
+
+/* Heads of the stretch's tiles for weights of this shape. */
+static inline void experts_make_heads(const experts_job *j, const anemo_n32_shape *shape,
+                                      const experts_span *s, const uint8_t *x, size_t row_bytes,
+                                      const int32_t *row_token, int32_t heads[EXPERTS_HEADS]) {
+    for (int64_t tile = s->first; tile < s->last; tile++) {
+        const anemo_vnni_tile t = experts_rows(s, tile, x, row_bytes, row_token);
+        const int64_t mr = experts_tile_at(s, tile + 1) - experts_tile_at(s, tile);
+        for (int64_t i = 0; i < mr; i++) {
+            vnni_head_row(shape, (int)j->group, t.row[i], i,
+                          heads + (tile - s->first) * s->head_words);
+        }
+    }
 }
 
 /* What a tile over a block fetches: its share of block `next`, or, alone, the lines VNNI_NEAR ahead
@@ -122,6 +158,7 @@ static inline __m512 experts_bias(const float *bias, int64_t e, int64_t n, int64
 
 /* out[i][0..32) = h of block `block` for the rows of a tile, out rows `stride` floats apart. */
 static inline void experts_gate_up_tile(const experts_job *j, int32_t e, const experts_span *s,
+                                        const int32_t *gate_heads, const int32_t *up_heads,
                                         int64_t tile, int64_t block, int64_t next, float *out,
                                         int64_t stride) {
     const anemo_moe_experts_args *a = j->a;
@@ -129,13 +166,14 @@ static inline void experts_gate_up_tile(const experts_job *j, int32_t e, const e
     const float *gate_bias = j->p->has_bias & 1 ? a->gate_bias : NULL;
     const float *up_bias = j->p->has_bias & 2 ? a->up_bias : NULL;
     float g[ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS], u[ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS];
-    anemo_vnni_tile t = {.shape = &j->gate, .block = experts_block(a->gate[e], &j->gate, block)};
-    for (int64_t i = 0; i < mr; i++) {
-        t.row[i] = (const int8_t *)a->x + (size_t)a->plan.row_token[row + i] * j->x_bytes;
-    }
+    anemo_vnni_tile t = experts_rows(s, tile, a->x, j->x_bytes, a->plan.row_token);
+    t.shape = &j->gate;
+    t.block = experts_block(a->gate[e], &j->gate, block);
+    t.heads = gate_heads + (tile - s->first) * s->head_words;
     j->tile(mr, &t, experts_ahead(s, tile, a->gate[e], &j->gate, block, next), g);
     t.shape = &j->up;
     t.block = experts_block(a->up[e], &j->up, block);
+    t.heads = up_heads + (tile - s->first) * s->head_words;
     j->tile(mr, &t, experts_ahead(s, tile, a->up[e], &j->up, block, next), u);
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
@@ -176,16 +214,24 @@ static inline void experts_gate_up(const void *ctx, int32_t e, int64_t row_begin
     const int64_t blocks = j->group / ANEMO_N32_ROWS, begin = group_begin * blocks;
     const int64_t end = min_i64(group_end * blocks, anemo_ceil_div(j->p->ffn, ANEMO_N32_ROWS));
     float h[EXPERTS_FIT * ANEMO_TILE_ROWS * EXPERTS_GROUP_MAX];
-    experts_span s = experts_span_of(row_begin, row_end, j->x_bytes);
+    _Alignas(64) int32_t gate_heads[EXPERTS_HEADS], other_heads[EXPERTS_HEADS];
+    const bool alike = vnni_has_offset(&j->gate) == vnni_has_offset(&j->up);
+    const anemo_moe_experts_args *a = j->a;
+    experts_span s = experts_span_of(j, &j->gate, row_begin, row_end, j->x_bytes);
     for (int64_t stretch = 0; stretch < s.stretches; stretch++) {
         experts_stretch(&s, stretch);
+        experts_make_heads(j, &j->gate, &s, a->x, j->x_bytes, a->plan.row_token, gate_heads);
+        if (!alike) {
+            experts_make_heads(j, &j->up, &s, a->x, j->x_bytes, a->plan.row_token, other_heads);
+        }
         const int64_t row = experts_tile_at(&s, s.first), n = experts_tile_at(&s, s.last) - row;
         for (int64_t block = begin; block < end; block++) {
             const int64_t next = experts_next(block, begin, end, stretch + 1 == s.stretches);
             float *at = h + block % blocks * ANEMO_N32_ROWS;
             for (int64_t tile = s.first; tile < s.last; tile++) {
-                experts_gate_up_tile(j, e, &s, tile, block, next,
-                                     at + (experts_tile_at(&s, tile) - row) * j->group, j->group);
+                experts_gate_up_tile(j, e, &s, gate_heads, alike ? gate_heads : other_heads, tile,
+                                     block, next, at + (experts_tile_at(&s, tile) - row) * j->group,
+                                     j->group);
             }
             if ((block + 1) % blocks == 0 || block + 1 == end) {
                 experts_code_group(j, row, n, block / blocks, h);
@@ -195,15 +241,16 @@ static inline void experts_gate_up(const void *ctx, int32_t e, int64_t row_begin
 }
 
 static inline void experts_down_tile(const experts_job *j, int32_t e, const experts_span *s,
-                                     int64_t tile, int64_t block, int64_t next) {
+                                     const int32_t *heads, int64_t tile, int64_t block,
+                                     int64_t next) {
     const float *bias = j->p->has_bias & 4 ? j->a->down_bias : NULL;
     const int64_t d = j->p->d, row = experts_tile_at(s, tile);
     const int64_t mr = experts_tile_at(s, tile + 1) - row;
     float out[ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS];
-    anemo_vnni_tile t = {.shape = &j->down, .block = experts_block(j->a->down[e], &j->down, block)};
-    for (int64_t i = 0; i < mr; i++) {
-        t.row[i] = (const int8_t *)(j->hidden + (size_t)(row + i) * j->h_bytes);
-    }
+    anemo_vnni_tile t = experts_rows(s, tile, j->hidden, j->h_bytes, NULL);
+    t.shape = &j->down;
+    t.block = experts_block(j->a->down[e], &j->down, block);
+    t.heads = heads + (tile - s->first) * s->head_words;
     j->tile(mr, &t, experts_ahead(s, tile, j->a->down[e], &j->down, block, next), out);
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
@@ -219,13 +266,15 @@ static inline void experts_down_tile(const experts_job *j, int32_t e, const expe
 static inline void experts_down(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
                                 int64_t begin, int64_t end) {
     const experts_job *j = ctx;
-    experts_span s = experts_span_of(row_begin, row_end, j->h_bytes);
+    _Alignas(64) int32_t heads[EXPERTS_HEADS];
+    experts_span s = experts_span_of(j, &j->down, row_begin, row_end, j->h_bytes);
     for (int64_t stretch = 0; stretch < s.stretches; stretch++) {
         experts_stretch(&s, stretch);
+        experts_make_heads(j, &j->down, &s, j->hidden, j->h_bytes, NULL, heads);
         for (int64_t block = begin; block < end; block++) {
             const int64_t next = experts_next(block, begin, end, stretch + 1 == s.stretches);
             for (int64_t tile = s.first; tile < s.last; tile++) {
-                experts_down_tile(j, e, &s, tile, block, next);
+                experts_down_tile(j, e, &s, heads, tile, block, next);
             }
         }
     }

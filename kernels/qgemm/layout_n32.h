@@ -50,7 +50,7 @@ typedef struct anemo_n32_shape {
     int64_t unit, sets;    /* columns under one header, groups in it */
     int32_t bits;          /* 4, 5, 6 or 8 */
     int32_t scale_bytes;   /* 2: f16, 4: f32, 1: e8m0 or the second level */
-    bool has_minimum, has_zero, two_level;
+    bool has_minimum, has_zero, two_level, is_table;
     uint8_t table[16];   /* of 4-bit tables: values + 128 */
     size_t zero_bytes;   /* of all groups of a block */
     size_t level_bytes;  /* of the first level, at the front of a header */
@@ -72,6 +72,7 @@ static inline anemo_n32_shape anemo_n32_shape_of(const anemo_weight_type *type, 
     s.has_minimum = type->offset == ANEMO_OFFSET_MINIMUM;
     s.has_zero = type->offset == ANEMO_OFFSET_ZERO_POINT;
     s.two_level = type->scale == ANEMO_SCALE_TWO_LEVEL;
+    s.is_table = type->code == ANEMO_CODE_TABLE;
     for (int i = 0; i < 16; i++) {
         s.table[i] = (uint8_t)(type->table[i] + 128);
     }

@@ -11,11 +11,15 @@
 #define ANEMO_QGEMM_AVX512VNNI_H
 
 #include "kernels/qgemm/epilogue.h"
+#include "kernels/qgemm/heads_avx512vnni.h"
 #include "kernels/qgemm/qgemm_internal.h"
-#include "kernels/qgemm/tile_avx512vnni.h"
 
 typedef void (*anemo_vnni_rows_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                    float out[][ANEMO_TILE_COLUMNS]);
+
+/* Pieces of the loop per thread: threads do not run at the same speed, and the memory less so. And
+ * words between what two threads write. */
+enum { VNNI_PIECES = 16, VNNI_APART = 8 };
 
 /* So much of x stays in the L2 cache (1 MiB on Zen 4) beside two blocks of W. */
 enum { VNNI_STRETCH_BYTES = 384 * 1024 };
@@ -32,67 +36,41 @@ typedef struct anemo_vnni_job {
     int64_t stretches; /* pieces x is cut into */
     int64_t fit;       /* tiles of a stretch, at most */
     anemo_vnni_rows_fn tile, fine;
-    int32_t *sums; /* per thread, part and tile of a stretch: [groups][VNNI_SUMS] */
+    int64_t *headed; /* per thread, VNNI_APART words apart: the stretch that its heads are of */
+    int32_t *heads;  /* per thread, part and tile of a stretch */
 } anemo_vnni_job;
 
-/* ---------------------------------------------------------------- sums for fine groups */
+/* ---------------------------------------------------------------- heads */
 
-static inline int64_t vnni_sums_of(const anemo_vnni_job *j, int32_t part) {
-    const anemo_n32_shape *s = &j->shape[part];
-    return vnni_is_fine(s, j->act_group) ? j->fit * s->groups * VNNI_SUMS : 0;
-}
-
-static inline int64_t vnni_sums_per_thread(const anemo_vnni_job *j) {
-    int64_t sums = 0;
+static inline int64_t vnni_heads_per_thread(const anemo_vnni_job *j) {
+    int64_t words = 0;
     for (int32_t part = 0; part < j->p->n_parts; part++) {
-        sums += vnni_sums_of(j, part);
+        words += j->fit * vnni_head_words(&j->shape[part], j->act_group);
     }
-    return sums;
+    return words;
 }
 
-/* Where the sums of a tile of the stretch stand. */
-static inline int32_t *vnni_sums_at(const anemo_vnni_job *j, int thread, int32_t part,
-                                    int64_t tile) {
-    int32_t *at = j->sums + thread * vnni_sums_per_thread(j);
+/* Heads of a tile of the stretch. */
+static inline int32_t *vnni_heads_at(const anemo_vnni_job *j, int thread, int32_t part,
+                                     int64_t tile) {
+    int32_t *at = j->heads + thread * vnni_heads_per_thread(j);
     for (int32_t before = 0; before < part; before++) {
-        at += vnni_sums_of(j, before);
+        at += j->fit * vnni_head_words(&j->shape[before], j->act_group);
     }
-    return at + tile * j->shape[part].groups * VNNI_SUMS;
-}
-
-/* Sums of row's codes per weight group, to sums[group * VNNI_SUMS]: 64 codes at a time, whose
- * sixteens are the 128-bit lanes. */
-static inline void vnni_sum_row(const anemo_n32_shape *s, const int8_t *row, int32_t *sums) {
-    const __m512i ones = _mm512_set1_epi8(1);
-    for (int64_t g = 0; g < s->groups; g++) {
-        sums[g * VNNI_SUMS] = 0;
-    }
-    for (int64_t column = 0; column < s->k; column += 64) {
-        const __m512i codes = _mm512_loadu_si512(row + column);
-        __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, codes);
-        sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_CDAB));
-        sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_BADC));
-        int32_t lane[16];
-        _mm512_storeu_si512(lane, sum);
-        for (int i = 0; i < 4 && column + 16 * i < s->k; i++) {
-            sums[(column + 16 * i) / s->group * VNNI_SUMS] += lane[4 * i];
-        }
-    }
+    return at + tile * vnni_head_words(&j->shape[part], j->act_group);
 }
 
 /* Every thread makes its own, so that nobody waits: a few thousandths of the dot products. */
-static inline void vnni_sum_stretch(const anemo_vnni_job *j, int thread, int64_t first,
-                                    int64_t last) {
+static inline void vnni_head_stretch(const anemo_vnni_job *j, int thread, int64_t first,
+                                     int64_t last) {
     for (int32_t part = 0; part < j->p->n_parts; part++) {
-        if (vnni_sums_of(j, part) == 0) {
-            continue;
-        }
         for (int64_t tile = first; tile < last; tile++) {
-            int32_t *sums = vnni_sums_at(j, thread, part, tile - first);
+            int32_t *heads = vnni_heads_at(j, thread, part, tile - first);
             const int64_t begin = tile * j->a->m / j->tiles, end = (tile + 1) * j->a->m / j->tiles;
             for (int64_t row = begin; row < end; row++) {
-                vnni_sum_row(&j->shape[part], (const int8_t *)j->a->x + (size_t)row * j->row_bytes,
-                             sums + (row - begin));
+                vnni_head_row(&j->shape[part], j->act_group,
+                              (const int8_t *)j->a->x + (size_t)row * j->row_bytes, row - begin,
+                              heads);
             }
         }
     }
@@ -145,9 +123,9 @@ static inline void vnni_one_tile(const anemo_vnni_job *j, int thread, anemo_qgem
         t.shape = &j->shape[part];
         t.block = (const uint8_t *)j->a->weight[part] +
                   (size_t)(b.row / ANEMO_N32_ROWS) * t.shape->block_bytes;
+        t.heads = vnni_heads_at(j, thread, part, tile - first);
         const anemo_vnni_ahead ahead = vnni_ahead(t.block, t.shape, tile - first, last - first);
         if (vnni_is_fine(t.shape, j->act_group)) {
-            t.sums = vnni_sums_at(j, thread, part, tile - first);
             j->fine(mr, &t, ahead, out[act_mul ? part : 0]);
         } else {
             j->tile(mr, &t, ahead, out[act_mul ? part : 0]);
@@ -162,17 +140,28 @@ static inline void vnni_one_tile(const anemo_vnni_job *j, int thread, anemo_qgem
     }
 }
 
+/* The lines of an item that no single tile before it has asked for. */
+static inline void vnni_fetch_first(const anemo_vnni_job *j, int64_t item) {
+    const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item % j->blocks);
+    const uint8_t *block = (const uint8_t *)j->a->weight[b.part] +
+                           (size_t)(b.row / ANEMO_N32_ROWS) * j->shape[b.part].block_bytes;
+    vnni_fetch(&(anemo_vnni_ahead){block, VNNI_NEAR / 64});
+}
+
 static inline void vnni_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const anemo_vnni_job *j = ctx;
-    int64_t summed = -1;
+    int64_t *headed = j->headed + thread * VNNI_APART;
+    if (j->tiles == 1 && begin < end) {
+        vnni_fetch_first(j, begin);
+    }
     for (int64_t item = begin; item < end; item++) {
         const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item % j->blocks);
         const int64_t stretch = item / j->blocks;
         const int64_t first = stretch * j->tiles / j->stretches;
         const int64_t last = (stretch + 1) * j->tiles / j->stretches;
-        if (stretch != summed) {
-            vnni_sum_stretch(j, thread, first, last);
-            summed = stretch;
+        if (stretch != *headed) {
+            vnni_head_stretch(j, thread, first, last);
+            *headed = stretch;
         }
         for (int64_t tile = first; tile < last; tile++) {
             vnni_one_tile(j, thread, b, tile, first, last);
@@ -220,7 +209,8 @@ static inline bool anemo_vnni_accepts(const anemo_qgemm_problem *p, int32_t act_
 static inline size_t anemo_vnni_workspace(const anemo_qgemm_problem *p, const anemo_act *act,
                                           int32_t n_threads) {
     const anemo_vnni_job j = vnni_job_of(p, act);
-    return (size_t)n_threads * (size_t)vnni_sums_per_thread(&j) * sizeof *j.sums;
+    return (size_t)n_threads *
+           (VNNI_APART * sizeof *j.headed + (size_t)vnni_heads_per_thread(&j) * sizeof *j.heads);
 }
 
 static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qgemm_problem *p,
@@ -230,12 +220,16 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     j.a = a;
     j.tile = tile;
     j.fine = fine;
-    j.sums = exec->workspace;
     if (a->m < 0 || a->m > p->m_max) {
         return ANEMO_E_INPUT;
     }
     if (exec->workspace_bytes < anemo_vnni_workspace(p, act, exec->n_threads)) {
         return ANEMO_E_MEMORY;
+    }
+    j.headed = exec->workspace;
+    j.heads = (int32_t *)(void *)(j.headed + exec->n_threads * VNNI_APART);
+    for (int32_t thread = 0; thread < exec->n_threads; thread++) {
+        j.headed[thread * VNNI_APART] = -1;
     }
     j.blocks = anemo_qgemm_blocks(p, ANEMO_N32_ROWS);
     j.tiles = anemo_ceil_div(a->m, j.rows);
@@ -244,7 +238,9 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
         exec->n_threads == 1 ? 1 : anemo_ceil_div(4 * (int64_t)exec->n_threads, j.blocks);
     j.stretches = for_cache > for_threads ? for_cache : for_threads;
     j.stretches = j.stretches < j.tiles ? j.stretches : j.tiles;
-    exec->parallel(exec, j.blocks * j.stretches, 0, vnni_items, &j);
+    const int64_t items = j.blocks * j.stretches;
+    exec->parallel(exec, items, anemo_ceil_div(items, (int64_t)VNNI_PIECES * exec->n_threads),
+                   vnni_items, &j);
     return ANEMO_OK;
 }
 
@@ -254,11 +250,11 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     extern const anemo_act anemo_act_a8_##act_;                                                    \
     static void rows_##act_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,          \
                             float out[][ANEMO_TILE_COLUMNS]) {                                     \
-        vnni_tile_rows_ahead(code_, group_, mr, t, ahead, out);                                    \
+        vnni_tile_rows(code_, group_, mr, t, ahead, out);                                          \
     }                                                                                              \
     static void fine_##act_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,          \
                             float out[][ANEMO_TILE_COLUMNS]) {                                     \
-        vnni_fine_rows_ahead(code_, group_, mr, t, ahead, out);                                    \
+        vnni_fine_rows(code_, group_, mr, t, ahead, out);                                          \
     }                                                                                              \
     static bool accepts_##act_(const void *problem, char *why, size_t why_bytes) {                 \
         return anemo_vnni_accepts(problem, group_, why, why_bytes);                                \

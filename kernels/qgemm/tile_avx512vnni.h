@@ -58,17 +58,16 @@ enum { ANEMO_TILE_ROWS = 6, ANEMO_TILE_COLUMNS = 32 };
 /* How codes lie in memory: their bits, or VNNI_TABLE. */
 enum { VNNI_TABLE = 16 };
 
+/* Words of a head for up to 8 rows, of each kind (heads_avx512vnni.h). */
+enum { VNNI_HEAD = 8 };
+
 /* What a tile reads: one block of W and up to 6 a8 records. */
 typedef struct anemo_vnni_tile {
     const anemo_n32_shape *shape;
     const uint8_t *block;
     const int8_t *row[ANEMO_TILE_ROWS]; /* records; gathered rows need no copy */
-    /* Where weight groups are finer than activation groups, the records lack the sums that offsets
-     * need: sums[weight group][VNNI_SUMS], one per row of the tile. */
-    const int32_t *sums;
+    const int32_t *heads;               /* of these rows for this shape (heads_avx512vnni.h) */
 } anemo_vnni_tile;
-
-enum { VNNI_SUMS = 8 };
 
 /* Bytes that a single tile fetches ahead of itself. */
 enum { VNNI_NEAR = 8192 };
@@ -219,31 +218,34 @@ ANEMO_VNNI_INLINE void vnni_decode(int code, const uint8_t *w, int step, __m512i
     }
 }
 
-/* Adds 8 columns from `column` to the integers. */
-ANEMO_VNNI_INLINE void vnni_step(int mr, const int8_t *const row[ANEMO_TILE_ROWS], int64_t column,
-                                 const __m512i w0[2], const __m512i w1[2],
-                                 __m512i sum[ANEMO_TILE_ROWS][2]) {
+/* The integers of a tile. Few rows are too few chains for the latency of vpdpbusd; they have two
+ * sets, one for w0 and one for w1. */
+typedef struct vnni_integers {
+    __m512i sum[2][ANEMO_TILE_ROWS][2];
+} vnni_integers;
+
+#define VNNI_SETS(mr) ((mr) <= 3 ? 2 : 1)
+
+/* Adds 4 columns of rows first .. last-1. */
+ANEMO_VNNI_INLINE void vnni_dot(int first, int last, const int8_t *const row[ANEMO_TILE_ROWS],
+                                int64_t column, const __m512i w[2],
+                                __m512i sum[ANEMO_TILE_ROWS][2]) {
     ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
+    for (int i = first; i < last; i++) {
         const __m512i a = _mm512_set1_epi32(vnni_word(row[i] + column));
-        sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w0[0], a);
-        sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w0[1], a);
-    }
-    ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        const __m512i a = _mm512_set1_epi32(vnni_word(row[i] + column + 4));
-        sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w1[0], a);
-        sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w1[1], a);
+        sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w[0], a);
+        sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w[1], a);
     }
 }
 
 /* Decodes a step and adds it. */
 ANEMO_VNNI_INLINE void vnni_one(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
                                 const uint8_t *w, int64_t column, int step, __m512i table,
-                                __m512i sum[ANEMO_TILE_ROWS][2]) {
+                                vnni_integers *n) {
     __m512i w0[2], w1[2];
     vnni_decode(code, w, step, table, w0, w1);
-    vnni_step(mr, row, column + 8 * step, w0, w1, sum);
+    vnni_dot(0, mr, row, column + 8 * step, w0, n->sum[0]);
+    vnni_dot(0, mr, row, column + 8 * step + 4, w1, n->sum[VNNI_SETS(mr) - 1]);
     if (code == 5) { /* GCC would decode all steps first, and spill them */
         __asm__ volatile("" ::: "memory");
     }
@@ -253,28 +255,36 @@ ANEMO_VNNI_INLINE void vnni_one(int code, int mr, const int8_t *const row[ANEMO_
  * constant before anything else happens. */
 ANEMO_VNNI_INLINE void vnni_steps(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
                                   const uint8_t *w, int64_t column, int first, int last,
-                                  __m512i table, __m512i sum[ANEMO_TILE_ROWS][2]) {
+                                  __m512i table, vnni_integers *n) {
     if (first == 0) {
-        vnni_one(code, mr, row, w, column, 0, table, sum);
-        vnni_one(code, mr, row, w, column, 1, table, sum);
+        vnni_one(code, mr, row, w, column, 0, table, n);
     }
-    if (last == 4) {
-        vnni_one(code, mr, row, w, column, 2, table, sum);
-        vnni_one(code, mr, row, w, column, 3, table, sum);
+    if (first == 0 && last > 1) {
+        vnni_one(code, mr, row, w, column, 1, table, n);
+    }
+    if (last > 2) {
+        vnni_one(code, mr, row, w, column, 2, table, n);
+    }
+    if (last > 3) {
+        vnni_one(code, mr, row, w, column, 3, table, n);
     }
 }
 
-/* Where the integers start, given the sum of the activations: what a centred code contributes too
- * much, or 0 where an offset does that job. */
-ANEMO_VNNI_INLINE __m512i vnni_start(int code, bool has_offset, int32_t total) {
-    const __m512i sum = _mm512_set1_epi32(total), zero = _mm512_setzero_si512();
-    if (has_offset) {
-        return zero;
+/* Where the integers start: at the head's word, or at 0 where an offset corrects them. */
+ANEMO_VNNI_INLINE void vnni_start(bool has_offset, int mr, const int32_t *head, vnni_integers *n) {
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        n->sum[0][i][0] = n->sum[0][i][1] =
+            has_offset ? _mm512_setzero_si512() : _mm512_set1_epi32(head[i]);
+        if (VNNI_SETS(mr) == 2) {
+            n->sum[1][i][0] = n->sum[1][i][1] = _mm512_setzero_si512();
+        }
     }
-    return _mm512_sub_epi32(zero, code == 4   ? _mm512_slli_epi32(sum, 3)
-                                  : code == 5 ? _mm512_slli_epi32(sum, 4)
-                                  : code == 6 ? _mm512_slli_epi32(sum, 5)
-                                              : _mm512_slli_epi32(sum, 7));
+}
+
+ANEMO_VNNI_INLINE __m512 vnni_total(int mr, const vnni_integers *n, int i, int v) {
+    return _mm512_cvtepi32_ps(
+        VNNI_SETS(mr) == 2 ? _mm512_add_epi32(n->sum[0][i][v], n->sum[1][i][v]) : n->sum[0][i][v]);
 }
 
 ANEMO_VNNI_INLINE void vnni_fetch(anemo_vnni_ahead *ahead) {
@@ -286,92 +296,88 @@ ANEMO_VNNI_INLINE void vnni_fetch(anemo_vnni_ahead *ahead) {
 
 /* ---------------------------------------------------------------- groups */
 
-/* One activation group: `quads` times 32 columns from `column`, then into the floats. scale_at and
- * sum_at: where the group's scale and sum stand in a record. */
-ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, int mr,
+/* The integers of row i join its floats. `scaled`: the head has the activations' scale, else they
+ * are left without. */
+ANEMO_VNNI_INLINE void vnni_join(bool has_offset, bool scaled, int mr, int i, const int32_t *head,
+                                 const vnni_integers *n, const __m512 scale[2],
+                                 const __m512 offset[2], __m512 y[ANEMO_TILE_ROWS][2]) {
+    __m512 factor[2] = {scale[0], scale[1]};
+    if (scaled) {
+        const __m512 sx = _mm512_set1_ps(vnni_float((const int8_t *)(head + VNNI_HEAD + i)));
+        factor[0] = _mm512_mul_ps(scale[0], sx);
+        factor[1] = _mm512_mul_ps(scale[1], sx);
+    }
+    y[i][0] = _mm512_fmadd_ps(vnni_total(mr, n, i, 0), factor[0], y[i][0]);
+    y[i][1] = _mm512_fmadd_ps(vnni_total(mr, n, i, 1), factor[1], y[i][1]);
+    if (has_offset) {
+        const __m512 sum = _mm512_set1_ps(vnni_float((const int8_t *)(head + i)));
+        y[i][0] = _mm512_fnmadd_ps(sum, offset[0], y[i][0]);
+        y[i][1] = _mm512_fnmadd_ps(sum, offset[1], y[i][1]);
+    }
+}
+
+/* The last step of a group: row after row joins the floats while the next is still being added, so
+ * that conversions and additions stand among dot products. */
+ANEMO_VNNI_INLINE void vnni_last(int code, bool has_offset, bool scaled, int mr,
+                                 const int8_t *const row[ANEMO_TILE_ROWS], const uint8_t *w,
+                                 int64_t column, int step, __m512i table, const int32_t *head,
+                                 vnni_integers *n, const __m512 scale[2], const __m512 offset[2],
+                                 __m512 y[ANEMO_TILE_ROWS][2]) {
+    __m512i w0[2], w1[2];
+    vnni_decode(code, w, step, table, w0, w1);
+    vnni_dot(0, mr, row, column + 8 * step, w0, n->sum[0]);
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i <= mr; i++) {
+        if (i < mr) {
+            vnni_dot(i, i + 1, row, column + 8 * step + 4, w1, n->sum[VNNI_SETS(mr) - 1]);
+        }
+        if (i > 0) {
+            vnni_join(has_offset, scaled, mr, i - 1, head, n, scale, offset, y);
+        }
+    }
+}
+
+/* `quads` times 32 columns of one group, from w and `column`, then into the floats. */
+ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool scaled, int mr,
                                   const int8_t *const row[ANEMO_TILE_ROWS], const uint8_t *w,
-                                  int64_t quad_bytes, int64_t column, int64_t scale_at,
-                                  int64_t sum_at, __m512i table, const __m512 scale[2],
+                                  int64_t quad_bytes, int64_t column, __m512i table,
+                                  const int32_t *head, const __m512 scale[2],
                                   const __m512 offset[2], anemo_vnni_ahead *ahead,
                                   __m512 y[ANEMO_TILE_ROWS][2]) {
-    __m512i sum[ANEMO_TILE_ROWS][2];
-    ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        sum[i][0] = sum[i][1] = vnni_start(code, has_offset, vnni_word(row[i] + sum_at));
-    }
-    for (int quad = 0; quad < quads; quad++) {
-        vnni_steps(code, mr, row, w, column, 0, 4, table, sum);
+    vnni_integers n;
+    vnni_start(has_offset, mr, head, &n);
+    for (int quad = 1; quad < quads; quad++) {
+        vnni_steps(code, mr, row, w, column, 0, 4, table, &n);
         w += quad_bytes;
         column += 32;
         vnni_fetch(ahead);
         ANEMO_VNNI_UNROLL
         for (int i = 0; i < mr; i++) { /* GCC would copy them all once per turn */
-            __asm__("" : "+v"(sum[i][0]), "+v"(sum[i][1]));
+            __asm__("" : "+v"(n.sum[0][i][0]), "+v"(n.sum[0][i][1]));
         }
     }
-    ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        const __m512 sx = _mm512_set1_ps(vnni_float(row[i] + scale_at));
-        ANEMO_VNNI_UNROLL
-        for (int v = 0; v < 2; v++) {
-            y[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][v]), _mm512_mul_ps(scale[v], sx),
-                                      y[i][v]);
-        }
-        if (has_offset) {
-            const __m512i total = _mm512_set1_epi32(vnni_word(row[i] + sum_at));
-            const __m512 sum_x = _mm512_mul_ps(_mm512_cvtepi32_ps(total), sx);
-            ANEMO_VNNI_UNROLL
-            for (int v = 0; v < 2; v++) {
-                y[i][v] = _mm512_fnmadd_ps(sum_x, offset[v], y[i][v]);
-            }
-        }
-    }
+    vnni_steps(code, mr, row, w, column, 0, 3, table, &n);
+    vnni_last(code, has_offset, scaled, mr, row, w, column, 3, table, head, &n, scale, offset, y);
+    vnni_fetch(ahead);
 }
 
-/* The integers of weight group g join `part`, without the scale of the activations. */
-ANEMO_VNNI_INLINE void vnni_join(bool has_offset, int mr, const int32_t *sums,
-                                 const __m512i sum[ANEMO_TILE_ROWS][2], const __m512 scale[2],
-                                 const __m512 offset[2], __m512 part[ANEMO_TILE_ROWS][2]) {
-    ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        ANEMO_VNNI_UNROLL
-        for (int v = 0; v < 2; v++) {
-            part[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][v]), scale[v], part[i][v]);
-            if (has_offset) {
-                const __m512 total = _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[i]));
-                part[i][v] = _mm512_fnmadd_ps(total, offset[v], part[i][v]);
-            }
-        }
-    }
-}
-
-/* Columns [column, end) of weight group g, which belong to one activation group. */
-ANEMO_VNNI_INLINE void vnni_fine(int code, bool has_offset, int mr,
-                                 const int8_t *const row[ANEMO_TILE_ROWS], const anemo_vnni_tile *t,
-                                 const uint8_t *header, const uint8_t *scales, const uint8_t *w,
-                                 int64_t g, int64_t column, int64_t end, __m512i table,
+/* A weight group of 16: one half, `first` 0 or 2, of the 32 columns at w and `column`. */
+ANEMO_VNNI_INLINE void vnni_half(int code, bool has_offset, int mr,
+                                 const int8_t *const row[ANEMO_TILE_ROWS], const uint8_t *w,
+                                 int64_t column, int first, __m512i table, const int32_t *head,
+                                 const __m512 scale[2], const __m512 offset[2],
                                  __m512 part[ANEMO_TILE_ROWS][2]) {
-    const int32_t *sums = t->sums + VNNI_SUMS * g;
-    __m512i sum[ANEMO_TILE_ROWS][2];
-    __m512 scale[2], offset[2];
-    vnni_scales(t, header, scales, g, has_offset, scale, offset);
-    ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        sum[i][0] = sum[i][1] = vnni_start(code, has_offset, sums[i]);
-    }
-    if (t->shape->group == 16) {
-        if (column % 32 == 0) {
-            vnni_steps(code, mr, row, w, column, 0, 2, table, sum);
-        } else {
-            vnni_steps(code, mr, row, w, column - 16, 2, 4, table, sum);
-        }
+    vnni_integers n;
+    vnni_start(has_offset, mr, head, &n);
+    if (first == 0) {
+        vnni_steps(code, mr, row, w, column, 0, 1, table, &n);
+        vnni_last(code, has_offset, false, mr, row, w, column, 1, table, head, &n, scale, offset,
+                  part);
     } else {
-        for (; column < end; column += 32) {
-            vnni_steps(code, mr, row, w, column, 0, 4, table, sum);
-            w += 4 * t->shape->step_bytes;
-        }
+        vnni_steps(code, mr, row, w, column, 2, 3, table, &n);
+        vnni_last(code, has_offset, false, mr, row, w, column, 3, table, head, &n, scale, offset,
+                  part);
     }
-    vnni_join(has_offset, mr, sums, sum, scale, offset, part);
 }
 
 /* ---------------------------------------------------------------- tiles */
@@ -389,17 +395,17 @@ ANEMO_VNNI_INLINE void vnni_tile(int code, int act_group, bool has_offset, int m
                                  float out[][ANEMO_TILE_COLUMNS]) {
     const anemo_n32_shape *s = t->shape;
     const uint8_t *w = t->block + s->zero_bytes;
-    const int64_t kp = anemo_round_up(s->k, 128), sums = act_group ? 4 * (kp / act_group) : 4;
     const int64_t quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
     const __m512i table = vnni_table_of(code, s);
     const int8_t *row[ANEMO_TILE_ROWS];
+    const int32_t *head = t->heads;
     __m512 y[ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
         row[i] = t->row[i];
         y[i][0] = y[i][1] = _mm512_setzero_ps();
     }
-    int64_t column = 0, scale_at = kp, sets = 0;
+    int64_t column = 0, sets = 0;
     const uint8_t *header = w, *scales = w;
     for (int64_t g = 0; g < s->groups; g++) {
         const int64_t end = column + s->group < s->k_padded ? column + s->group : s->k_padded;
@@ -417,17 +423,58 @@ ANEMO_VNNI_INLINE void vnni_tile(int code, int act_group, bool has_offset, int m
             const int64_t columns =
                 act_group && end - column > act_group ? act_group : end - column;
             const int quads = act_group == 32 ? 1 : (int)(columns / 32);
-            vnni_group(code, quads, has_offset, mr, row, w, quad_bytes, column, scale_at,
-                       scale_at + sums, table, scale, offset, &ahead, y);
+            vnni_group(code, quads, has_offset, true, mr, row, w, quad_bytes, column, table, head,
+                       scale, offset, &ahead, y);
+            head += 2 * VNNI_HEAD;
             w += quads * quad_bytes;
             column += 32 * quads;
-            scale_at += 4;
         }
     }
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
         _mm512_storeu_ps(out[i], y[i][0]);
         _mm512_storeu_ps(out[i] + 16, y[i][1]);
+    }
+}
+
+/* Is this the common case that vnni_tile_plain knows: whole groups of `quads` times 32 columns,
+ * each under a header of f16 scales, and one head for each? */
+static inline bool vnni_is_plain(const anemo_n32_shape *s, int act_group, int64_t quads) {
+    return s->scale_bytes == 2 && !s->has_minimum && !s->has_zero && s->sets == 1 &&
+           s->group == 32 * quads && s->k % s->group == 0 &&
+           (act_group == 0 || s->group == act_group);
+}
+
+/* The same result as vnni_tile or vnni_tile_fine: nothing but one group after the other. */
+ANEMO_VNNI_INLINE void vnni_tile_plain(int code, int quads, bool scaled, int mr,
+                                       const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+                                       float out[][ANEMO_TILE_COLUMNS]) {
+    const int64_t k = t->shape->k;
+    const int64_t quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
+    const __m512i table = vnni_table_of(code, t->shape);
+    const __m512 offset[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    const int8_t *row[ANEMO_TILE_ROWS];
+    const uint8_t *w = t->block;
+    const int32_t *head = t->heads;
+    __m512 y[ANEMO_TILE_ROWS][2];
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        row[i] = t->row[i];
+        y[i][0] = y[i][1] = _mm512_setzero_ps();
+    }
+    for (int64_t column = 0; column < k; column += 32 * quads) {
+        const __m512 scale[2] = {vnni_halves(w), vnni_halves(w + 32)};
+        vnni_group(code, quads, false, scaled, mr, row, w + 64, quad_bytes, column, table, head,
+                   scale, offset, &ahead, y);
+        head += scaled ? 2 * VNNI_HEAD : VNNI_HEAD;
+        w += 64 + quads * quad_bytes;
+    }
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        const __m512 sx =
+            _mm512_set1_ps(scaled ? 1.0f : vnni_float(row[i] + anemo_round_up(k, 128)));
+        _mm512_storeu_ps(out[i], scaled ? y[i][0] : _mm512_mul_ps(y[i][0], sx));
+        _mm512_storeu_ps(out[i] + 16, scaled ? y[i][1] : _mm512_mul_ps(y[i][1], sx));
     }
 }
 
@@ -440,8 +487,10 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
     const uint8_t *w = t->block + s->zero_bytes, *header = w, *scales = w;
     const int64_t kp = anemo_round_up(s->k, 128);
     const int64_t span = act_group || s->group == 16 ? 32 : s->group;
+    const int64_t quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
     const __m512i table = vnni_table_of(code, s);
     const int8_t *row[ANEMO_TILE_ROWS];
+    const int32_t *head = t->heads;
     __m512 y[ANEMO_TILE_ROWS][2], part[ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
@@ -451,19 +500,31 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
     int64_t g = 0, scale_at = kp, next_unit = 0;
     for (int64_t column = 0; column < s->k_padded; column += span) {
         const int64_t end = column + span < s->k_padded ? column + span : s->k_padded;
+        __m512 scale[2], offset[2];
         if (column == next_unit) {
             header = w;
             scales = w + s->level_bytes;
             w += s->header_bytes;
             next_unit += s->unit;
         }
-        vnni_fine(code, has_offset, mr, row, t, header, scales, w, g++, column, end, table, part);
-        scales += s->set_bytes;
-        if (s->group == 16 && g < s->groups) {
-            vnni_fine(code, has_offset, mr, row, t, header, scales, w, g++, column + 16, end, table,
-                      part);
-            scales += s->set_bytes;
+        vnni_scales(t, header, scales, g++, has_offset, scale, offset);
+        if (s->group == 16) {
+            vnni_half(code, has_offset, mr, row, w, column, 0, table, head, scale, offset, part);
+            if (g < s->groups) {
+                scales += s->set_bytes;
+                head += VNNI_HEAD;
+                vnni_scales(t, header, scales, g++, has_offset, scale, offset);
+                vnni_half(code, has_offset, mr, row, w, column, 2, table, head, scale, offset,
+                          part);
+            }
+            vnni_fetch(&ahead);
+        } else {
+            vnni_group(code, (int)((end - column) / 32), has_offset, false, mr, row, w, quad_bytes,
+                       column, table, head, scale, offset, &ahead, part);
         }
+        scales += s->set_bytes;
+        head += VNNI_HEAD;
+        w += (end - column) / 32 * quad_bytes;
         if (act_group == 32) {
             ANEMO_VNNI_UNROLL
             for (int i = 0; i < mr; i++) {
@@ -473,10 +534,6 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
                 part[i][0] = part[i][1] = _mm512_setzero_ps();
             }
             scale_at += 4;
-        }
-        for (int64_t at = column; at < end; at += 32) {
-            w += 4 * s->step_bytes;
-            vnni_fetch(&ahead);
         }
     }
     ANEMO_VNNI_UNROLL
@@ -491,62 +548,63 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
     }
 }
 
-/* Are the weight groups finer than the activation groups? */
-static inline bool vnni_is_fine(const anemo_n32_shape *s, int act_group) {
-    return s->groups > 1 && (act_group == 0 || s->group < act_group);
-}
-
 /* The same for an mr known at run time, and for all kinds of weight. */
-ANEMO_VNNI_INLINE void vnni_tile_rows_ahead(int code, int act_group, int64_t mr,
-                                            const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
-                                            float out[][ANEMO_TILE_COLUMNS]) {
-    const bool has_offset = t->shape->has_minimum || t->shape->has_zero;
-#define ANEMO_VNNI_CASE(rows)                                                                      \
-    case rows:                                                                                     \
-        if (has_offset) {                                                                          \
-            vnni_tile(code, act_group, true, rows, t, ahead, out);                                 \
-        } else {                                                                                   \
-            vnni_tile(code, act_group, false, rows, t, ahead, out);                                \
-        }                                                                                          \
-        break;
-    switch (mr) {
-        ANEMO_VNNI_CASE(1)
-        ANEMO_VNNI_CASE(2)
-        ANEMO_VNNI_CASE(3)
-        ANEMO_VNNI_CASE(4)
-        ANEMO_VNNI_CASE(5)
-        ANEMO_VNNI_CASE(6)
+#define ANEMO_VNNI_CASES(tile)                                                                     \
+    switch (mr) {                                                                                  \
+    case 1:                                                                                        \
+        tile(1);                                                                                   \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        tile(2);                                                                                   \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        tile(3);                                                                                   \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        tile(4);                                                                                   \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        tile(5);                                                                                   \
+        break;                                                                                     \
+    case 6:                                                                                        \
+        tile(6);                                                                                   \
+        break;                                                                                     \
     }
-#undef ANEMO_VNNI_CASE
+
+/* Weight groups not finer than act_group. */
+ANEMO_VNNI_INLINE void vnni_tile_rows(int code, int act_group, int64_t mr, const anemo_vnni_tile *t,
+                                      anemo_vnni_ahead ahead, float out[][ANEMO_TILE_COLUMNS]) {
+#define ANEMO_VNNI_PLAIN(rows)   vnni_tile_plain(code, act_group / 32, true, rows, t, ahead, out)
+#define ANEMO_VNNI_OFFSET(rows)  vnni_tile(code, act_group, true, rows, t, ahead, out)
+#define ANEMO_VNNI_CENTRED(rows) vnni_tile(code, act_group, false, rows, t, ahead, out)
+    if (act_group && vnni_is_plain(t->shape, act_group, act_group / 32)) {
+        ANEMO_VNNI_CASES(ANEMO_VNNI_PLAIN)
+    } else if (t->shape->has_minimum || t->shape->has_zero) {
+        ANEMO_VNNI_CASES(ANEMO_VNNI_OFFSET)
+    } else {
+        ANEMO_VNNI_CASES(ANEMO_VNNI_CENTRED)
+    }
+#undef ANEMO_VNNI_PLAIN
+#undef ANEMO_VNNI_OFFSET
+#undef ANEMO_VNNI_CENTRED
 }
 
-ANEMO_VNNI_INLINE void vnni_fine_rows_ahead(int code, int act_group, int64_t mr,
-                                            const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
-                                            float out[][ANEMO_TILE_COLUMNS]) {
-    const bool has_offset = t->shape->has_minimum || t->shape->has_zero;
-#define ANEMO_VNNI_CASE(rows)                                                                      \
-    case rows:                                                                                     \
-        if (has_offset) {                                                                          \
-            vnni_tile_fine(code, act_group, true, rows, t, ahead, out);                            \
-        } else {                                                                                   \
-            vnni_tile_fine(code, act_group, false, rows, t, ahead, out);                           \
-        }                                                                                          \
-        break;
-    switch (mr) {
-        ANEMO_VNNI_CASE(1)
-        ANEMO_VNNI_CASE(2)
-        ANEMO_VNNI_CASE(3)
-        ANEMO_VNNI_CASE(4)
-        ANEMO_VNNI_CASE(5)
-        ANEMO_VNNI_CASE(6)
+/* Finer ones; of those, groups of 32 under one activation scale per row are common. */
+ANEMO_VNNI_INLINE void vnni_fine_rows(int code, int act_group, int64_t mr, const anemo_vnni_tile *t,
+                                      anemo_vnni_ahead ahead, float out[][ANEMO_TILE_COLUMNS]) {
+#define ANEMO_VNNI_PLAIN(rows)   vnni_tile_plain(code, 1, false, rows, t, ahead, out)
+#define ANEMO_VNNI_OFFSET(rows)  vnni_tile_fine(code, act_group, true, rows, t, ahead, out)
+#define ANEMO_VNNI_CENTRED(rows) vnni_tile_fine(code, act_group, false, rows, t, ahead, out)
+    if (act_group == 0 && vnni_is_plain(t->shape, 0, 1)) {
+        ANEMO_VNNI_CASES(ANEMO_VNNI_PLAIN)
+    } else if (t->shape->has_minimum || t->shape->has_zero) {
+        ANEMO_VNNI_CASES(ANEMO_VNNI_OFFSET)
+    } else {
+        ANEMO_VNNI_CASES(ANEMO_VNNI_CENTRED)
     }
-#undef ANEMO_VNNI_CASE
-}
-
-/* Without fetching ahead, for weights whose groups are not finer than act_group. */
-ANEMO_VNNI_INLINE void vnni_tile_rows(int bits, int act_group, int64_t mr, const anemo_vnni_tile *t,
-                                      float out[][ANEMO_TILE_COLUMNS]) {
-    vnni_tile_rows_ahead(bits, act_group, mr, t, (anemo_vnni_ahead){NULL, 0}, out);
+#undef ANEMO_VNNI_PLAIN
+#undef ANEMO_VNNI_OFFSET
+#undef ANEMO_VNNI_CENTRED
 }
 
 #endif
