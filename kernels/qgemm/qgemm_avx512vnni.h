@@ -19,15 +19,22 @@ typedef void (*anemo_vnni_rows_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_v
 
 /* Pieces of the loop per thread: threads do not run at the same speed, and the memory less so. And
  * words between what two threads write. */
-enum { VNNI_PIECES = 16, VNNI_APART = 8 };
+enum { VNNI_PIECES = 4, VNNI_APART = 8 };
 
 /* So much of x stays in the L2 cache (1 MiB on Zen 4) beside two blocks of W. */
 enum { VNNI_STRETCH_BYTES = 384 * 1024 };
 
+typedef struct anemo_vnni_part {
+    anemo_n32_shape shape;
+    bool fine;
+    int64_t head_words; /* of a tile */
+    int64_t heads_at;   /* within a thread's */
+} anemo_vnni_part;
+
 typedef struct anemo_vnni_job {
     const anemo_qgemm_problem *p;
     const anemo_qgemm_args *a;
-    anemo_n32_shape shape[ANEMO_QGEMM_PARTS];
+    anemo_vnni_part part[ANEMO_QGEMM_PARTS];
     size_t row_bytes;  /* of the a8 record */
     int32_t act_group; /* 0: one per row */
     int64_t rows;      /* of a tile, at most */
@@ -38,26 +45,16 @@ typedef struct anemo_vnni_job {
     anemo_vnni_rows_fn tile, fine;
     int64_t *headed; /* per thread, VNNI_APART words apart: the stretch that its heads are of */
     int32_t *heads;  /* per thread, part and tile of a stretch */
+    int64_t thread_words;
 } anemo_vnni_job;
 
 /* ---------------------------------------------------------------- heads */
 
-static inline int64_t vnni_heads_per_thread(const anemo_vnni_job *j) {
-    int64_t words = 0;
-    for (int32_t part = 0; part < j->p->n_parts; part++) {
-        words += j->fit * vnni_head_words(&j->shape[part], j->act_group);
-    }
-    return words;
-}
-
 /* Heads of a tile of the stretch. */
 static inline int32_t *vnni_heads_at(const anemo_vnni_job *j, int thread, int32_t part,
                                      int64_t tile) {
-    int32_t *at = j->heads + thread * vnni_heads_per_thread(j);
-    for (int32_t before = 0; before < part; before++) {
-        at += j->fit * vnni_head_words(&j->shape[before], j->act_group);
-    }
-    return at + tile * vnni_head_words(&j->shape[part], j->act_group);
+    const anemo_vnni_part *at = &j->part[part];
+    return j->heads + thread * j->thread_words + at->heads_at + tile * at->head_words;
 }
 
 /* Every thread makes its own, so that nobody waits: a few thousandths of the dot products. */
@@ -68,7 +65,7 @@ static inline void vnni_head_stretch(const anemo_vnni_job *j, int thread, int64_
             int32_t *heads = vnni_heads_at(j, thread, part, tile - first);
             const int64_t begin = tile * j->a->m / j->tiles, end = (tile + 1) * j->a->m / j->tiles;
             for (int64_t row = begin; row < end; row++) {
-                vnni_head_row(&j->shape[part], j->act_group,
+                vnni_head_row(&j->part[part].shape, j->act_group,
                               (const int8_t *)j->a->x + (size_t)row * j->row_bytes, row - begin,
                               heads);
             }
@@ -78,15 +75,33 @@ static inline void vnni_head_stretch(const anemo_vnni_job *j, int thread, int64_
 
 /* ---------------------------------------------------------------- blocks */
 
+/* The stretch under way. */
+typedef struct vnni_stretch {
+    int64_t index, first, last;       /* tiles */
+    int64_t lines[ANEMO_QGEMM_PARTS]; /* of W that a tile fetches for each 32 columns */
+} vnni_stretch;
+
+static inline vnni_stretch vnni_stretch_of(const anemo_vnni_job *j, int64_t index) {
+    vnni_stretch s = {.index = index};
+    s.first = index * j->tiles / j->stretches;
+    s.last = (index + 1) * j->tiles / j->stretches;
+    for (int32_t part = 0; part < j->p->n_parts; part++) {
+        const anemo_n32_shape *shape = &j->part[part].shape;
+        s.lines[part] = anemo_ceil_div((int64_t)shape->block_bytes / 64,
+                                       shape->k_padded / 32 * (s.last - s.first));
+    }
+    return s;
+}
+
 /* What one of the tiles over a block fetches: an equal share of the next block, which lies right
  * behind; a single tile the lines VNNI_NEAR ahead of it (behind the last block this asks for memory
  * that nobody reads, which is harmless). */
-static inline anemo_vnni_ahead vnni_ahead(const uint8_t *block, const anemo_n32_shape *s,
-                                          int64_t tile, int64_t tiles) {
-    const int64_t quads = s->k_padded / 32, lines = (int64_t)s->block_bytes / 64;
-    const int64_t each = anemo_ceil_div(lines, quads * tiles);
-    const int64_t from = tiles > 1 ? (int64_t)s->block_bytes + 64 * each * quads * tile : VNNI_NEAR;
-    return (anemo_vnni_ahead){block + from, each};
+static inline anemo_vnni_ahead vnni_ahead(const uint8_t *block, const anemo_n32_shape *shape,
+                                          const vnni_stretch *s, int64_t tile, int64_t lines) {
+    const int64_t share = 64 * lines * (shape->k_padded / 32) * (tile - s->first);
+    const bool alone = s->last - s->first == 1;
+    return (anemo_vnni_ahead){block + (alone ? VNNI_NEAR : (int64_t)shape->block_bytes + share),
+                              lines};
 }
 
 /* anemo_epilogue_row for a whole tile, in vectors: the same additions in the same order. */
@@ -111,7 +126,7 @@ static inline void vnni_store(const anemo_vnni_job *j, anemo_qgemm_block b, int6
 }
 
 static inline void vnni_one_tile(const anemo_vnni_job *j, int thread, anemo_qgemm_block b,
-                                 int64_t tile, int64_t first, int64_t last) {
+                                 const vnni_stretch *s, int64_t tile) {
     const bool act_mul = j->p->epilogue == ANEMO_EPI_ACT_MUL;
     const int64_t row = tile * j->a->m / j->tiles, mr = (tile + 1) * j->a->m / j->tiles - row;
     float out[2][ANEMO_TILE_ROWS][ANEMO_TILE_COLUMNS];
@@ -120,16 +135,12 @@ static inline void vnni_one_tile(const anemo_vnni_job *j, int thread, anemo_qgem
         t.row[i] = (const int8_t *)j->a->x + (size_t)(row + i) * j->row_bytes;
     }
     for (int part = b.part; part <= (act_mul ? 1 : b.part); part++) {
-        t.shape = &j->shape[part];
+        t.shape = &j->part[part].shape;
         t.block = (const uint8_t *)j->a->weight[part] +
                   (size_t)(b.row / ANEMO_N32_ROWS) * t.shape->block_bytes;
-        t.heads = vnni_heads_at(j, thread, part, tile - first);
-        const anemo_vnni_ahead ahead = vnni_ahead(t.block, t.shape, tile - first, last - first);
-        if (vnni_is_fine(t.shape, j->act_group)) {
-            j->fine(mr, &t, ahead, out[act_mul ? part : 0]);
-        } else {
-            j->tile(mr, &t, ahead, out[act_mul ? part : 0]);
-        }
+        t.heads = vnni_heads_at(j, thread, part, tile - s->first);
+        const anemo_vnni_ahead ahead = vnni_ahead(t.block, t.shape, s, tile, s->lines[part]);
+        (j->part[part].fine ? j->fine : j->tile)(mr, &t, ahead, out[act_mul ? part : 0]);
     }
     if (!act_mul) {
         vnni_store(j, b, row, mr, out[0]);
@@ -144,27 +155,29 @@ static inline void vnni_one_tile(const anemo_vnni_job *j, int thread, anemo_qgem
 static inline void vnni_fetch_first(const anemo_vnni_job *j, int64_t item) {
     const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item % j->blocks);
     const uint8_t *block = (const uint8_t *)j->a->weight[b.part] +
-                           (size_t)(b.row / ANEMO_N32_ROWS) * j->shape[b.part].block_bytes;
+                           (size_t)(b.row / ANEMO_N32_ROWS) * j->part[b.part].shape.block_bytes;
     vnni_fetch(&(anemo_vnni_ahead){block, VNNI_NEAR / 64});
 }
 
 static inline void vnni_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const anemo_vnni_job *j = ctx;
-    int64_t *headed = j->headed + thread * VNNI_APART;
-    if (j->tiles == 1 && begin < end) {
+    int64_t *headed = j->headed + thread * VNNI_APART, block = begin % j->blocks;
+    vnni_stretch s = vnni_stretch_of(j, begin / j->blocks);
+    if (j->tiles == 1) {
         vnni_fetch_first(j, begin);
     }
-    for (int64_t item = begin; item < end; item++) {
-        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item % j->blocks);
-        const int64_t stretch = item / j->blocks;
-        const int64_t first = stretch * j->tiles / j->stretches;
-        const int64_t last = (stretch + 1) * j->tiles / j->stretches;
-        if (stretch != *headed) {
-            vnni_head_stretch(j, thread, first, last);
-            *headed = stretch;
+    for (int64_t item = begin; item < end; item++, block++) {
+        if (block == j->blocks) {
+            block = 0;
+            s = vnni_stretch_of(j, s.index + 1);
         }
-        for (int64_t tile = first; tile < last; tile++) {
-            vnni_one_tile(j, thread, b, tile, first, last);
+        if (s.index != *headed) {
+            vnni_head_stretch(j, thread, s.first, s.last);
+            *headed = s.index;
+        }
+        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, block);
+        for (int64_t tile = s.first; tile < s.last; tile++) {
+            vnni_one_tile(j, thread, b, &s, tile);
         }
     }
 }
@@ -177,14 +190,21 @@ static inline anemo_vnni_job vnni_job_of(const anemo_qgemm_problem *p, const ane
     anemo_vnni_job j = {.p = p, .row_bytes = act->row_bytes(p->k), .rows = ANEMO_TILE_ROWS};
     j.act_group = act->group;
     for (int32_t i = 0; i < p->n_parts; i++) {
-        j.shape[i] = anemo_n32_shape_of(&p->type[i], p->k);
-        if (j.act_group && vnni_is_fine(&j.shape[i], j.act_group)) {
+        anemo_vnni_part *part = &j.part[i];
+        part->shape = anemo_n32_shape_of(&p->type[i], p->k);
+        part->fine = vnni_is_fine(&part->shape, j.act_group);
+        part->head_words = vnni_head_words(&part->shape, j.act_group);
+        if (j.act_group && part->fine) {
             j.rows = 4;
         }
     }
     const int64_t fit = VNNI_STRETCH_BYTES / (j.rows * (int64_t)j.row_bytes);
     const int64_t tiles = anemo_ceil_div(p->m_max, j.rows);
     j.fit = fit < 1 ? 1 : fit < tiles ? fit : tiles;
+    for (int32_t i = 0; i < p->n_parts; i++) {
+        j.part[i].heads_at = j.thread_words;
+        j.thread_words += j.fit * j.part[i].head_words;
+    }
     return j;
 }
 
@@ -210,7 +230,7 @@ static inline size_t anemo_vnni_workspace(const anemo_qgemm_problem *p, const an
                                           int32_t n_threads) {
     const anemo_vnni_job j = vnni_job_of(p, act);
     return (size_t)n_threads *
-           (VNNI_APART * sizeof *j.headed + (size_t)vnni_heads_per_thread(&j) * sizeof *j.heads);
+           (VNNI_APART * sizeof *j.headed + (size_t)j.thread_words * sizeof *j.heads);
 }
 
 static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qgemm_problem *p,
