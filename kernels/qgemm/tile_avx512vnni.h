@@ -238,12 +238,27 @@ ANEMO_VNNI_INLINE void vnni_dot(int first, int last, const int8_t *const row[ANE
     }
 }
 
+/* One or two rows are a single tile: it asks for what it reads, VNNI_NEAR later, line by line. */
+#define VNNI_ALONE(mr) ((mr) <= 2)
+
+ANEMO_VNNI_INLINE void vnni_near(int code, int mr, const uint8_t *w, int step) {
+    const int quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
+    if (!VNNI_ALONE(mr)) {
+        return;
+    }
+    ANEMO_VNNI_UNROLL
+    for (int line = quad_bytes * step / 256; line < quad_bytes * (step + 1) / 256; line++) {
+        _mm_prefetch((const char *)w + VNNI_NEAR + 64 * line, _MM_HINT_T0);
+    }
+}
+
 /* Decodes a step and adds it. */
 ANEMO_VNNI_INLINE void vnni_one(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
                                 const uint8_t *w, int64_t column, int step, __m512i table,
                                 vnni_integers *n) {
     __m512i w0[2], w1[2];
     vnni_decode(code, w, step, table, w0, w1);
+    vnni_near(code, mr, w, step);
     vnni_dot(0, mr, row, column + 8 * step, w0, n->sum[0]);
     vnni_dot(0, mr, row, column + 8 * step + 4, w1, n->sum[VNNI_SETS(mr) - 1]);
     if (code == 5) { /* GCC would decode all steps first, and spill them */
@@ -325,6 +340,7 @@ ANEMO_VNNI_INLINE void vnni_last(int code, bool has_offset, bool scaled, int mr,
                                  __m512 y[ANEMO_TILE_ROWS][2]) {
     __m512i w0[2], w1[2];
     vnni_decode(code, w, step, table, w0, w1);
+    vnni_near(code, mr, w, step);
     vnni_dot(0, mr, row, column + 8 * step, w0, n->sum[0]);
     ANEMO_VNNI_UNROLL
     for (int i = 0; i <= mr; i++) {
@@ -346,11 +362,16 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool sca
                                   __m512 y[ANEMO_TILE_ROWS][2]) {
     vnni_integers n;
     vnni_start(has_offset, mr, head, &n);
+    if (VNNI_ALONE(mr)) { /* a header's line */
+        _mm_prefetch((const char *)w - 64 + VNNI_NEAR, _MM_HINT_T0);
+    }
     for (int quad = 1; quad < quads; quad++) {
         vnni_steps(code, mr, row, w, column, 0, 4, table, &n);
         w += quad_bytes;
         column += 32;
-        vnni_fetch(ahead);
+        if (!VNNI_ALONE(mr)) {
+            vnni_fetch(ahead);
+        }
         ANEMO_VNNI_UNROLL
         for (int i = 0; i < mr; i++) { /* GCC would copy them all once per turn */
             __asm__("" : "+v"(n.sum[0][i][0]), "+v"(n.sum[0][i][1]));
@@ -358,7 +379,9 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool sca
     }
     vnni_steps(code, mr, row, w, column, 0, 3, table, &n);
     vnni_last(code, has_offset, scaled, mr, row, w, column, 3, table, head, &n, scale, offset, y);
-    vnni_fetch(ahead);
+    if (!VNNI_ALONE(mr)) {
+        vnni_fetch(ahead);
+    }
 }
 
 /* A weight group of 16: one half, `first` 0 or 2, of the 32 columns at w and `column`. */
@@ -517,7 +540,9 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
                 vnni_half(code, has_offset, mr, row, w, column, 2, table, head, scale, offset,
                           part);
             }
-            vnni_fetch(&ahead);
+            if (!VNNI_ALONE(mr)) {
+                vnni_fetch(&ahead);
+            }
         } else {
             vnni_group(code, (int)((end - column) / 32), has_offset, false, mr, row, w, quad_bytes,
                        column, table, head, scale, offset, &ahead, part);
