@@ -266,6 +266,9 @@ anemo_phase anemo_phase_describe(int32_t phase);
  * mark NULL: nothing is called, which is how a plan begins. */
 void anemo_plan_mark(anemo_plan *plan, void (*mark)(const anemo_exec *exec, int32_t phase),
                      void *ctx);
+/* From the next step on `on_route` sees what the routers choose; NULL: nobody does. Instead of what
+ * the options said. A step that is watched takes longer. */
+void anemo_plan_observe(anemo_plan *plan, anemo_route_observer on_route, void *ctx);
 /* What became of the packed cache: "FILE: packed weights read", or written, and why an older file
  * was refused; "" without one. */
 const char *anemo_plan_cache_note(const anemo_plan *plan);

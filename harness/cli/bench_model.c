@@ -162,6 +162,23 @@ static void itl_cell(anemo_table *table, const anemo_percentile *p) {
     }
 }
 
+static void load_cells(anemo_table *table, const anemo_route_load *load) {
+    if (load->calls > 0) {
+        anemo_table_both(table, load->touched, "%.3g of %d", load->touched, load->n_experts);
+        anemo_table_number(table, load->imbalance, "%.3g");
+    } else {
+        anemo_table_absent(table);
+        anemo_table_absent(table);
+    }
+}
+
+static void print_load(const anemo_bench_model_report *r, FILE *out) {
+    if (r->info.experts > 0) {
+        fprintf(out, "Experts: those with a token in a step, and tokens of the fullest over the "
+                     "mean of all; means over layers and steps, in a run beside the timed ones.\n");
+    }
+}
+
 static void print_ceilings(const bench_result *r, FILE *out) {
     fputs("Ceilings beside it:", out);
     for (int c = 0; c < ANEMO_CEILING_COUNT; c++) {
@@ -206,12 +223,19 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     anemo_table_column(table, "itl_p95_s", "ITL p95, ms");
     anemo_table_column(table, "itl_p99_s", "ITL p99, ms");
     anemo_table_column(table, "joules_per_token", "J/token");
+    if (r->info.experts > 0) {
+        anemo_table_column(table, "experts_touched", "experts");
+        anemo_table_column(table, "load_max_over_mean", "max/mean");
+    }
     for (int32_t i = 0; i < r->n_lines; i++) {
         const anemo_bench_model_line *line = &r->line[i];
         model_cells(table, line->batch, &line->result, &line->tokens_per_s);
         itl_cell(table, &line->itl_s[0]);
         itl_cell(table, &line->itl_s[1]);
         anemo_table_number(table, line->joules_per_token.value, "%.3g");
+        if (r->info.experts > 0) {
+            load_cells(table, &line->load);
+        }
     }
     const anemo_table *tables[] = {table};
     anemo_table_print(tables, 1, cli->format, cli->out);
@@ -220,6 +244,7 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
         fprintf(cli->out, "\n%s\n", ANEMO_MODEL_DEFINITIONS);
         print_ceilings(&r->line[0].result, cli->out);
         print_energy(r, cli->out);
+        print_load(r, cli->out);
         print_choices(r->choices, cli->out);
     }
 }

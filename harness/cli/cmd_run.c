@@ -1,6 +1,7 @@
 /* anemo run: a prompt in, text out, as it is generated. Text goes to stdout, figures to stderr. */
 #include "harness/cli/common.h"
 #include "harness/cli/run_prompt.h"
+#include "harness/cli/run_routing.h"
 #include "harness/measure/clock.h"
 #include "models/engine.h"
 
@@ -24,7 +25,8 @@ enum {
     KEY_TEMPLATE,
     KEY_DATE,
     KEY_SUFFIX,
-    KEY_KV
+    KEY_KV,
+    KEY_ROUTING
 };
 
 typedef struct run_options {
@@ -33,6 +35,7 @@ typedef struct run_options {
     anemo_sample_params sample;
     anemo_model_options model;
     anemo_kv_type kv_type;
+    const char *routing; /* where the experts of each token go; NULL: nowhere */
 } run_options;
 
 static bool run_option(int key, const char *value, void *context) {
@@ -80,6 +83,9 @@ static bool run_option(int key, const char *value, void *context) {
         return true;
     case KEY_KV:
         anemo_kv_type_from_name(anemo_cli_kv_type("--kv", value), &o->kv_type);
+        return true;
+    case KEY_ROUTING:
+        o->routing = value;
         return true;
     default:
         return false;
@@ -139,7 +145,8 @@ typedef struct run_state {
     anemo_session *session;
     text_stream text;
     size_t n_prompt;
-    int32_t end;                 /* the token that ends an answer in a chat; -1: none */
+    int32_t end; /* the token that ends an answer in a chat; -1: none */
+    anemo_run_routing routing;
     double load_s;               /* opening and packing, before the first step */
     double prompt_s, generate_s; /* to the first id; from there to the last */
 } run_state;
@@ -181,6 +188,8 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
         anemo_cli_warn("%s: only the text path is run; left out: %s", info->name, info->skipped);
     if (status == ANEMO_OK)
         status = read_prompt(o, run, err);
+    if (status == ANEMO_OK && o->routing)
+        status = anemo_run_routing_open(&run->routing, o->routing, info, err);
     if (status == ANEMO_OK)
         status = anemo_cli_open_device(cli, &run->device, err);
     if (status != ANEMO_OK)
@@ -195,6 +204,8 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
                    .logits_rows = 1},
         .with = cli->with,
         .n_with = cli->n_with,
+        .on_route = run->routing.trace ? anemo_route_trace_see : NULL,
+        .on_route_ctx = run->routing.trace,
         .on_pack = anemo_progress_packing,
         .on_pack_ctx = &progress,
         .packed_cache = cli->packed_cache,
@@ -310,6 +321,8 @@ int anemo_cmd_run(int argc, char **argv) {
          "keys that attention sees: model (default), none, or N", 0},
         {"kv", ANEMO_CLI_KEY(KEY_KV), "TYPE", 0,
          "keys and values in f32 (default), f16, bf16 or q8", 0},
+        {"routing", ANEMO_CLI_KEY(KEY_ROUTING), "FILE", 0,
+         "write the experts of each token, for bench kernel --routing trace:FILE", 0},
         {0}};
     static const anemo_cli_spec spec = {
         .arguments = "[MODEL]",
@@ -320,6 +333,8 @@ int anemo_cmd_run(int argc, char **argv) {
                    "  anemo run ~/models/Mistral-7B-v0.3 --weights q4_0 --prompt 'The sea' "
                    "--tokens 200 --temperature 0.7\n"
                    "  anemo run ~/models/Mistral-7B-Instruct-v0.3 --chat --prompt 'Who are you?'\n"
+                   "  anemo run ~/models/Mixtral-8x7B-v0.1 --weights q4_0 --prompt 'The sea' "
+                   "--routing sea.trace\n"
                    "  anemo run ~/models/Codestral-22B --prompt 'def f(' --suffix 'return x'",
         .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
                   ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET | ANEMO_CLI_PACKED,
@@ -350,6 +365,14 @@ int anemo_cmd_run(int argc, char **argv) {
         fputc('\n', cli.out);
         if (!cli.quiet && (status == ANEMO_OK || status == ANEMO_E_CANCELLED))
             print_figures(&run);
+    }
+    const bool whole = status == ANEMO_OK || status == ANEMO_E_CANCELLED;
+    anemo_error routing_err = {0};
+    const anemo_status written = anemo_run_routing_close(
+        &run.routing, whole, run.model ? anemo_model_describe(run.model)->name : "", &routing_err);
+    if (status == ANEMO_OK && written != ANEMO_OK) {
+        status = written;
+        err = routing_err;
     }
     close_everything(&run);
     int code = status == ANEMO_OK            ? ANEMO_EXIT_OK

@@ -21,6 +21,7 @@ typedef struct session {
     bench_decode *decode; /* [n_batch] */
     anemo_energy *meter;  /* NULL: none */
     anemo_sampling how;
+    anemo_arm arms[1 + ANEMO_BENCH_BATCHES];
     anemo_samples samples;
     anemo_error *err;
 } session;
@@ -245,6 +246,14 @@ static anemo_status record_line(session *s, int32_t arm) {
     anemo_record_text(record, "case", "name", name);
     anemo_record_integer(record, "case", "batch", line->batch ? line->batch : 1);
     bench_record_model(record, s->engine, s->report->choices, s->report->resident_bytes);
+    if (line->load.calls > 0) {
+        anemo_record_integer(record, "case", "experts", s->engine->info->experts);
+        anemo_record_integer(record, "case", "top_k", s->engine->info->experts_per_token);
+        anemo_record_metric(record, "experts_touched", "1", true, line->load.touched,
+                            line->load.touched, line->load.touched, line->load.calls);
+        anemo_record_metric(record, "load_max_over_mean", "1", true, line->load.imbalance,
+                            line->load.imbalance, line->load.imbalance, line->load.calls);
+    }
     record_metrics(s, line, arm, record);
     record_repro(s, record);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
@@ -260,10 +269,10 @@ static double read_meter(void *ctx) {
 
 static anemo_status sample_all(session *s) {
     const int32_t n = 1 + s->options->n_batch;
-    anemo_arm arms[1 + ANEMO_BENCH_BATCHES];
-    arms[0] = bench_prefill_arm(s->engine);
+    s->arms[0] = bench_prefill_arm(s->engine);
     for (int32_t i = 1; i < n; i++) {
-        arms[i] = bench_decode_arm(&s->decode[i - 1], s->engine, (int32_t)s->options->batch[i - 1]);
+        s->arms[i] =
+            bench_decode_arm(&s->decode[i - 1], s->engine, (int32_t)s->options->batch[i - 1]);
     }
     s->ceilings = bench_ceilings_of(s->probe);
     bench_ceilings_want(&s->ceilings, s->engine->arithmetic);
@@ -275,7 +284,26 @@ static anemo_status sample_all(session *s) {
                               .joules_ctx = s->meter,
                               .calls_per_sample = 1,
                               .interrupted = s->options->interrupted};
-    return anemo_sample(arms, n, &s->how, &s->samples, s->err);
+    return anemo_sample(s->arms, n, &s->how, &s->samples, s->err);
+}
+
+/* Once more what the arm ran, with the plan's routers watched. */
+static anemo_status watch_load(session *s, int32_t arm) {
+    anemo_route_load *load = &s->report->line[arm].load;
+    anemo_plan *plan = s->engine->plan;
+    if (s->engine->info->experts == 0 || s->samples.interrupted) {
+        return ANEMO_OK;
+    }
+    if (!anemo_route_load_begin(load, (int32_t)s->engine->info->experts)) {
+        return anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for the load of experts");
+    }
+    const anemo_arm *a = &s->arms[arm];
+    anemo_status status = a->prepare(a->ctx, s->err);
+    anemo_plan_observe(plan, anemo_route_load_see, load);
+    status = status ? status : a->run(a->ctx, 0, s->err);
+    anemo_plan_observe(plan, NULL, NULL);
+    anemo_route_load_end(load);
+    return status;
 }
 
 static anemo_status measure(session *s) {
@@ -284,6 +312,7 @@ static anemo_status measure(session *s) {
     s->report->peak_rss_bytes = anemo_peak_rss_bytes();
     for (int32_t arm = 0; !status && arm < n; arm++) {
         status = evaluate_arm(s, arm);
+        status = status ? status : watch_load(s, arm);
     }
     s->report->n_lines = status ? 0 : n;
     for (int32_t arm = 0; !status && arm < n; arm++) {

@@ -5,6 +5,7 @@
 
 #include "harness/measure/bench_engine.h"
 #include "harness/measure/energy.h"
+#include "harness/measure/route_watch.h"
 
 /* Printed with the numbers. */
 #define ANEMO_MODEL_DEFINITIONS                                                                    \
@@ -34,6 +35,8 @@ typedef struct anemo_bench_model_line {
     double bytes_per_s, ops_per_s;
     anemo_percentile itl_s[2];       /* decode: p95, p99 of the gaps */
     anemo_estimate joules_per_token; /* value NaN: not counted, see energy_lack */
+    /* Of a mixture: seen in one more prefill or sample of decode steps, which is not timed. */
+    anemo_route_load load;
 } anemo_bench_model_line;
 
 typedef struct anemo_bench_model_report {

@@ -11,6 +11,11 @@ void anemo_plan_mark(anemo_plan *plan, void (*mark)(const anemo_exec *exec, int3
     plan->exec.mark_ctx = ctx;
 }
 
+void anemo_plan_observe(anemo_plan *plan, anemo_route_observer on_route, void *ctx) {
+    plan->on_route = on_route;
+    plan->on_route_ctx = ctx;
+}
+
 anemo_status anemo_plan_run(const anemo_plan *plan, const anemo_choice *choice, int64_t m,
                             const void *args) {
     anemo_plan_enter(plan, choice->phase);
