@@ -175,6 +175,10 @@ typedef struct anemo_plan_options {
     const char *const *with; /* n_with rules "OP[@ROLE][:m=LO..HI]=VARIANT"; a rule that cannot be
                                 met refuses the plan */
     int32_t n_with;
+    /* n_choices rules of the same form, as measured for this machine: one that meets no call, or
+     * one that `with` overrules, is no error. One that its call refuses is. */
+    const char *const *choices;
+    int32_t n_choices;
     anemo_route_observer on_route;
     void *on_route_ctx;
     anemo_pack_progress on_pack; /* may be NULL */
@@ -191,6 +195,18 @@ void anemo_plan_free(anemo_plan *plan);
 /* Which variant runs each (op, role, m range): "qgemm@gate_up:m=1..4=qgemm_w4a8_tile_avx512vnni".
  * NULL at the end. */
 const char *anemo_plan_choice(const anemo_plan *plan, int32_t index);
+/* A call: op and role as in `--with`, and the problem that it was resolved for. Layers that agree
+ * share one; quantize_act has its format for a role. role and problem live as long as the plan. */
+typedef struct anemo_plan_call {
+    anemo_op op;
+    const char *role;
+    const void *problem;
+    size_t problem_bytes;
+    int64_t m_max; /* rows of one call at most */
+} anemo_plan_call;
+bool anemo_plan_call_at(const anemo_plan *plan, int32_t index, anemo_plan_call *out);
+/* Which variant it runs for m rows; NULL beyond m_max. */
+const anemo_variant *anemo_plan_call_variant(const anemo_plan *plan, int32_t index, int64_t m);
 /* KV pages of the pool, and how many of them sessions hold. */
 int64_t anemo_plan_kv_pages(const anemo_plan *plan, int64_t *held);
 int32_t anemo_plan_page_tokens(void);

@@ -368,7 +368,7 @@ int anemo_cli_bench_model(int argc, char **argv) {
                    "anemo bench model --load poisson:20 --requests 400 --ttft 0.2",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
                   ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH |
-                  ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
+                  ANEMO_CLI_CHOICES | ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
         .options = model_argp,
         .option = model_option};
     model_choices own = {.composed.model = {.spec.prompt_tokens = 128,
@@ -386,11 +386,14 @@ int anemo_cli_bench_model(int argc, char **argv) {
     char path[4096];
     anemo_device *device = NULL;
     anemo_record_sink *sink = NULL;
+    anemo_choices *choices = NULL;
     bool invalid = false;
     anemo_status status = anemo_cli_find_model(cli.n_arguments > 0 ? cli.arguments[0] : NULL, path,
                                                sizeof path, &o->demo, &err);
     o->spec.path = path;
     status = status ? status : anemo_cli_open_device(&cli, &device, &err);
+    status = status ? status : anemo_cli_open_choices(&cli, device, &choices, &err);
+    o->spec.choices = choices;
     status = status ? status : anemo_cli_open_sink(&cli, "bench-model", &sink, &err);
     status = status ? status : run_model(&cli, &own, device, sink, &invalid, &err);
     int code = invalid ? ANEMO_EXIT_NOT_MEASURED : ANEMO_EXIT_OK;
@@ -400,6 +403,7 @@ int anemo_cli_bench_model(int argc, char **argv) {
     if (sink && (status = anemo_record_sink_close(sink, &err))) {
         code = anemo_cli_worse(code, anemo_cli_fail(status, &err));
     }
+    anemo_choices_free(choices);
     anemo_device_free(device);
     return anemo_cli_close(&cli, code);
 }

@@ -594,6 +594,7 @@ typedef struct job {
     char model[4096], tasks[4200];
     anemo_eval_cases cases;
     anemo_eval_suite suite;
+    anemo_choices *choices;
     anemo_record_sink *sink;
     anemo_eval_record_info info;
 } job;
@@ -640,6 +641,9 @@ static int run_job(const anemo_cli *cli, const arguments *a, job *j) {
         status = anemo_cli_open_sink(cli, "eval", &j->sink, &err);
     if (status == ANEMO_OK)
         status = anemo_cli_open_device(cli, &j->info.device, &err);
+    if (status == ANEMO_OK)
+        status = anemo_cli_open_choices(cli, j->info.device, &j->choices, &err);
+    j->suite.choices = j->choices;
     if (status != ANEMO_OK)
         return anemo_cli_fail(status, &err);
     anemo_cli_catch_interrupts();
@@ -662,7 +666,7 @@ int anemo_cmd_eval(int argc, char **argv) {
             "anemo eval ./mistral-7b-q4.gguf --against ./mistral-7b --text wiki.test.raw",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
                   ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_RECORD | ANEMO_CLI_QUIET |
-                  ANEMO_CLI_PACKED,
+                  ANEMO_CLI_PACKED | ANEMO_CLI_CHOICES,
         .options = options,
         .option = option};
     arguments a = {.weights = "stored", .rule = ANEMO_EVAL_LM_EVAL};
@@ -676,6 +680,7 @@ int anemo_cmd_eval(int argc, char **argv) {
     const anemo_status status = j.sink ? anemo_record_sink_close(j.sink, &err) : ANEMO_OK;
     if (status != ANEMO_OK)
         code = anemo_cli_worse(code, anemo_cli_fail(status, &err));
+    anemo_choices_free(j.choices);
     anemo_device_free(j.info.device);
     anemo_eval_cases_free(&j.cases);
     free(repro);

@@ -147,6 +147,7 @@ typedef struct run_state {
     size_t n_prompt;
     int32_t end; /* the token that ends an answer in a chat; -1: none */
     anemo_run_routing routing;
+    anemo_choices *choices;
     double load_s;               /* opening and packing, before the first step */
     double prompt_s, generate_s; /* to the first id; from there to the last */
 } run_state;
@@ -190,8 +191,15 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
         status = read_prompt(o, run, err);
     if (status == ANEMO_OK && o->routing)
         status = anemo_run_routing_open(&run->routing, o->routing, info, err);
+    const char *const *choices = NULL;
+    int32_t n_choices = 0;
     if (status == ANEMO_OK)
         status = anemo_cli_open_device(cli, &run->device, err);
+    if (status == ANEMO_OK)
+        status = anemo_cli_open_choices(cli, run->device, &run->choices, err);
+    if (status == ANEMO_OK)
+        status = anemo_choices_for(run->choices, info, anemo_kv_type_name(o->kv_type), &choices,
+                                   &n_choices, err);
     if (status != ANEMO_OK)
         return status;
     anemo_progress progress = anemo_progress_start(cli, "load", 1);
@@ -204,6 +212,8 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
                    .logits_rows = 1},
         .with = cli->with,
         .n_with = cli->n_with,
+        .choices = choices,
+        .n_choices = n_choices,
         .on_route = run->routing.trace ? anemo_route_trace_see : NULL,
         .on_route_ctx = run->routing.trace,
         .on_pack = anemo_progress_packing,
@@ -220,6 +230,7 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
 static void close_everything(run_state *run) {
     anemo_session_free(run->session);
     anemo_plan_free(run->plan);
+    anemo_choices_free(run->choices);
     anemo_device_free(run->device);
     free(run->text.ids);
     anemo_model_close(run->model);
@@ -337,7 +348,8 @@ int anemo_cmd_run(int argc, char **argv) {
                    "--routing sea.trace\n"
                    "  anemo run ~/models/Codestral-22B --prompt 'def f(' --suffix 'return x'",
         .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
-                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET | ANEMO_CLI_PACKED,
+                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET | ANEMO_CLI_PACKED |
+                  ANEMO_CLI_CHOICES,
         .options = options,
         .option = run_option,
     };

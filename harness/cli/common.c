@@ -6,6 +6,7 @@
 
 #include "anemo_config.h"
 #include "harness/cli/plugin.h"
+#include "harness/measure/choices.h"
 #include "harness/measure/machine.h"
 #include "harness/measure/placement.h"
 
@@ -190,7 +191,8 @@ static void open_output(anemo_cli *cli) {
 
 int anemo_cli_close(anemo_cli *cli, int code) {
     struct anemo_cli_private *own = cli->own;
-    bool drop = own->partial && (code == ANEMO_EXIT_USAGE || code == ANEMO_EXIT_ENVIRONMENT);
+    bool drop = own->partial &&
+                (cli->discard || code == ANEMO_EXIT_USAGE || code == ANEMO_EXIT_ENVIRONMENT);
     errno = 0;
     bool written = fflush(cli->out) == 0 && !ferror(cli->out);
     if (cli->out != stdout)
@@ -221,6 +223,7 @@ enum {
     KEY_QUIET,
     KEY_ISA,
     KEY_PACKED,
+    KEY_CHOICES,
     KEY_PLACEMENT
 };
 
@@ -250,6 +253,9 @@ static const struct {
      {"isa", KEY_ISA, "LEVEL", 0,
       "as on a lesser processor: baseline, avx2, avx512 (without VNNI, BF16), native (default)",
       0}},
+    {ANEMO_CLI_CHOICES,
+     {"choices", KEY_CHOICES, "FILE", 0,
+      "variants as `anemo tune` found them on this machine; --with goes before", 0}},
     {ANEMO_CLI_PACKED,
      {"packed-cache", KEY_PACKED, "DIR", 0,
       "keep packed weights there, and map them the next time; refused and written anew when they "
@@ -317,6 +323,9 @@ static error_t parse_shared(int key, char *value, struct argp_state *state) {
         return 0;
     case KEY_PACKED:
         cli->packed_cache = value;
+        return 0;
+    case KEY_CHOICES:
+        cli->choices = value;
         return 0;
     case KEY_ISA:
         limit_isa(value);
@@ -392,6 +401,16 @@ anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, ane
     if (status != ANEMO_OK)
         return status;
     return anemo_device_create_cpu(n, cpus, out, err);
+}
+
+anemo_status anemo_cli_open_choices(const anemo_cli *cli, anemo_device *device, anemo_choices **out,
+                                    anemo_error *err) {
+    *out = NULL;
+    const anemo_status status =
+        cli->choices ? anemo_choices_read(cli->choices, device, out, err) : ANEMO_OK;
+    if (*out && (*out)->warning[0])
+        anemo_cli_warn("%s: %s", cli->choices, (*out)->warning);
+    return status;
 }
 
 static bool is_model(const char *folder) {

@@ -19,6 +19,7 @@
 #define ANEMO_CLI_COMMON_H
 
 #include "harness/cli/command.h"
+#include "harness/measure/choices.h"
 #include "harness/record/record.h"
 #include "kernels/device.h"
 
@@ -48,6 +49,7 @@ typedef enum anemo_cli_format {
 #define ANEMO_CLI_QUIET   (1u << 9)  /* --quiet: no progress */
 #define ANEMO_CLI_ISA     (1u << 10) /* --isa LEVEL: taken at once */
 #define ANEMO_CLI_PACKED  (1u << 11) /* --packed-cache DIR */
+#define ANEMO_CLI_CHOICES (1u << 12) /* --choices FILE */
 
 typedef struct anemo_cli {
     anemo_cli_format format; /* --format; TEXT */
@@ -62,7 +64,9 @@ typedef struct anemo_cli {
     int32_t n_with;
     const char *record;       /* --record; NULL = none asked for */
     const char *packed_cache; /* --packed-cache; NULL = none */
+    const char *choices;      /* --choices; NULL = none */
     bool quiet;
+    bool discard; /* set by a command that has no result: --output FILE stays as it was */
     const char *const *arguments; /* what is not an option, in order */
     int32_t n_arguments;
     struct anemo_cli_private *own; /* common.c's */
@@ -86,8 +90,8 @@ typedef struct anemo_cli_spec {
 void anemo_cli_parse(const anemo_cli_spec *spec, int argc, char **argv, void *context,
                      anemo_cli *cli);
 /* Flushes the output and puts --output FILE in its place: never a half-written one, and none at all
- * when `code` is USAGE or ENVIRONMENT. Returns `code`, or ENVIRONMENT when the output could not be
- * written. */
+ * when `code` is USAGE or ENVIRONMENT, or `discard` is set. Returns `code`, or ENVIRONMENT when the
+ * output could not be written. */
 int anemo_cli_close(anemo_cli *cli, int code);
 
 /* ---------------------------------------------------------------- strict values */
@@ -108,6 +112,10 @@ int anemo_cli_choice(const char *option, const char *value, const char *const *n
 
 /* The device that --device and --threads ask for, its threads bound one per core. */
 anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, anemo_error *err);
+/* What --choices names, read and checked against machine and device; a remark on stderr where its
+ * times may not hold. NULL without the option. */
+anemo_status anemo_cli_open_choices(const anemo_cli *cli, anemo_device *device, anemo_choices **out,
+                                    anemo_error *err);
 /* The embedded model: $ANEMO_MODEL_DIR, else models/default beside the source, else the installed
  * one. ANEMO_E_INPUT says where it was looked for. */
 anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error *err);

@@ -36,6 +36,7 @@ static anemo_record *begin(const writer *w, const char *task, const char *name,
                       anemo_kv_type_name((anemo_kv_type)w->run->limits.kv_type));
     anemo_record_text(r, "solution", "weights", w->run->weights);
     anemo_record_text(r, "solution", "choices", w->run->choices);
+    anemo_choices_record(w->suite->choices, r);
     const anemo_code_entry *engine_code = anemo_code_entry_of("engine");
     anemo_record_text(r, "solution", "code_hash", engine_code ? engine_code->hash : NULL);
     anemo_record_number(r, "solution", "resident_bytes", w->run->resident_bytes);

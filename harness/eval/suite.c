@@ -139,12 +139,21 @@ static anemo_status open_model(const char *path, const char *requantise, int64_t
 }
 
 static anemo_status make_plan(const anemo_eval_suite *suite, anemo_device *device, int64_t context,
-                              anemo_kv_type kv_type, subject *s, anemo_error *err) {
+                              anemo_kv_type kv_type, const anemo_choices *choices, subject *s,
+                              anemo_error *err) {
+    const char *const *rules;
+    int32_t n_rules;
+    const anemo_status fits = anemo_choices_for(choices, s->engine.info,
+                                                anemo_kv_type_name(kv_type), &rules, &n_rules, err);
+    if (fits != ANEMO_OK)
+        return fits;
     s->engine.limits = anemo_eval_limits(s->engine.info, context, TOKENS_PER_STEP);
     s->engine.limits.kv_type = kv_type;
     const anemo_plan_options options = {.limits = s->engine.limits,
                                         .with = suite->with,
                                         .n_with = suite->n_with,
+                                        .choices = rules,
+                                        .n_choices = n_rules,
                                         .packed_cache = suite->packed_cache};
     return anemo_plan_create(s->model, device, &options, &s->engine.plan, err);
 }
@@ -188,7 +197,7 @@ static anemo_status open_reference(const anemo_eval_suite *suite, anemo_device *
     if (status == ANEMO_OK)
         status = same_windows(suite, texts, own, err);
     if (status == ANEMO_OK)
-        status = make_plan(suite, device, context, ANEMO_KV_F32, out, err);
+        status = make_plan(suite, device, context, ANEMO_KV_F32, NULL, out, err);
     free_texts(own);
     return status;
 }
@@ -202,7 +211,7 @@ static anemo_status run_subject(const anemo_eval_suite *suite, anemo_device *dev
     memcpy(run->label, run->info.weights, sizeof run->weights);
     anemo_status status = prepare(suite, &s->engine, texts, &context, err);
     if (status == ANEMO_OK)
-        status = make_plan(suite, device, context, suite->kv_type, s, err);
+        status = make_plan(suite, device, context, suite->kv_type, suite->choices, s, err);
     if (status != ANEMO_OK)
         return status;
     run->limits = s->engine.limits;

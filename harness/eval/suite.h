@@ -4,6 +4,7 @@
 #define ANEMO_EVAL_SUITE_H
 
 #include "harness/eval/eval.h"
+#include "harness/measure/choices.h"
 #include "harness/record/record.h"
 
 #define ANEMO_EVAL_TEXTS 8
@@ -26,6 +27,7 @@ typedef struct anemo_eval_suite {
     int32_t n_texts;
     const char *const *with; /* rules for the plan */
     int32_t n_with;
+    const anemo_choices *choices; /* of this machine, for the model alone; NULL: none */
     anemo_kv_type kv_type;
     bool window_given;                         /* false: the model's */
     int64_t window;                            /* as anemo_model_options.window */

@@ -121,6 +121,13 @@ static anemo_status make_plan(bench_engine *e, anemo_error *err) {
                           e->info->name, (long long)(context - s->generated_tokens),
                           (long long)s->generated_tokens, (long long)e->info->context_max);
     }
+    const char *const *choices;
+    int32_t n_choices;
+    const anemo_status status =
+        anemo_choices_for(s->choices, e->info, s->kv_type, &choices, &n_choices, err);
+    if (status) {
+        return status;
+    }
     const anemo_plan_options options = {.limits = {.tokens_per_step = rows,
                                                    .sessions = 2 * s->batch_max,
                                                    .context = context,
@@ -128,7 +135,9 @@ static anemo_status make_plan(bench_engine *e, anemo_error *err) {
                                                    .kv_type = kv_type,
                                                    .logits_rows = s->batch_max},
                                         .with = s->with,
-                                        .n_with = s->n_with};
+                                        .n_with = s->n_with,
+                                        .choices = choices,
+                                        .n_choices = n_choices};
     return anemo_plan_create(e->model, e->device, &options, &e->plan, err);
 }
 

@@ -9,6 +9,7 @@
 #define ANEMO_BENCH_ENGINE_H
 
 #include "harness/measure/bench_roof.h"
+#include "harness/measure/choices.h"
 #include "models/engine.h"
 
 enum { BENCH_BATCH_MAX = 256 };
@@ -18,15 +19,16 @@ typedef struct bench_engine_spec {
     const char *requantise; /* NULL, "q8_0", "q4_0" */
     const char *const *with;
     int32_t n_with;
-    int64_t prompt_tokens;    /* P >= 1 */
-    int64_t generated_tokens; /* n >= 2, the first included */
-    int64_t depth_tokens;     /* before the decode; 0: the prompt */
-    int64_t chunk_tokens;     /* prefill rows of one step at most; 0 = 512 */
-    int32_t batch_max;        /* 1 .. BENCH_BATCH_MAX */
-    uint64_t seed;            /* of the prompts */
-    const char *kv_type;      /* "f32", "f16", "bf16", "q8"; NULL: f16 */
-    bool window_given;        /* false: the model's */
-    int64_t window;           /* as anemo_model_options.window */
+    const anemo_choices *choices; /* of this machine; NULL: none */
+    int64_t prompt_tokens;        /* P >= 1 */
+    int64_t generated_tokens;     /* n >= 2, the first included */
+    int64_t depth_tokens;         /* before the decode; 0: the prompt */
+    int64_t chunk_tokens;         /* prefill rows of one step at most; 0 = 512 */
+    int32_t batch_max;            /* 1 .. BENCH_BATCH_MAX */
+    uint64_t seed;                /* of the prompts */
+    const char *kv_type;          /* "f32", "f16", "bf16", "q8"; NULL: f16 */
+    bool window_given;            /* false: the model's */
+    int64_t window;               /* as anemo_model_options.window */
 } bench_engine_spec;
 
 typedef struct bench_engine {

@@ -220,6 +220,10 @@ static void record_repro(const session *s, anemo_record *record) {
     for (int32_t i = 0; i < spec->n_with && at < (int)sizeof text - 200; i++) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
     }
+    if (spec->choices && at < (int)sizeof text - 400) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --choices '%.150s'",
+                       spec->choices->path);
+    }
     if (at < (int)sizeof text) {
         snprintf(text + at, sizeof text - (size_t)at, s->rule ? " --what-if '%s'" : " --ledger%s",
                  s->rule ? s->rule : "");

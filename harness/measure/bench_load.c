@@ -145,6 +145,14 @@ static anemo_status make_plan(session *s, int64_t longest) {
     const int64_t each = (longest + page - 1) / page + 1;
     const int64_t pages = o->kv_tokens > 0 ? (o->kv_tokens + page - 1) / page
                                            : each * o->sessions + (shared + page - 1) / page;
+    const char *const *choices;
+    int32_t n_choices;
+    const anemo_status fits =
+        anemo_choices_for(o->spec.choices, &s->report->info, anemo_kv_type_name(kv_type), &choices,
+                          &n_choices, s->err);
+    if (fits) {
+        return fits;
+    }
     const anemo_plan_options options = {.limits = {.tokens_per_step = o->step_tokens,
                                                    .sessions = o->sessions + 1,
                                                    .context = longest,
@@ -152,7 +160,9 @@ static anemo_status make_plan(session *s, int64_t longest) {
                                                    .kv_type = kv_type,
                                                    .logits_rows = o->sessions},
                                         .with = o->spec.with,
-                                        .n_with = o->spec.n_with};
+                                        .n_with = o->spec.n_with,
+                                        .choices = choices,
+                                        .n_choices = n_choices};
     const anemo_status status = anemo_plan_create(s->model, s->device, &options, &s->plan, s->err);
     s->report->choices = status ? NULL : anemo_plan_choices(s->plan);
     return status;

@@ -156,6 +156,7 @@ void bench_record_model(anemo_record *record, const bench_engine *engine, const 
     anemo_record_device(record, engine->device);
     anemo_record_text(record, "solution", "weights", info->weights);
     anemo_record_text(record, "solution", "choices", choices);
+    anemo_choices_record(engine->spec.choices, record);
     const anemo_code_entry *engine_code = anemo_code_entry_of("engine");
     anemo_record_text(record, "solution", "code_hash", engine_code ? engine_code->hash : NULL);
     anemo_record_number(record, "solution", "resident_bytes", resident_bytes);
@@ -218,6 +219,10 @@ static void record_repro(const session *s, anemo_record *record) {
     }
     for (int32_t i = 0; i < spec->n_with && at < (int)sizeof text - 200; i++) {
         at += snprintf(text + at, sizeof text - (size_t)at, " --with '%s'", spec->with[i]);
+    }
+    if (spec->choices && at < (int)sizeof text - 200) {
+        at += snprintf(text + at, sizeof text - (size_t)at, " --choices '%.150s'",
+                       spec->choices->path);
     }
     if (at < (int)sizeof text) {
         snprintf(text + at, sizeof text - (size_t)at, "%s%s --stop %s --seed %llu --threads %d%s",

@@ -566,6 +566,11 @@ static anemo_status check(bench_arm *base, bench_verdict *out, anemo_error *err)
     return status;
 }
 
+static anemo_status quantise(bench_arm *base, anemo_error *err) {
+    const moe_case *c = (const moe_case *)base->c;
+    return bench_arm_quantises(base, c->x, ((moe_arm *)base)->x, c->base.m, c->problem.d, err);
+}
+
 const bench_op bench_op_moe = {
     .op = ANEMO_OP_MOE_EXPERTS,
     .create = create,
@@ -574,4 +579,5 @@ const bench_op bench_op_moe = {
     .arm_destroy = arm_destroy,
     .check = check,
     .record = record,
+    .quantise = quantise,
 };

@@ -58,11 +58,13 @@ static bool meets(const search *s, const anemo_with_rule *rule) {
                                   : s->act == NULL || same_text(rule->variant->act, s->act));
 }
 
-/* The last rule that covers m wins, as on any command line. */
-static anemo_with_rule *rule_for(const search *s, int64_t m) {
+/* The last rule that covers m wins, as on any command line; those of a file of choices come first,
+ * and do not count where what a person forces has fixed another layout. */
+static anemo_with_rule *rule_for(const search *s, int64_t m, const char *layout) {
     for (int32_t i = s->chooser->n_rules - 1; i >= 0; i--) {
         anemo_with_rule *rule = &s->chooser->rules[i];
-        if (meets(s, rule) && rule->m_lo <= m && m <= rule->m_hi) {
+        if (meets(s, rule) && rule->m_lo <= m && m <= rule->m_hi &&
+            !(rule->soft && !same_text(rule->variant->layout, layout))) {
             return rule;
         }
     }
@@ -97,18 +99,20 @@ static int64_t next_border(const search *s, int64_t m) {
  * variant picked for one row. */
 static anemo_status fix_layout(const search *s, const char **layout, anemo_error *err) {
     const anemo_with_rule *first = NULL;
-    for (int32_t i = 0; i < s->chooser->n_rules; i++) {
+    for (int32_t i = s->chooser->n_rules - 1; i >= 0; i--) { /* what a person forces comes last */
         anemo_with_rule *rule = &s->chooser->rules[i];
-        if (!meets(s, rule)) {
+        if (!meets(s, rule) || (rule->soft && first != NULL && !first->soft)) {
             continue;
         }
         rule->used = true;
         if (first != NULL && !same_text(first->variant->layout, rule->variant->layout)) {
+            const char *option = anemo_with_rule_option(rule);
             return anemo_fail(
                 err, ANEMO_E_INPUT,
-                "--with %s and --with %s read different weight layouts (%s, %s); a weight has "
+                "%s %s and %s %s read different weight layouts (%s, %s); a weight has "
                 "one resident layout",
-                first->text, rule->text, layout_name(first->variant), layout_name(rule->variant));
+                option, rule->text, option, first->text, layout_name(rule->variant),
+                layout_name(first->variant));
         }
         first = rule;
     }
@@ -148,7 +152,7 @@ anemo_status anemo_choose(const anemo_chooser *chooser, anemo_choice *choice, co
     anemo_status status = fix_layout(&s, &layout, err);
     for (int64_t m = 1, next; status == ANEMO_OK && m <= m_max; m = next) {
         next = next_border(&s, m);
-        const anemo_with_rule *rule = rule_for(&s, m);
+        const anemo_with_rule *rule = rule_for(&s, m, layout);
         const anemo_variant *v = rule != NULL ? rule->variant : pick(&s, m, true, layout);
         char why[256];
         if (v == NULL) {
@@ -158,8 +162,8 @@ anemo_status anemo_choose(const anemo_chooser *chooser, anemo_choice *choice, co
                 layout != NULL ? layout : "canonical", (long long)m);
         }
         if (rule != NULL && !usable(&s, v, why, sizeof why)) {
-            return anemo_fail(err, ANEMO_E_INPUT, "--with %s: %s cannot run %s here: %s",
-                              rule->text, v->name, s.label, why);
+            return anemo_fail(err, ANEMO_E_INPUT, "%s %s: %s cannot run %s here: %s",
+                              anemo_with_rule_option(rule), rule->text, v->name, s.label, why);
         }
         status = add_range(choice, m, next - 1, v, err);
     }

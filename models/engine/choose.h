@@ -24,7 +24,7 @@ typedef union anemo_any_problem {
     anemo_sample_problem sample;
 } anemo_any_problem;
 
-#define ANEMO_CHOICE_RANGES 6
+#define ANEMO_CHOICE_RANGES 10
 
 typedef struct anemo_choice {
     anemo_op op;

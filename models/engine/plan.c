@@ -77,24 +77,26 @@ static anemo_status parse_rules(anemo_plan *plan, const anemo_plan_options *opti
                                 anemo_error *err) {
     plan->chooser.backend = anemo_device_backend(plan->device);
     plan->chooser.capability = anemo_device_capability(plan->device);
-    plan->chooser.rules = calloc((size_t)options->n_with + 1, sizeof *plan->chooser.rules);
+    const int32_t soft = options->n_choices, n = soft + options->n_with;
+    plan->chooser.rules = calloc((size_t)n + 1, sizeof *plan->chooser.rules);
     if (plan->chooser.rules == NULL) {
-        return anemo_fail(err, ANEMO_E_MEMORY, "plan: no memory for %d rules", options->n_with);
+        return anemo_fail(err, ANEMO_E_MEMORY, "plan: no memory for %d rules", n);
     }
-    plan->chooser.n_rules = options->n_with;
-    for (int32_t i = 0; i < options->n_with; i++) {
-        const anemo_status status =
-            anemo_with_rule_parse(options->with[i], &plan->chooser.rules[i], err);
+    plan->chooser.n_rules = n;
+    for (int32_t i = 0; i < n; i++) {
+        const char *text = i < soft ? options->choices[i] : options->with[i - soft];
+        const anemo_status status = anemo_with_rule_parse(text, &plan->chooser.rules[i], err);
         if (status != ANEMO_OK) {
             return status;
         }
+        plan->chooser.rules[i].soft = i < soft;
     }
     return ANEMO_OK;
 }
 
 static anemo_status all_rules_used(const anemo_plan *plan, anemo_error *err) {
     for (int32_t i = 0; i < plan->chooser.n_rules; i++) {
-        if (!plan->chooser.rules[i].used) {
+        if (!plan->chooser.rules[i].used && !plan->chooser.rules[i].soft) {
             return anemo_fail(
                 err, ANEMO_E_INPUT,
                 "--with %s: this model has no such call; `anemo bench model` prints its calls",
@@ -106,8 +108,9 @@ static anemo_status all_rules_used(const anemo_plan *plan, anemo_error *err) {
 
 /* ---------------------------------------------------------------- choosing and packing */
 
-static void take(anemo_plan *plan, const anemo_choice *choice) {
+static void take(anemo_plan *plan, const anemo_choice *choice, int64_t m_max) {
     anemo_plan_note_choice(plan, choice);
+    anemo_plan_note_call(plan, choice, m_max);
     for (int32_t i = 0; i < choice->n_ranges; i++) {
         plan->host_bound |= (choice->range[i].variant->traits & ANEMO_TRAIT_CAPTURABLE) == 0;
     }
@@ -123,7 +126,7 @@ anemo_status anemo_plan_choose(anemo_plan *plan, anemo_choice *choice, int64_t m
     }
     const anemo_status status = anemo_choose(&plan->chooser, choice, NULL, m_max, err);
     if (status == ANEMO_OK) {
-        take(plan, choice);
+        take(plan, choice, m_max);
     }
     return status;
 }
@@ -146,7 +149,7 @@ static anemo_status choose_quantise(anemo_plan *plan, anemo_gemm_call *call, int
         if (status != ANEMO_OK) {
             return status;
         }
-        take(plan, q);
+        take(plan, q, m_max);
         const size_t bytes = (size_t)m_max * act->row_bytes(k);
         plan->act_bytes = bytes > plan->act_bytes ? bytes : plan->act_bytes;
     }
@@ -703,6 +706,7 @@ void anemo_plan_free(anemo_plan *plan) {
     free(plan->layers);
     free(plan->chooser.rules);
     free(plan->choice_text);
+    free(plan->calls);
     anemo_plan_free_host(plan);
     anemo_pages_free(&plan->pages);
     anemo_packed_cache_close(plan->cache);

@@ -103,6 +103,8 @@ struct anemo_plan {
     struct anemo_step_graph *graphs; /* step_graph.c; NULL: none yet */
     char (*choice_text)[128];
     int32_t n_choice_texts;
+    struct anemo_call_note *calls; /* different ones; plan_run.c */
+    int32_t n_calls;
 
     /* The step in flight. */
     int64_t rows, n_logit_rows, n_sample_rows;
@@ -167,7 +169,8 @@ anemo_status anemo_plan_pack(anemo_plan *plan, anemo_matrix *matrix, const anemo
                              anemo_error *err);
 void anemo_plan_note_cache(anemo_plan *plan, const char *refused);         /* pack.c */
 void anemo_plan_note_choice(anemo_plan *plan, const anemo_choice *choice); /* plan_run.c */
-anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err);   /* step.c */
+void anemo_plan_note_call(anemo_plan *plan, const anemo_choice *choice, int64_t m_max);
+anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err); /* step.c */
 void anemo_plan_free_host(anemo_plan *plan);
 
 /* Runs `forward` on the step in flight: plainly, or as a graph (step_graph.c). */

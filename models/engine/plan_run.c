@@ -112,6 +112,46 @@ const char *anemo_plan_choice(const anemo_plan *plan, int32_t index) {
     return index >= 0 && index < plan->n_choice_texts ? plan->choice_text[index] : NULL;
 }
 
+/* ---------------------------------------------------------------- calls */
+
+struct anemo_call_note {
+    anemo_choice choice;
+    int64_t m_max;
+};
+
+void anemo_plan_note_call(anemo_plan *plan, const anemo_choice *choice, int64_t m_max) {
+    for (int32_t i = 0; i < plan->n_calls; i++) {
+        const anemo_choice *known = &plan->calls[i].choice;
+        if (known->op == choice->op && strcmp(known->role, choice->role) == 0 &&
+            memcmp(&known->problem, &choice->problem, choice->problem.size) == 0) {
+            return;
+        }
+    }
+    void *grown = realloc(plan->calls, ((size_t)plan->n_calls + 1) * sizeof *plan->calls);
+    if (grown != NULL) {
+        plan->calls = grown;
+        plan->calls[plan->n_calls++] = (struct anemo_call_note){*choice, m_max};
+    }
+}
+
+bool anemo_plan_call_at(const anemo_plan *plan, int32_t index, anemo_plan_call *out) {
+    if (index < 0 || index >= plan->n_calls) {
+        return false;
+    }
+    const struct anemo_call_note *note = &plan->calls[index];
+    *out = (anemo_plan_call){.op = note->choice.op,
+                             .role = note->choice.role,
+                             .problem = &note->choice.problem,
+                             .problem_bytes = note->choice.problem.size,
+                             .m_max = note->m_max};
+    return true;
+}
+
+const anemo_variant *anemo_plan_call_variant(const anemo_plan *plan, int32_t index, int64_t m) {
+    return index >= 0 && index < plan->n_calls ? anemo_choice_variant(&plan->calls[index].choice, m)
+                                               : NULL;
+}
+
 int64_t anemo_plan_kv_pages(const anemo_plan *plan, int64_t *held) {
     *held = plan->pages.n_pages - plan->pages.n_free;
     return plan->pages.n_pages;

@@ -10,8 +10,15 @@ typedef struct anemo_with_rule {
     char role[24]; /* "" = every role of the op */
     int64_t m_lo, m_hi;
     const anemo_variant *variant;
+    /* From a file of choices: need not meet a call, and gives way to what a person forces. */
+    bool soft;
     bool used; /* set when it met at least one call */
 } anemo_with_rule;
+
+/* The option that a rule came from, for sentences. */
+static inline const char *anemo_with_rule_option(const anemo_with_rule *rule) {
+    return rule->soft ? "--choices" : "--with";
+}
 
 /* ANEMO_E_INPUT: malformed, unknown op or variant, a variant of another op. `text` must outlive the
  * rule. */
