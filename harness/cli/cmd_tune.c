@@ -71,7 +71,11 @@ static void entry_row(anemo_table *table, const anemo_choices_entry *e, bool wit
     anemo_table_both(table, e->time_s.lo, "%.2f", e->time_s.lo * 1e6);
     anemo_table_both(table, e->time_s.hi, "%.2f", e->time_s.hi * 1e6);
     anemo_table_number(table, (double)e->time_s.n, "%.0f");
-    ratio_cell(table, &e->ratio);
+    if (e->variant == e->default_variant) {
+        anemo_table_number(table, 1, "%.0f");
+    } else {
+        ratio_cell(table, &e->ratio);
+    }
     if (e->runner_up) {
         anemo_table_text(table, "%s", e->runner_up->name);
     } else {
@@ -143,7 +147,7 @@ static anemo_status finish(const anemo_cli *cli, const tune_choices *own, anemo_
 int anemo_cmd_tune(int argc, char **argv) {
     static const struct argp_option options[] = {
         {"stop", KEY_STOP, "RULE", 0,
-         "when a cell is measured: ci:1%, time:2s or n:50, with ,cap:10s (default ci:2%,cap:1s)",
+         "when a cell is measured: ci:1%, time:2s or n:50, with ,cap:10s (default ci:2%,cap:2s)",
          0},
         {"weights", KEY_WEIGHTS, "TYPE", 0, "q8_0 or q4_0: requantise when opening", 0},
         {"kv", KEY_KV, "TYPE", 0, "keys and values in f32, f16 (default), bf16 or q8", 0},
@@ -168,7 +172,7 @@ int anemo_cmd_tune(int argc, char **argv) {
         .options = options,
         .option = tune_option};
     tune_choices own = {.tune = {.interrupted = anemo_cli_interrupted}};
-    anemo_cli_stop("ci:2%,cap:1s", &own.tune.stop);
+    anemo_cli_stop("ci:2%,cap:2s", &own.tune.stop);
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
     anemo_cli_catch_interrupts();
