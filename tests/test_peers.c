@@ -128,6 +128,17 @@ static void bench_output(void **state) {
         assert_false(anemo_peer_parse_bench(bad[i], ns, 4, &n, version, sizeof version));
 }
 
+static void version_output(void **state) {
+    (void)state;
+    char version[96] = "";
+    assert_true(anemo_peer_parse_version("load: x\nversion: 10470 (34af94cd9)\nbuilt with cc\n",
+                                         version, sizeof version));
+    assert_string_equal(version, "34af94cd9 (10470)");
+    assert_false(anemo_peer_parse_version("", version, sizeof version));
+    assert_false(anemo_peer_parse_version("version: unknown", version, sizeof version));
+    assert_false(anemo_peer_parse_version("version: 3 (", version, sizeof version));
+}
+
 static void batched_output(void **state) {
     (void)state;
     double ns[4];
@@ -165,8 +176,12 @@ static void write_peer(void) {
                           "esac\n"
                           "echo \"[{\\\"build_commit\\\": \\\"abc\\\", \\\"build_number\\\": 7, "
                           "\\\"samples_ns\\\": [$t, $t]}]\"\n");
+    script("llama-completion", "#!/bin/sh\n"
+                               "[ \"$*\" = --version ] && echo 'version: 11 (def)' >&2\n"
+                               "exit 0\n");
     script("llama-batched-bench", "#!/bin/sh\n"
                                   "case \"$*\" in\n"
+                                  "--version) echo 'version: 9 (abd)' >&2; exit 0 ;;\n"
                                   "*'-c 36 -npp 8 -ntg 4 -npl 3,3 -fa on') ;;\n"
                                   "*) exit 3 ;;\n"
                                   "esac\n"
@@ -192,6 +207,9 @@ static void whole_run(void **state) {
                                           "target llama.cpp >= 1 or fp32 >= 1e-9\n"
                                           "case batch m tokens=4 depth=8 batch=3\n"
                                           "target llama.cpp >= 2\ntarget other >= 1\n"
+                                          "case start m start\ntarget llama.cpp >= 1e-9\n"
+                                          "case refused m prompt=4 with=qgemm=qgemm_nope\n"
+                                          "target llama.cpp >= 1\ntarget fp32 >= 0.5\n"
                                           "case absent none start\ntarget llama.cpp >= 1\n"));
     program_result r = program_run("synth", "synth:tiny:f32", model);
     assert_int_equal(r.code, 0);
@@ -201,8 +219,9 @@ static void whole_run(void **state) {
     if (r.code != 1) /* one target is missed, and that weighs more than those not measured */
         fail_msg("%d: %s%s", r.code, r.out, r.err);
     static const char *const lines[] = {
-        "prompt,2,", "met,speed / llama.cpp",      "decode,1,", "missed,speed / llama.cpp",
-        "batch,2,",  "not measured,speed / other", "absent,1,", "met,share of fp32",
+        "prompt,2,",  "met,speed / llama.cpp",      "decode,1,", "missed,speed / llama.cpp",
+        "batch,2,",   "not measured,speed / other", "absent,1,", "met,share of fp32",
+        "refused,1,", "not measured,share of fp32",
     };
     for (size_t i = 0; i < COUNT(lines); ++i)
         if (!strstr(r.out, lines[i]))
@@ -211,6 +230,9 @@ static void whole_run(void **state) {
     size_t bytes;
     char *records = test_read_file(record, &bytes);
     assert_non_null(strstr(records, "\"llama.cpp abc (7)\""));
+    assert_non_null(strstr(records, "\"llama.cpp abd (9)\""));  /* batch */
+    assert_non_null(strstr(records, "\"llama.cpp def (11)\"")); /* start */
+    assert_non_null(strstr(records, "qgemm_nope, which is not known"));
     assert_non_null(strstr(records, "\"judged\":\"missed\""));
     assert_non_null(strstr(records, "no binary was given (--peer other=BINARY)"));
     assert_non_null(strstr(records, "it is made from: from nowhere"));
@@ -250,8 +272,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         bad_file_test(good_file),         bad_file_test(bad_files),
         cmocka_unit_test(shipped_file),   cmocka_unit_test(bench_output),
-        cmocka_unit_test(batched_output), bad_file_test(whole_run),
-        bad_file_test(failing_peer),
+        cmocka_unit_test(version_output), cmocka_unit_test(batched_output),
+        bad_file_test(whole_run),         bad_file_test(failing_peer),
     };
     return cmocka_run_group_tests_name("peers", tests, NULL, NULL);
 }

@@ -68,6 +68,14 @@ static anemo_status give_binaries(const peer_choices *own, anemo_peer_file *file
     return ANEMO_OK;
 }
 
+/* Of whichever of its programs told one. */
+static const char *version_of(const anemo_peer *p) {
+    return p->version[0]             ? p->version
+           : p->common_version[0][0] ? p->common_version[0]
+           : p->common_version[1][0] ? p->common_version[1]
+                                     : "version not told";
+}
+
 /* What ran beside anemo, with which flags; or that it was absent. */
 static void print_peers(const anemo_cli *cli, const anemo_peer_file *file) {
     if (cli->format != ANEMO_FORMAT_TEXT && cli->format != ANEMO_FORMAT_MD) {
@@ -77,8 +85,7 @@ static void print_peers(const anemo_cli *cli, const anemo_peer_file *file) {
         const anemo_peer *p = &file->peers[i];
         if (p->binary) {
             fprintf(cli->out, "%s%s: %s; llama-bench %s; other programs %s\n", i ? "" : "\n",
-                    p->name, p->version[0] ? p->version : "version not told", p->bench_flags,
-                    p->common_flags);
+                    p->name, version_of(p), p->bench_flags, p->common_flags);
         } else {
             fprintf(cli->out, "%s%s: absent (--peer %s=BINARY)\n", i ? "" : "\n", p->name, p->name);
         }

@@ -268,7 +268,9 @@ static anemo_status record_arm(session *s, trial *t, int32_t arm) {
     anemo_record_integer(record, "case", "batch", t->what->batch);
     if (peer) {
         const bool common = t->what->batch > 1 || t->what->what == ANEMO_PEER_START;
-        snprintf(name, sizeof name, "%s %s", peer->name, peer->version);
+        const char *version = anemo_peer_version(peer, t->what);
+        snprintf(name, sizeof name, "%s %s", peer->name,
+                 version[0] ? version : "(no version told)");
         anemo_record_text(record, "case", "model", s->file->models[t->what->model].name);
         anemo_record_text(record, "solution", "program", name);
         anemo_record_text(record, "solution", "flags",
@@ -381,11 +383,15 @@ static bool find_peers(session *s, trial *t) {
     return access(t->model, R_OK) == 0;
 }
 
-/* All targets of a case whose model is not there. */
-static anemo_status report_absent(session *s, const trial *t) {
+/* All targets of a case that was not run, and why. */
+static anemo_status report_unmeasured(session *s, const trial *t, const char *why) {
     anemo_status status = ANEMO_OK;
     for (int32_t i = 0; !status && i < t->what->n_targets; i++) {
-        anemo_target term = {.kind = ANEMO_TARGET_RATE, .bound = t->what->targets[i].term[0].bound};
+        const anemo_peer_target *target = &t->what->targets[i];
+        const int32_t peer = target->term[0].peer;
+        anemo_target term = {.kind = peer < 0 ? ANEMO_TARGET_CEILING : ANEMO_TARGET_RATE,
+                             .ceiling = target->term[0].ceiling,
+                             .bound = target->term[0].bound};
         anemo_target_group group = {.n_arms = 0};
         anemo_target_line line = {.group = &group,
                                   .target = &term,
@@ -394,15 +400,31 @@ static anemo_status report_absent(session *s, const trial *t) {
                                   .verdict = ANEMO_TARGET_NOT_MEASURED,
                                   .done = s->done,
                                   .total = s->total};
-        const anemo_peer_model *model = &s->file->models[t->what->model];
-        snprintf(group.name, sizeof group.name, "%s", model->name);
+        snprintf(group.name, sizeof group.name, "%s", s->file->models[t->what->model].name);
         snprintf(term.text, sizeof term.text, "%s", t->what->name);
-        snprintf(line.why, sizeof line.why, "%.80s/%s.gguf is not there; it is made from: %s",
-                 s->options->models, model->name, model->source);
+        snprintf(term.measure, sizeof term.measure, "%s%s", peer < 0 ? "share of " : "speed / ",
+                 peer < 0 ? anemo_ceiling_name(term.ceiling) : s->file->peers[peer].name);
+        snprintf(line.why, sizeof line.why, "%.250s", why);
         status = record_target(s, t, &line);
         s->observer(s->ctx, &line);
     }
     return status;
+}
+
+static anemo_status report_absent(session *s, const trial *t) {
+    const anemo_peer_model *model = &s->file->models[t->what->model];
+    char why[320];
+    snprintf(why, sizeof why, "%.80s/%.32s.gguf is not there; it is made from: %.120s",
+             s->options->models, model->name, model->source);
+    return report_unmeasured(s, t, why);
+}
+
+/* anemo cannot run this case here; the others may. */
+static anemo_status report_refused(session *s, trial *t) {
+    snprintf(t->why[OWN], sizeof *t->why, "%.250s", s->err->text);
+    *s->err = (anemo_error){{0}};
+    const anemo_status status = record_arm(s, t, OWN);
+    return status ? status : report_unmeasured(s, t, t->why[OWN]);
 }
 
 static anemo_status run_case(session *s, const anemo_peer_case *what) {
@@ -418,7 +440,11 @@ static anemo_status run_case(session *s, const anemo_peer_case *what) {
         status = status ? status : sample(s, t);
     }
     s->done++;
-    status = status ? status : there ? report(s, t) : report_absent(s, t);
+    if (status && status != ANEMO_E_CANCELLED) {
+        status = report_refused(s, t);
+    } else if (!status) {
+        status = there ? report(s, t) : report_absent(s, t);
+    }
     bench_decode_end(&t->decode);
     bench_engine_close(t->engine);
     free(t->choices);

@@ -221,7 +221,45 @@ bool anemo_peer_parse_batched(const char *text, double *ns, int32_t most, int32_
     return *n > 0;
 }
 
+bool anemo_peer_parse_version(const char *text, char *version, size_t version_bytes) {
+    const char *at = strstr(text, "version: ");
+    long long number;
+    char commit[41];
+    if (!at || sscanf(at, "version: %lld (%40[0-9a-zA-Z.-])", &number, commit) != 2) {
+        return false;
+    }
+    snprintf(version, version_bytes, "%s (%lld)", commit, number);
+    return true;
+}
+
 /* ---------------------------------------------------------------- command lines */
+
+static int program_of(const anemo_peer_case *what) {
+    return what->what == ANEMO_PEER_START;
+}
+
+const char *anemo_peer_version(const anemo_peer *peer, const anemo_peer_case *what) {
+    const bool common = what->batch > 1 || what->what == ANEMO_PEER_START;
+    return common ? peer->common_version[program_of(what)] : peer->version;
+}
+
+/* Asks `path` for its version, once; one that does not tell is run all the same. */
+static void ask_version(anemo_peer *peer, const anemo_peer_case *what, const char *path) {
+    const int program = program_of(what);
+    command c = {.n = 0};
+    char *text = NULL;
+    anemo_error ignored;
+    if (!peer->common_asked[program]) {
+        peer->common_asked[program] = true;
+        add(&c, path);
+        add(&c, "--version");
+        if (capture(&c, 0, true, &text, &ignored) == ANEMO_OK) {
+            anemo_peer_parse_version(text, peer->common_version[program],
+                                     sizeof *peer->common_version);
+        }
+        free(text);
+    }
+}
 
 /* FOLDER of the peer's llama-bench / one of the names that is there. */
 static anemo_status beside(const anemo_peer *peer, const char *const *names, char *path,
@@ -303,6 +341,7 @@ static anemo_status run_batched(anemo_peer *peer, const anemo_peer_job *job, dou
     if (status) {
         return status;
     }
+    ask_version(peer, w, path);
     for (int32_t i = 0; i < job->repetitions; i++) {
         const size_t used = strlen(batches);
         snprintf(batches + used, sizeof batches - used, "%s%lld", i ? "," : "",
@@ -326,12 +365,15 @@ static anemo_status run_batched(anemo_peer *peer, const anemo_peer_job *job, dou
     return status;
 }
 
-static anemo_status run_start(const anemo_peer *peer, const anemo_peer_job *job, double *ns,
-                              int32_t *n, anemo_error *err) {
+static anemo_status run_start(anemo_peer *peer, const anemo_peer_job *job, double *ns, int32_t *n,
+                              anemo_error *err) {
     static const char *const names[] = {"llama-completion", "llama-cli", NULL};
     char path[4096];
     command c = {.n = 0};
     anemo_status status = beside(peer, names, path, sizeof path, err);
+    if (!status) {
+        ask_version(peer, job->what, path);
+    }
     add(&c, path);
     add(&c, "-m");
     add(&c, job->model);

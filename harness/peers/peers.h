@@ -40,8 +40,11 @@ typedef struct anemo_peer {
     char name[24];
     char bench_flags[160], common_flags[160];
     const char *binary; /* NULL: not given */
-    char version[96];   /* as it told; "" before it ran */
-    bool deep_option;   /* its llama-bench knows --n-depth, else -gp */
+    char version[96];   /* of its llama-bench, as it told; "" before it ran */
+    /* Of the programs beside it, one for batches and one for starts; "": not told. */
+    char common_version[2][96];
+    bool common_asked[2];
+    bool deep_option; /* its llama-bench knows --n-depth, else -gp */
     bool probed;
 } anemo_peer;
 
@@ -108,6 +111,8 @@ anemo_status anemo_peer_time_process(char *const *arguments, double *ns, anemo_e
  * llama-batched-bench's table; *n <= most. */
 bool anemo_peer_parse_bench(const char *text, double *ns, int32_t most, int32_t *n, char *version,
                             size_t version_bytes);
+/* "version: 10470 (34af94cd9)" -> "34af94cd9 (10470)", as llama-bench's JSON has it. */
+bool anemo_peer_parse_version(const char *text, char *version, size_t version_bytes);
 bool anemo_peer_parse_batched(const char *text, double *ns, int32_t most, int32_t *n);
 
 /* ---------------------------------------------------------------- the run */
@@ -121,8 +126,12 @@ typedef struct anemo_peers_options {
     bool (*interrupted)(void);
 } anemo_peers_options;
 
-/* Case by case; the observer gets each target when its case is done. Records: one for each program
- * and case, one for each target. */
+/* The version of the program that runs this case; "": not told. */
+const char *anemo_peer_version(const anemo_peer *peer, const anemo_peer_case *what);
+
+/* Case by case; the observer gets each target when its case is done. A case that is refused here (a
+ * rule that this machine cannot meet, no memory, a broken file) leaves its targets unmeasured, with
+ * the reason. Records: one for each program and case, one for each target. */
 anemo_status anemo_bench_peers(anemo_device *device, anemo_peer_file *file,
                                const anemo_peers_options *options, anemo_record_sink *sink,
                                anemo_target_observer observer, void *ctx, anemo_error *err);
