@@ -157,6 +157,15 @@ static void test_bench_model_shows_load(void **state) {
     assert_contains(text, "\"load_max_over_mean\"");
     free(text);
     program_result_free(&r);
+    r = program_run("bench", "model",
+                    "synth:mixtral-8x7b:q4_0:d=64:ffn=128:heads=4:kv_heads=2:head_dim=16:vocab=512",
+                    "--prompt", "4", "--tokens", "3", "--batch", "1", "--stop", "n:2", "--threads",
+                    "1");
+    if (r.code != 0 && r.code != 5)
+        fail_msg("%s%s", r.out, r.err);
+    assert_contains(r.out, "composed");
+    assert_contains(r.out, "2 of 8         4"); /* of one token: 2 experts, 1 over 2/8 */
+    program_result_free(&r);
     test_folder_remove(folder);
 }
 

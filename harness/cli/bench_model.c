@@ -172,8 +172,16 @@ static void load_cells(anemo_table *table, const anemo_route_load *load) {
     }
 }
 
-static void print_load(const anemo_bench_model_report *r, FILE *out) {
-    if (r->info.experts > 0) {
+/* Behind the other columns, of a mixture alone. */
+static void load_columns(anemo_table *table, const anemo_model_info *info) {
+    if (info->experts > 0) {
+        anemo_table_column(table, "experts_touched", "experts");
+        anemo_table_column(table, "load_max_over_mean", "max/mean");
+    }
+}
+
+static void print_load(const anemo_model_info *info, FILE *out) {
+    if (info->experts > 0) {
         fprintf(out, "Experts: those with a token in a step, and tokens of the fullest over the "
                      "mean of all; means over layers and steps, in a run beside the timed ones.\n");
     }
@@ -223,10 +231,7 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
     anemo_table_column(table, "itl_p95_s", "ITL p95, ms");
     anemo_table_column(table, "itl_p99_s", "ITL p99, ms");
     anemo_table_column(table, "joules_per_token", "J/token");
-    if (r->info.experts > 0) {
-        anemo_table_column(table, "experts_touched", "experts");
-        anemo_table_column(table, "load_max_over_mean", "max/mean");
-    }
+    load_columns(table, &r->info);
     for (int32_t i = 0; i < r->n_lines; i++) {
         const anemo_bench_model_line *line = &r->line[i];
         model_cells(table, line->batch, &line->result, &line->tokens_per_s);
@@ -244,7 +249,7 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
         fprintf(cli->out, "\n%s\n", ANEMO_MODEL_DEFINITIONS);
         print_ceilings(&r->line[0].result, cli->out);
         print_energy(r, cli->out);
-        print_load(r, cli->out);
+        print_load(&r->info, cli->out);
         print_choices(r->choices, cli->out);
     }
 }
@@ -262,6 +267,7 @@ static void print_composed(const anemo_cli *cli, const anemo_composed_report *r)
     anemo_table_column(table, "layer_s", "layer, ms");
     anemo_table_column(table, "rest_s", "rest, ms");
     anemo_table_column(table, "composition_error", "error");
+    load_columns(table, &r->info);
     for (int32_t i = 0; i < r->n_lines; i++) {
         const anemo_composed_line *line = &r->line[i];
         model_cells(table, line->batch, &line->result, &line->tokens_per_s);
@@ -269,6 +275,9 @@ static void print_composed(const anemo_cli *cli, const anemo_composed_report *r)
         anemo_table_both(table, line->rest_s.value, "%.3f", line->rest_s.value * 1e3);
         anemo_table_both(table, line->error.value, "%+.1f %% [%+.1f, %+.1f]",
                          line->error.value * 100, line->error.lo * 100, line->error.hi * 100);
+        if (r->info.experts > 0) {
+            load_cells(table, &line->load);
+        }
     }
     const anemo_table *tables[] = {table};
     anemo_table_print(tables, 1, cli->format, cli->out);
@@ -279,6 +288,7 @@ static void print_composed(const anemo_cli *cli, const anemo_composed_report *r)
             "\n%s\nerror: time at %lld layers, predicted from %lld and %lld, against measured.\n",
             ANEMO_MODEL_DEFINITIONS, (long long)r->counts[2], (long long)r->counts[0],
             (long long)r->counts[1]);
+        print_load(&r->info, cli->out);
         print_ceilings(&r->line[0].result, cli->out);
         print_choices(r->choices, cli->out);
     }

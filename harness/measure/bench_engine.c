@@ -279,6 +279,25 @@ void bench_decode_end(bench_decode *decode) {
     memset(decode, 0, sizeof *decode);
 }
 
+/* ---------------------------------------------------------------- experts */
+
+anemo_status bench_route_load(bench_engine *engine, const anemo_arm *arm, anemo_route_load *load,
+                              anemo_error *err) {
+    *load = (anemo_route_load){0};
+    if (engine->info->experts == 0) {
+        return ANEMO_OK;
+    }
+    if (!anemo_route_load_begin(load, (int32_t)engine->info->experts)) {
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for the load of experts");
+    }
+    anemo_status status = arm->prepare(arm->ctx, err);
+    anemo_plan_observe(engine->plan, anemo_route_load_see, load);
+    status = status ? status : arm->run(arm->ctx, 0, err);
+    anemo_plan_observe(engine->plan, NULL, NULL);
+    anemo_route_load_end(load);
+    return status;
+}
+
 /* ---------------------------------------------------------------- roofs */
 
 /* Canonical bytes of the weights that `tokens` tokens touch. A token's share is known; the other

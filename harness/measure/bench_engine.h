@@ -10,6 +10,7 @@
 
 #include "harness/measure/bench_roof.h"
 #include "harness/measure/choices.h"
+#include "harness/measure/route_watch.h"
 #include "models/engine.h"
 
 enum { BENCH_BATCH_MAX = 256 };
@@ -69,6 +70,11 @@ typedef struct bench_decode {
 } bench_decode;
 anemo_arm bench_decode_arm(bench_decode *decode, bench_engine *engine, int32_t batch);
 void bench_decode_end(bench_decode *decode);
+
+/* Runs the arm of a prefill or a decode once more, untimed, with the routers watched. Nothing for a
+ * dense model. */
+anemo_status bench_route_load(bench_engine *engine, const anemo_arm *arm, anemo_route_load *load,
+                              anemo_error *err);
 
 /* The least that a prefill of P tokens, and one decode step of `batch` sessions, must read and
  * compute: weights touched once (experts as expected under uniform routing), KV within the window

@@ -167,6 +167,18 @@ static void record_estimate(anemo_record *record, const char *name, const char *
     anemo_record_metric(record, name, unit, lower, e->value, e->lo, e->hi, e->n);
 }
 
+void bench_record_load(anemo_record *record, const anemo_model_info *info,
+                       const anemo_route_load *load) {
+    if (load->calls > 0) {
+        anemo_record_integer(record, "case", "experts", info->experts);
+        anemo_record_integer(record, "case", "top_k", info->experts_per_token);
+        anemo_record_metric(record, "experts_touched", "1", true, load->touched, load->touched,
+                            load->touched, load->calls);
+        anemo_record_metric(record, "load_max_over_mean", "1", true, load->imbalance,
+                            load->imbalance, load->imbalance, load->calls);
+    }
+}
+
 static void record_itl(anemo_record *record, const anemo_bench_model_line *line) {
     static const char *const names[] = {"itl_p95", "itl_p99"};
     for (int i = 0; i < 2; i++) {
@@ -251,14 +263,7 @@ static anemo_status record_line(session *s, int32_t arm) {
     anemo_record_text(record, "case", "name", name);
     anemo_record_integer(record, "case", "batch", line->batch ? line->batch : 1);
     bench_record_model(record, s->engine, s->report->choices, s->report->resident_bytes);
-    if (line->load.calls > 0) {
-        anemo_record_integer(record, "case", "experts", s->engine->info->experts);
-        anemo_record_integer(record, "case", "top_k", s->engine->info->experts_per_token);
-        anemo_record_metric(record, "experts_touched", "1", true, line->load.touched,
-                            line->load.touched, line->load.touched, line->load.calls);
-        anemo_record_metric(record, "load_max_over_mean", "1", true, line->load.imbalance,
-                            line->load.imbalance, line->load.imbalance, line->load.calls);
-    }
+    bench_record_load(record, s->engine->info, &line->load);
     record_metrics(s, line, arm, record);
     record_repro(s, record);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
@@ -292,32 +297,15 @@ static anemo_status sample_all(session *s) {
     return anemo_sample(s->arms, n, &s->how, &s->samples, s->err);
 }
 
-/* Once more what the arm ran, with the plan's routers watched. */
-static anemo_status watch_load(session *s, int32_t arm) {
-    anemo_route_load *load = &s->report->line[arm].load;
-    anemo_plan *plan = s->engine->plan;
-    if (s->engine->info->experts == 0 || s->samples.interrupted) {
-        return ANEMO_OK;
-    }
-    if (!anemo_route_load_begin(load, (int32_t)s->engine->info->experts)) {
-        return anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for the load of experts");
-    }
-    const anemo_arm *a = &s->arms[arm];
-    anemo_status status = a->prepare(a->ctx, s->err);
-    anemo_plan_observe(plan, anemo_route_load_see, load);
-    status = status ? status : a->run(a->ctx, 0, s->err);
-    anemo_plan_observe(plan, NULL, NULL);
-    anemo_route_load_end(load);
-    return status;
-}
-
 static anemo_status measure(session *s) {
     anemo_status status = sample_all(s);
     const int32_t n = status ? 0 : 1 + s->options->n_batch;
     s->report->peak_rss_bytes = anemo_peak_rss_bytes();
     for (int32_t arm = 0; !status && arm < n; arm++) {
         status = evaluate_arm(s, arm);
-        status = status ? status : watch_load(s, arm);
+        if (!status && !s->samples.interrupted) {
+            status = bench_route_load(s->engine, &s->arms[arm], &s->report->line[arm].load, s->err);
+        }
     }
     s->report->n_lines = status ? 0 : n;
     for (int32_t arm = 0; !status && arm < n; arm++) {

@@ -5,7 +5,6 @@
 
 #include "harness/measure/bench_engine.h"
 #include "harness/measure/energy.h"
-#include "harness/measure/route_watch.h"
 
 /* Printed with the numbers. */
 #define ANEMO_MODEL_DEFINITIONS                                                                    \
@@ -68,5 +67,8 @@ double anemo_peak_rss_bytes(void);
 /* The fields of "case" and "solution" that describe model and plan. */
 void bench_record_model(anemo_record *record, const bench_engine *engine, const char *choices,
                         double resident_bytes);
+/* Of a mixture whose load was seen: its experts, and the load as metrics. */
+void bench_record_load(anemo_record *record, const anemo_model_info *info,
+                       const anemo_route_load *load);
 
 #endif

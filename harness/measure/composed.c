@@ -32,6 +32,7 @@ typedef struct session {
     anemo_samples samples;  /* arm c * (1 + n_batch) + i: count c, line i */
     anemo_samples composed; /* arm i: totals of line i; batch is that of `samples` */
     double *scratch;        /* [n] */
+    anemo_arm arms[ANEMO_COMPOSED_COUNTS * (1 + ANEMO_BENCH_BATCHES)];
     anemo_error *err;
 } session;
 
@@ -226,7 +227,7 @@ static anemo_status open_engines(session *s) {
 
 static anemo_status sample_all(session *s) {
     const anemo_bench_model_options *o = &s->options->model;
-    anemo_arm arms[ANEMO_COMPOSED_COUNTS * (1 + ANEMO_BENCH_BATCHES)];
+    anemo_arm *arms = s->arms;
     const int32_t lines = lines_of(s);
     for (int c = 0; c < ANEMO_COMPOSED_COUNTS; c++) {
         arms[c * lines] = bench_prefill_arm(s->engine[c]);
@@ -342,6 +343,7 @@ static void record_case(const session *s, const anemo_composed_line *line, anemo
     anemo_record_flag(record, "case", "composed", true);
     anemo_record_integer(record, "case", "layers_measured", s->report->counts[2]);
     bench_record_model(record, &whole, s->report->choices, s->report->resident_bytes);
+    bench_record_load(record, info, &line->load);
 }
 
 static anemo_status record_line(session *s, int32_t i) {
@@ -389,6 +391,11 @@ static anemo_status measure(session *s) {
     status = status ? status : make_composed(s);
     for (int32_t i = 0; !status && i < lines_of(s); i++) {
         status = evaluate_line(s, i);
+        if (!status && !s->samples.interrupted) { /* of the most layers */
+            const int last = ANEMO_COMPOSED_COUNTS - 1;
+            status = bench_route_load(s->engine[last], &s->arms[last * lines_of(s) + i],
+                                      &s->report->line[i].load, s->err);
+        }
     }
     s->report->n_lines = status ? 0 : lines_of(s);
     for (int32_t i = 0; !status && i < lines_of(s); i++) {

@@ -32,7 +32,8 @@ typedef struct anemo_composed_line {
     bench_result result; /* of the whole model */
     anemo_estimate tokens_per_s;
     anemo_estimate layer_s, rest_s;
-    anemo_estimate error; /* predicted / measured time at L3, minus 1 */
+    anemo_estimate error;  /* predicted / measured time at L3, minus 1 */
+    anemo_route_load load; /* of a mixture: in the layers that were run */
 } anemo_composed_line;
 
 typedef struct anemo_composed_report {
