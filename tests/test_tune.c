@@ -235,6 +235,17 @@ static void test_written_and_read(void **state) {
     anemo_choices_free(read);
 }
 
+static int64_t polls, most_polls;
+
+static bool soon(void) {
+    return polls++ >= most_polls;
+}
+
+static bool never_but_count(void) {
+    polls++;
+    return false;
+}
+
 static void test_filter_and_interrupt(void **state) {
     fixture *f = *state;
     anemo_tune_options options = quick(f->folder);
@@ -249,6 +260,20 @@ static void test_filter_and_interrupt(void **state) {
     assert_int_equal(anemo_tune(f->device, &options, &report, &err), ANEMO_E_INPUT);
     assert_contains(err.text, "--filter nothing");
     anemo_tune_report_free(&report);
+    /* Interrupted after some cells: whole roles are kept. */
+    options.filter = "add_rmsnorm";
+    options.interrupted = soon;
+    polls = 0;
+    most_polls = 0;
+    assert_int_equal(anemo_tune(f->device, &options, &report, &err), ANEMO_E_CANCELLED);
+    assert_int_equal(report.n_entries, 0);
+    anemo_tune_report_free(&report);
+    options.interrupted = never_but_count;
+    polls = 0;
+    assert_int_equal(anemo_tune(f->device, &options, &report, &err), ANEMO_OK);
+    const int32_t all = report.n_entries;
+    anemo_tune_report_free(&report);
+    assert_true(polls > all);
 }
 
 /* ---------------------------------------------------------------- plans that follow */
@@ -371,6 +396,7 @@ static void test_bad_files(void **state) {
     refuse(f, "\"variant\": \"rope_", "\"variant\": \"no_", "which this program does not have");
     refuse(f, "\"variant\": \"", "\"variant\": \"qgemm_c\", \"problem\": \"", "duplicate");
     refuse(f, "\"ratio\": ", "\"ratio\": -", "entries[0].ratio is -");
+    refuse(f, "\"time_s\": ", "\"time_s\": null, \"z\": ", "entries[0].time_s is null");
     refuse(f, "\"entries\": [", "\"entries\": 3, \"y\": [", "entries is no list");
     refuse(f, "\"entries\": [", "\"entries\": [7, ", "entries[0] is 7");
     anemo_choices *read;

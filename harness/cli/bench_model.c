@@ -402,7 +402,9 @@ int anemo_cli_bench_model(int argc, char **argv) {
                                                sizeof path, &o->demo, &err);
     o->spec.path = path;
     status = status ? status : anemo_cli_open_device(&cli, &device, &err);
-    status = status ? status : anemo_cli_open_choices(&cli, device, &choices, &err);
+    status = status ? status
+                    : anemo_cli_open_choices(
+                          &cli, device, o->spec.kv_type ? o->spec.kv_type : "f16", &choices, &err);
     o->spec.choices = choices;
     status = status ? status : anemo_cli_open_sink(&cli, "bench-model", &sink, &err);
     status = status ? status : run_model(&cli, &own, device, sink, &invalid, &err);

@@ -642,7 +642,8 @@ static int run_job(const anemo_cli *cli, const arguments *a, job *j) {
     if (status == ANEMO_OK)
         status = anemo_cli_open_device(cli, &j->info.device, &err);
     if (status == ANEMO_OK)
-        status = anemo_cli_open_choices(cli, j->info.device, &j->choices, &err);
+        status = anemo_cli_open_choices(cli, j->info.device, anemo_kv_type_name(j->suite.kv_type),
+                                        &j->choices, &err);
     j->suite.choices = j->choices;
     if (status != ANEMO_OK)
         return anemo_cli_fail(status, &err);

@@ -196,7 +196,8 @@ static anemo_status open_everything(const anemo_cli *cli, const run_options *o, 
     if (status == ANEMO_OK)
         status = anemo_cli_open_device(cli, &run->device, err);
     if (status == ANEMO_OK)
-        status = anemo_cli_open_choices(cli, run->device, &run->choices, err);
+        status = anemo_cli_open_choices(cli, run->device, anemo_kv_type_name(o->kv_type),
+                                        &run->choices, err);
     if (status == ANEMO_OK)
         status = anemo_choices_for(run->choices, info, anemo_kv_type_name(o->kv_type), &choices,
                                    &n_choices, err);

@@ -403,13 +403,17 @@ anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, ane
     return anemo_device_create_cpu(n, cpus, out, err);
 }
 
-anemo_status anemo_cli_open_choices(const anemo_cli *cli, anemo_device *device, anemo_choices **out,
-                                    anemo_error *err) {
+anemo_status anemo_cli_open_choices(const anemo_cli *cli, anemo_device *device, const char *kv_type,
+                                    anemo_choices **out, anemo_error *err) {
     *out = NULL;
     const anemo_status status =
         cli->choices ? anemo_choices_read(cli->choices, device, out, err) : ANEMO_OK;
     if (*out && (*out)->warning[0])
         anemo_cli_warn("%s: %s", cli->choices, (*out)->warning);
+    if (*out && (*out)->n_common < (*out)->n_rules && strcmp((*out)->kv_type, kv_type) != 0)
+        anemo_cli_warn("%s: swa and rope_append were measured with keys and values in %s, this run "
+                       "has %s: they keep their defaults",
+                       cli->choices, (*out)->kv_type, kv_type);
     return status;
 }
 

@@ -112,10 +112,11 @@ int anemo_cli_choice(const char *option, const char *value, const char *const *n
 
 /* The device that --device and --threads ask for, its threads bound one per core. */
 anemo_status anemo_cli_open_device(const anemo_cli *cli, anemo_device **out, anemo_error *err);
-/* What --choices names, read and checked against machine and device; a remark on stderr where its
- * times may not hold. NULL without the option. */
-anemo_status anemo_cli_open_choices(const anemo_cli *cli, anemo_device *device, anemo_choices **out,
-                                    anemo_error *err);
+/* What --choices names, read and checked against machine and device, for keys and values of this
+ * type; a remark on stderr where its times may not hold, or some of it does not count. NULL without
+ * the option. */
+anemo_status anemo_cli_open_choices(const anemo_cli *cli, anemo_device *device, const char *kv_type,
+                                    anemo_choices **out, anemo_error *err);
 /* The embedded model: $ANEMO_MODEL_DIR, else models/default beside the source, else the installed
  * one. ANEMO_E_INPUT says where it was looked for. */
 anemo_status anemo_cli_default_model(char *path, size_t path_bytes, anemo_error *err);
