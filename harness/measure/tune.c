@@ -330,6 +330,10 @@ typedef struct cell_run {
     double call_ns[ANEMO_TUNE_VARIANTS];
 } cell_run;
 
+static bool has_weights(anemo_op op) {
+    return op == ANEMO_OP_QGEMM || op == ANEMO_OP_MOE_EXPERTS || op == ANEMO_OP_EMBED;
+}
+
 /* How much of the activations a format keeps: speed alone must not make a model coarser. */
 static int act_rank(const char *act) {
     static const char *const finest_first[] = {"f32", "bf16", "a8_g32", "a8_g128", "a8_row"};
@@ -354,7 +358,7 @@ static void choose_lines(const session *s, const cell_run *run, anemo_tune_cell 
         const anemo_variant *v = anemo_variant_at(i);
         if (v->op == run->c->ops->op && v != cell->default_variant &&
             v->backend == anemo_device_backend(s->device) && !(v->traits & ANEMO_TRAIT_REFERENCE) &&
-            keeps_as_much(v, cell->default_variant) &&
+            keeps_as_much(v, cell->default_variant) && (v->layout || !has_weights(v->op)) &&
             anemo_variant_supports(v, capability, cell->problem, NULL, 0) &&
             anemo_variant_supports(v, capability, run->c->problem, NULL, 0)) {
             cell->lines[cell->n_lines++] = (anemo_tune_line){.variant = v};
@@ -562,6 +566,9 @@ static const char *objection(const session *s, int32_t first, int32_t *n_cells) 
         const char *why = form_of(s, other, 1, &f);
         if (why) {
             return why;
+        }
+        if (has_weights(c->op) && !other->range[0].variant->layout) {
+            return "reads the weights through their file's own reader, which no bench has";
         }
         if (!same_ranges(c, other)) {
             return "layers differ, and change their variants at different rows";

@@ -10,6 +10,9 @@
  * Measured are the variants that read activations in a format no coarser than the default's: what a
  * model says is not to change for the sake of speed.
  *
+ * Left out, too, are those that read weights as their file holds them: what would be timed is the
+ * reader of the bench's weights and not that of the file.
+ *
  * A variant takes the default's place where the whole interval of its ratio lies below 1. Another
  * layout than the default's serves all rows of a role, so it is taken only when none of the role's
  * cells is slower with it beyond the interval, and one is faster. Of what remains, the role's
