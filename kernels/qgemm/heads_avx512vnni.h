@@ -54,9 +54,8 @@ static inline int32_t vnni_head_word(const anemo_n32_shape *s, int32_t total) {
 static inline void vnni_fine_head(const anemo_n32_shape *s, const int8_t *row, int64_t i,
                                   int32_t *heads) {
     const __m512i ones = _mm512_set1_epi8(1);
-    for (int64_t g = 0; g < s->groups; g++) {
-        heads[g * VNNI_HEAD + i] = 0;
-    }
+    int32_t total = 0;
+    int64_t left = s->group;
     for (int64_t column = 0; column < s->k; column += 64) {
         const __m512i codes = _mm512_loadu_si512(row + column);
         __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, codes);
@@ -65,11 +64,18 @@ static inline void vnni_fine_head(const anemo_n32_shape *s, const int8_t *row, i
         int32_t lane[16];
         _mm512_storeu_si512(lane, sum);
         for (int64_t l = 0; l < 4 && column + 16 * l < s->k; l++) {
-            heads[(column + 16 * l) / s->group * VNNI_HEAD + i] += lane[4 * l];
+            total += lane[4 * l];
+            left -= 16;
+            if (left == 0) {
+                heads[i] = vnni_head_word(s, total);
+                heads += VNNI_HEAD;
+                total = 0;
+                left = s->group;
+            }
         }
     }
-    for (int64_t g = 0; g < s->groups; g++) {
-        heads[g * VNNI_HEAD + i] = vnni_head_word(s, heads[g * VNNI_HEAD + i]);
+    if (left < s->group) {
+        heads[i] = vnni_head_word(s, total);
     }
 }
 

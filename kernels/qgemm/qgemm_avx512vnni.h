@@ -17,8 +17,8 @@
 typedef void (*anemo_vnni_rows_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                    float out[][ANEMO_TILE_COLUMNS]);
 
-/* Pieces of the loop per thread: threads do not run at the same speed, and the memory less so. And
- * words between what two threads write. */
+/* Pieces of the loop per thread where memory is the limit: threads do not get the same share of it.
+ * Where arithmetic is, equal halves are 2 % faster. And words between what two threads write. */
 enum { VNNI_PIECES = 4, VNNI_APART = 8 };
 
 /* So much of x stays in the L2 cache (1 MiB on Zen 4) beside two blocks of W. */
@@ -259,8 +259,8 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     j.stretches = for_cache > for_threads ? for_cache : for_threads;
     j.stretches = j.stretches < j.tiles ? j.stretches : j.tiles;
     const int64_t items = j.blocks * j.stretches;
-    exec->parallel(exec, items, anemo_ceil_div(items, (int64_t)VNNI_PIECES * exec->n_threads),
-                   vnni_items, &j);
+    const int64_t piece = anemo_ceil_div(items, (int64_t)VNNI_PIECES * exec->n_threads);
+    exec->parallel(exec, items, j.tiles == 1 ? piece : 0, vnni_items, &j);
     return ANEMO_OK;
 }
 
