@@ -133,7 +133,7 @@ static inline void avx2_gemv_range(void *ctx, int64_t begin, int64_t end, int th
         }
         return;
     }
-    const int streams = j->alike ? ANEMO_AVX2_STREAMS_OF(j->shape[0].bits) : 1;
+    const int streams = j->alike ? avx2_streams(j->shape[0].bits, end - begin) : 1;
     const int64_t each = (end - begin) / streams;
     for (int64_t item = begin; item < begin + each; item++) {
         avx2_gemv_items(j, item, each, streams);

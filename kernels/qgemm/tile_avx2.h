@@ -159,11 +159,11 @@ ANEMO_AVX2_INLINE void avx2_header(const anemo_n32_shape *s, bool has_offset, co
     }
 }
 
-/* Asks for as many bytes as are about to be read, ANEMO_AVX2_NEAR ahead of them, and for a line
- * more: headers are not counted. Behind the last block this is memory that nobody reads. */
-ANEMO_AVX2_INLINE void avx2_near(const uint8_t *w, int64_t bytes) {
+/* Asks for as many bytes as are about to be read, `near` ahead of them, and for a line more:
+ * headers are not counted. Behind the last block this is memory that nobody reads. */
+ANEMO_AVX2_INLINE void avx2_near(const uint8_t *w, int64_t near, int64_t bytes) {
     for (int64_t at = -64; at < bytes; at += 64) {
-        _mm_prefetch((const char *)w + ANEMO_AVX2_NEAR + at, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + near + at, _MM_HINT_T0);
     }
 }
 
@@ -363,7 +363,7 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
             const int64_t scales_at = kp + 4 * ga, sums_at = kp + 4 * (kp / act_group) + 4 * ga;
             _Alignas(32) int16_t words[ANEMO_AVX2_ROWS][ANEMO_AVX2_GROUP_MAX];
             if (t->alone) {
-                avx2_near(w, columns * 4 * bits);
+                avx2_near(w, ANEMO_AVX2_NEAR, columns * 4 * bits);
             }
             if (bits == 8) {
                 avx2_w8_words(mr, t, column, columns, words);
