@@ -137,7 +137,8 @@ ANEMO_AVX2_INLINE void avx2_gemv(int bits, int act_group, bool has_offset, int s
                                  const anemo_avx2_gemv *j, float out[][ANEMO_AVX2_COLUMNS]) {
     const anemo_n32_shape *s = j->shape;
     const int64_t kp = anemo_round_up(s->k, 128);
-    anemo_avx2_tile t = {.shape = s, .row = {j->row}};
+    const anemo_avx2_tile t = {
+        .shape = s, .row = {j->row}, .near = bits == 4 && streams == 2 ? ANEMO_AVX2_BESIDE : 0};
     const uint8_t *w[ANEMO_AVX2_STREAMS];
     __m256 y[ANEMO_AVX2_STREAMS][ANEMO_AVX2_ROWS][4];
     ANEMO_AVX2_UNROLL
@@ -155,6 +156,9 @@ ANEMO_AVX2_INLINE void avx2_gemv(int bits, int act_group, bool has_offset, int s
         ANEMO_AVX2_UNROLL
         for (int b = 0; b < streams; b++) {
             avx2_header(s, has_offset, j->block[b] + 32 * g, w[b], scale[b], offset[b]);
+            if (bits == 4 && streams == 2) {
+                _mm_prefetch((const char *)w[b] + ANEMO_AVX2_BESIDE, _MM_HINT_T0);
+            }
             w[b] += s->header_bytes;
         }
         for (int64_t column = begin; column < end; column += act_group) {
@@ -167,9 +171,7 @@ ANEMO_AVX2_INLINE void avx2_gemv(int bits, int act_group, bool has_offset, int s
             for (int b = 0; b < streams; b++) {
                 __m256i sum[ANEMO_AVX2_ROWS][4];
                 if (streams == 1) {
-                    avx2_near(w[b], ANEMO_AVX2_NEAR, columns * 4 * bits);
-                } else if (bits == 4 && streams == 2) {
-                    avx2_near(w[b], ANEMO_AVX2_BESIDE, columns * 4 * bits);
+                    avx2_near(bits, w[b], ANEMO_AVX2_NEAR, columns);
                 }
                 if (bits == 4) {
                     avx2_w4_sums(has_offset, 1, 4, w[b], &t, column, columns, sums_at, sum);

@@ -72,6 +72,7 @@ typedef struct anemo_avx2_tile {
     const anemo_n32_shape *shape;
     const uint8_t *block;
     const int8_t *row[ANEMO_AVX2_ROWS]; /* records; gathered rows need no copy */
+    int64_t near;                       /* mr = 1: asks for W so far ahead */
     bool alone;                         /* no other tile reads the block: it asks for W ahead */
 } anemo_avx2_tile;
 
@@ -159,12 +160,17 @@ ANEMO_AVX2_INLINE void avx2_header(const anemo_n32_shape *s, bool has_offset, co
     }
 }
 
-/* Asks for as many bytes as are about to be read, `near` ahead of them, and for a line more:
- * headers are not counted. Behind the last block this is memory that nobody reads. */
-ANEMO_AVX2_INLINE void avx2_near(const uint8_t *w, int64_t near, int64_t bytes) {
-    for (int64_t at = -64; at < bytes; at += 64) {
-        _mm_prefetch((const char *)w + near + at, _MM_HINT_T0);
+/* Asks for W `near` ahead of the columns that are about to be read, and for a line more: headers
+ * are not counted. Behind the last block this is memory that nobody reads. */
+ANEMO_AVX2_INLINE void avx2_near(int bits, const uint8_t *w, int64_t near, int64_t columns) {
+    for (int64_t c = 0; c < columns; c += 32) {
+        const char *at = (const char *)w + near + 4 * bits * c;
+        ANEMO_AVX2_UNROLL
+        for (int line = 0; line < 2 * bits; line++) {
+            _mm_prefetch(at + 64 * line, _MM_HINT_T0);
+        }
     }
+    _mm_prefetch((const char *)w + near - 64, _MM_HINT_T0);
 }
 
 /* w4: 32 columns of 16 rows of W, into 16-bit sums of 8 products of two. */
@@ -206,6 +212,9 @@ ANEMO_AVX2_INLINE void avx2_w4_whole(int mr, const uint8_t *w, const anemo_avx2_
         }
         ANEMO_AVX2_UNROLL
         for (int v = 0; v < 4; v++) {
+            if (mr == 1 && t->near && v % 2 == 0) {
+                _mm_prefetch((const char *)w + t->near + 128 * step + 32 * v, _MM_HINT_T0);
+            }
             __m256i both = avx2_load(w + 128 * step + 32 * v);
             ANEMO_AVX2_KEEP(both);
             const __m256i w0 = _mm256_and_si256(both, low);
@@ -363,7 +372,7 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
             const int64_t scales_at = kp + 4 * ga, sums_at = kp + 4 * (kp / act_group) + 4 * ga;
             _Alignas(32) int16_t words[ANEMO_AVX2_ROWS][ANEMO_AVX2_GROUP_MAX];
             if (t->alone) {
-                avx2_near(w, ANEMO_AVX2_NEAR, columns * 4 * bits);
+                avx2_near(bits, w, ANEMO_AVX2_NEAR, columns);
             }
             if (bits == 8) {
                 avx2_w8_words(mr, t, column, columns, words);
