@@ -3,17 +3,18 @@
  *
  * Several blocks at once. A core that computes has fewer reads in flight than one that only reads:
  * the 448 instructions under way on Zen 5 are 1 to 3 KiB of W here and 12 KiB in a loop of
- * additions. One stream without prefetch gets 32 GB/s a core of 43, whether it could do 65 GB/s
- * (w8 on words, from cache) or 92 (w8 on digits). What helps is that the hardware's prefetcher runs
- * ahead of every stream: a thread walks through two or three parts of its blocks side by side (with
- * ACT_MUL, gate and up). What is left of a thread's blocks is read one by one with software
- * prefetch. w4 with two streams asks for W 4 KiB ahead as well, which starts sooner: with fewer
- * than 64 blocks a thread it is up to 13 % faster than three streams without, with 224 blocks 2 %
- * slower.
+ * additions. One stream without prefetch gets 32 to 34 GB/s a core where that loop gets 43, whether
+ * it could do 65 (w8 on words, from cache) or 92 (w8 on digits). What helps is that the hardware's
+ * prefetcher runs ahead of every stream: a thread walks through two or three parts of its blocks
+ * side by side (with ACT_MUL, gate and up). What is left of its blocks is read one by one with
+ * software prefetch. w4 with fewer than 64 blocks a thread reads two streams and asks for W 4 KiB
+ * ahead, which starts sooner: up to 13 % faster than three streams without, with 224 blocks 2 %
+ * slower. The requests stand between the operations; together before each group they gave less (49
+ * GB/s instead of 57 at 384 x 4096).
  *
- * The prefetcher goes by the instruction as well as by the address, and is lost when it cannot tell
- * streams apart: neighbouring blocks give 14 GB/s, and so do three streams of w4 read by one copy
- * of the code in turn (17 GB/s on two threads). So every stream has its own, unrolled.
+ * The prefetcher presumably goes by the instruction as well as by the address, and is lost when it
+ * cannot tell streams apart: pairs of neighbouring blocks gave 14 GB/s on one thread, three streams
+ * of w4 read by one copy of the code in turn 17 on two. So every stream has its own, unrolled.
  *
  * 8-bit codes. All of x is split once into digits, a = 16 high + low, low in -8 .. 7 and high in
  * -8 .. 8. Then vpmaddubsw takes the codes as they are: a product of two is at most 2 * 255 * 8 =
@@ -32,14 +33,15 @@
  *   3 streams                 79.5  78    100       48    50    58
  *   4 streams                 80    64    100       49    46    58
  *
- * The limit is how the memory is read, not what is computed: on one thread the best forms of both
+ * On one thread the limit is how the memory is read, not what is computed: the best forms of both
  * widths end at 40 GB/s, where a loop of additions gets 43 in the median and 45 at its best, though
  * from the second-level cache w4 does 65 and w8 92. w4 has no more to give there: 139 vector
  * operations a group (48 decode, 32 multiply, 28 add, 31 are for widening, correction, conversion
  * and scales) take 37.4 cycles, 3.7 of 4 pipes.
  *
- * The headers of all streams are read before the codes of the first. Reading each with its codes
- * costs w4 a tenth (68 GB/s instead of 76), presumably as an early load sets the prefetcher going.
+ * With two threads w4 gets 78 to 85 % of the ceiling in both states, w8 87 to 99 % (bench kernel
+ * --targets; the build before had 60 and 67 % in the fast one). The lighter w8 shows that w4 is
+ * short of both: its 37 cycles of work would have to hide behind 48 of reading without a gap.
  *
  * Rejected (GB/s of w4):
  * - one stream on one thread, 38.6 with 8 KiB ahead to the first level: 2 KiB 34, 4 KiB 36, 16 KiB
@@ -47,6 +49,8 @@
  * for twice, far and near, 32; the requests spread between the operations, the same;
  * - three streams on two threads, 78: one line a group and stream asked for 1 to 4 KiB ahead, 70;
  *   four lines, 67;
+ * - a header read after its codes, a step back in the stream, 68; right before them instead of
+ * those of all streams together, 2 % less;
  * - runs of 2 to 32 groups of one stream and then of the next: w8 the same or slower;
  * - the correction as a fused operation, sx s - 8 sx sum, one operation less of five: the same;
  * - high nibbles without the shift, as 16 h: a sum of two products needs 17 bits, and activations

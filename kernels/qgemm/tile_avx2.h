@@ -48,12 +48,14 @@
  * core, that gained nothing. Zen 5, two threads, 14336 x 4096, group 32, W in memory, `anemo
  * compare` of two builds: time as a fraction of that without [95 % interval]; m = 1 by gemv_avx2.h:
  *
- *   m     w4                   w8
- *   1     0.90 [0.89, 0.92]    0.93 [0.91, 0.99]
- *   2     0.89 [0.87, 0.90]    0.94 [0.93, 0.95]
- *   4     0.80 [0.79, 0.80]    0.94 [0.93, 0.96]
- *   8     1.00 [0.99, 1.01]    1.00 [0.99, 1.01]
- *   16    1.01 [1.00, 1.02]    1.00 [1.00, 1.00] */
+ *   m     w4                   w8                   (the middle of three pairs of copies)
+ *   1     0.89 [0.87, 0.91]    0.92 [0.91, 0.93]
+ *   2     0.89 [0.87, 0.90]    0.96 [0.94, 0.97]
+ *   4     0.79 [0.78, 0.80]    0.95 [0.94, 0.96]
+ *   8     0.98 [0.97, 0.99]    1.00 [1.00, 1.01]
+ *   16    1.01 [1.00, 1.02]    1.00 [0.99, 1.01]
+ *
+ * That is in the slower of the two states of that machine's memory (gemv_avx2.h). */
 #ifndef ANEMO_TILE_AVX2_H
 #define ANEMO_TILE_AVX2_H
 
