@@ -98,8 +98,8 @@ static inline void avx2_gemv_items(const anemo_avx2_job *j, int64_t first, int64
     for (int i = 0; i < streams; i++) {
         b[i] = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, first + step * i);
         g.block[i] = avx2_block(j, b[i].part, b[i].row);
+        g.shape = &j->shape[b[i].part];
     }
-    g.shape = &j->shape[b[0].part];
     j->gemv(streams, &g, out);
     for (int i = 0; i < streams; i++) {
         anemo_epilogue_row(j->p, j->a, b[i].part, 0, b[i].row, b[i].rows, out[i]);
