@@ -8,12 +8,14 @@
 #define ANEMO_QGEMM_AVX2_H
 
 #include "kernels/qgemm/epilogue.h"
+#include "kernels/qgemm/gemv_avx2.h"
 #include "kernels/qgemm/qgemm_internal.h"
-#include "kernels/qgemm/tile_avx2.h"
 
 enum { ANEMO_AVX2_BLOCKS_BYTES = 512 * 1024 };
 
 typedef void (*anemo_avx2_rows_fn)(int64_t mr, const anemo_avx2_tile *t,
+                                   float out[][ANEMO_AVX2_COLUMNS]);
+typedef void (*anemo_avx2_gemv_fn)(int streams, const anemo_avx2_gemv *g,
                                    float out[][ANEMO_AVX2_COLUMNS]);
 
 typedef struct anemo_avx2_job {
@@ -24,13 +26,16 @@ typedef struct anemo_avx2_job {
     int64_t tiles;     /* ceil(m / 6): rows of x are spread evenly over them */
     int64_t stretches; /* pieces x is cut into */
     anemo_avx2_rows_fn tile;
+    anemo_avx2_gemv_fn gemv; /* m = 1 */
+    const int8_t *digits;    /* of x: m = 1, w8 */
+    bool alike;              /* all parts have the same type */
 } anemo_avx2_job;
 
 static inline void avx2_one_tile(const anemo_avx2_job *j, anemo_qgemm_block b, int64_t row,
                                  int64_t mr) {
     const bool act_mul = j->p->epilogue == ANEMO_EPI_ACT_MUL;
     float out[2][ANEMO_AVX2_ROWS][ANEMO_AVX2_COLUMNS];
-    anemo_avx2_tile t;
+    anemo_avx2_tile t = {.alone = j->tiles == 1};
     for (int64_t i = 0; i < mr; i++) {
         t.row[i] = (const int8_t *)j->a->x + (size_t)(row + i) * j->row_bytes;
     }
@@ -77,6 +82,69 @@ static inline void avx2_items(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* ---------------------------------------------------------------- one row of x */
+
+static inline const uint8_t *avx2_block(const anemo_avx2_job *j, int32_t part, int64_t row) {
+    return (const uint8_t *)j->a->weight[part] +
+           (size_t)(row / ANEMO_N32_ROWS) * j->shape[part].block_bytes;
+}
+
+/* Items first, first + step, ...: as many as there are streams, of one shape. */
+static inline void avx2_gemv_items(const anemo_avx2_job *j, int64_t first, int64_t step,
+                                   int streams) {
+    anemo_qgemm_block b[ANEMO_AVX2_STREAMS];
+    float out[ANEMO_AVX2_STREAMS][ANEMO_AVX2_COLUMNS];
+    anemo_avx2_gemv g = {.row = j->a->x, .digits = j->digits};
+    for (int i = 0; i < streams; i++) {
+        b[i] = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, first + step * i);
+        g.block[i] = avx2_block(j, b[i].part, b[i].row);
+        g.shape = &j->shape[b[i].part];
+    }
+    j->gemv(streams, &g, out);
+    for (int i = 0; i < streams; i++) {
+        anemo_epilogue_row(j->p, j->a, b[i].part, 0, b[i].row, b[i].rows, out[i]);
+    }
+}
+
+/* Gate and up are two streams by themselves. */
+static inline void avx2_gemv_act_mul(const anemo_avx2_job *j, int64_t item) {
+    const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item);
+    float out[2][ANEMO_AVX2_COLUMNS];
+    anemo_avx2_gemv g = {.row = j->a->x, .digits = j->digits};
+    for (int part = 0; part < 2; part++) {
+        g.shape = &j->shape[part];
+        g.block[j->alike ? part : 0] = avx2_block(j, part, b.row);
+        if (!j->alike) {
+            j->gemv(1, &g, out + part);
+        }
+    }
+    if (j->alike) {
+        j->gemv(2, &g, out);
+    }
+    anemo_epilogue_act_mul(j->p, j->a, 0, b.row, b.rows, out[0], out[1]);
+}
+
+static inline void avx2_gemv_range(void *ctx, int64_t begin, int64_t end, int thread) {
+    const anemo_avx2_job *j = ctx;
+    (void)thread;
+    if (j->p->epilogue == ANEMO_EPI_ACT_MUL) {
+        for (int64_t item = begin; item < end; item++) {
+            avx2_gemv_act_mul(j, item);
+        }
+        return;
+    }
+    const int streams = j->alike ? avx2_streams(j->shape[0].bits, end - begin) : 1;
+    const int64_t each = (end - begin) / streams;
+    for (int64_t item = begin; item < begin + each; item++) {
+        avx2_gemv_items(j, item, each, streams);
+    }
+    for (int64_t item = begin + each * streams; item < end; item++) {
+        avx2_gemv_items(j, item, 0, 1);
+    }
+}
+
+/* ---------------------------------------------------------------- the variant */
+
 /* Layout and act_group must fit: weight groups are multiples of the activation group. */
 static inline bool anemo_avx2_accepts(const anemo_qgemm_problem *p, int32_t act_group, char *why,
                                       size_t why_bytes) {
@@ -93,24 +161,38 @@ static inline bool anemo_avx2_accepts(const anemo_qgemm_problem *p, int32_t act_
     return true;
 }
 
+/* The digits of one row of x. */
+static inline size_t anemo_avx2_workspace(const anemo_qgemm_problem *p) {
+    return p->type[0].bits == 8 ? avx2_digits_bytes(p->k) : 0;
+}
+
 static inline anemo_status anemo_avx2_run(const anemo_exec *exec, const anemo_qgemm_problem *p,
                                           const anemo_qgemm_args *a, const anemo_act *act,
-                                          anemo_avx2_rows_fn tile) {
+                                          anemo_avx2_rows_fn tile, anemo_avx2_gemv_fn gemv) {
     anemo_avx2_job j = {.p = p, .a = a, .row_bytes = act->row_bytes(p->k), .tile = tile};
+    j.alike = true;
     for (int32_t i = 0; i < p->n_parts; i++) {
         j.shape[i] = anemo_n32_shape_of(&p->type[i], p->k);
+        j.alike = j.alike && memcmp(&p->type[i], &p->type[0], sizeof p->type[0]) == 0;
     }
     const int64_t blocks = anemo_qgemm_blocks(p, ANEMO_N32_ROWS);
+    if (exec->workspace_bytes < anemo_avx2_workspace(p)) {
+        return ANEMO_E_MEMORY;
+    }
+    if (a->m == 1) {
+        j.gemv = gemv;
+        if (p->type[0].bits == 8) {
+            avx2_digits(a->x, p->k, exec->workspace);
+            j.digits = exec->workspace;
+        }
+        exec->parallel(exec, blocks, 0, avx2_gemv_range, &j);
+        return ANEMO_OK;
+    }
     const int64_t wanted = anemo_ceil_div(4 * (int64_t)exec->n_threads, blocks);
     j.tiles = anemo_ceil_div(a->m, ANEMO_AVX2_ROWS);
     j.stretches = exec->n_threads == 1 ? 1 : wanted < j.tiles ? wanted : j.tiles;
     exec->parallel(exec, blocks * j.stretches, 0, avx2_items, &j);
     return ANEMO_OK;
-}
-
-static inline size_t anemo_avx2_workspace(const void *problem, int32_t n_threads) {
-    (void)problem, (void)n_threads;
-    return 0;
 }
 
 /* Defines the variant NAME reading a8_gGROUP. */
@@ -120,12 +202,21 @@ static inline size_t anemo_avx2_workspace(const void *problem, int32_t n_threads
                               float out[][ANEMO_AVX2_COLUMNS]) {                                   \
         avx2_tile_rows(width, group_, mr, t, out);                                                 \
     }                                                                                              \
+    static void gemv_##group_(int streams, const anemo_avx2_gemv *g,                               \
+                              float out[][ANEMO_AVX2_COLUMNS]) {                                   \
+        avx2_gemv_streams(width, group_, streams, g, out);                                         \
+    }                                                                                              \
     static bool accepts_##group_(const void *problem, char *why, size_t why_bytes) {               \
         return anemo_avx2_accepts(problem, group_, why, why_bytes);                                \
     }                                                                                              \
     static anemo_status run_##group_(const anemo_exec *exec, const void *problem,                  \
                                      const void *args) {                                           \
-        return anemo_avx2_run(exec, problem, args, &anemo_act_a8_g##group_, rows_##group_);        \
+        return anemo_avx2_run(exec, problem, args, &anemo_act_a8_g##group_, rows_##group_,         \
+                              gemv_##group_);                                                      \
+    }                                                                                              \
+    static size_t workspace_##group_(const void *problem, int32_t n_threads) {                     \
+        (void)n_threads;                                                                           \
+        return anemo_avx2_workspace(problem);                                                      \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \
@@ -139,7 +230,7 @@ static inline size_t anemo_avx2_workspace(const void *problem, int32_t n_threads
         .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
         .idea = idea_,                                                                             \
         .accepts = accepts_##group_,                                                               \
-        .workspace_bytes = anemo_avx2_workspace,                                                   \
+        .workspace_bytes = workspace_##group_,                                                     \
         .run = run_##group_,                                                                       \
     };
 

@@ -1,5 +1,5 @@
-/* 4-bit weights times 8-bit activations, 6 x 16 tiles of vpmaddubsw with 16-bit sums (tile_avx2.h).
- * The same code serves decode, where it reads the weights at memory speed, and prefill. */
+/* 4-bit weights times 8-bit activations, 6 x 16 tiles of vpmaddubsw with 16-bit sums (tile_avx2.h);
+ * one row, where the memory is the limit, reads three streams (gemv_avx2.h). */
 #include "kernels/qgemm/qgemm_avx2.h"
 
 ANEMO_AVX2_VARIANT(qgemm_w4a8_tile_avx2, 4, 32, "w4_n32k8",

@@ -23,8 +23,8 @@
  * product and the broadcast. So a block is done in two halves, group by group, both reading the
  * same lines of x and neighbouring lines of W; float results stay in the first-level cache. Tall
  * and narrow is right: with the decoding of W (3 operations per 64 codes) shared by 6 rows instead
- * of 3 it costs 10 % instead of 20 %, while a broadcast costs a load only. One and two rows have
- * registers for the whole width: a GEMV takes each 128-byte step of the stream at once.
+ * of 3 it costs 10 % instead of 20 %, while a broadcast costs a load only. Two rows have registers
+ * for the whole width and take each 128-byte step of the stream at once; one row is gemv_avx2.h.
  *
  * Measured (Zen 4, one core, from the second-level cache, share of the best chain of the same
  * multiplications, probe_avx2.c): w4 6 rows, groups of 32: 72 %, of 128: 84 %; w8 78 % and 90 %.
@@ -42,7 +42,20 @@
  * - w8 as two 4-bit codes, 16 h + l: 33 operations for 256 products against 32, and more decoding;
  * - 3 x 32 tiles, which broadcast half as often and decode W twice as often: w4 210 against 247
  *   GOP/s, w8 121 against 147;
- * - software prefetch, of the stream for one row and of the block for six: within 1 % or slower. */
+ * - software prefetch of the block for several tiles (Zen 4): within 1 % or slower.
+ *
+ * A single tile asks for W 8 KiB ahead. On Zen 4, whose memory gave a third to a fifth as much per
+ * core, that gained nothing. Zen 5, two threads, 14336 x 4096, group 32, W in memory, `anemo
+ * compare` of two builds: time as a fraction of that without [95 % interval]; m = 1 by gemv_avx2.h:
+ *
+ *   m     w4                   w8                   (the middle of three pairs of copies)
+ *   1     0.89 [0.87, 0.91]    0.92 [0.91, 0.93]
+ *   2     0.89 [0.87, 0.90]    0.96 [0.94, 0.97]
+ *   4     0.79 [0.78, 0.80]    0.95 [0.94, 0.96]
+ *   8     0.98 [0.97, 0.99]    1.00 [1.00, 1.01]
+ *   16    1.01 [1.00, 1.02]    1.00 [0.99, 1.01]
+ *
+ * That is in the slower of the two states of that machine's memory (gemv_avx2.h). */
 #ifndef ANEMO_TILE_AVX2_H
 #define ANEMO_TILE_AVX2_H
 
@@ -53,11 +66,16 @@
 
 enum { ANEMO_AVX2_ROWS = 6, ANEMO_AVX2_COLUMNS = 32, ANEMO_AVX2_GROUP_MAX = 128 };
 
+/* Bytes that a single tile fetches ahead of itself. */
+enum { ANEMO_AVX2_NEAR = 8192 };
+
 /* What a tile reads: one block of W and up to 6 a8 records. */
 typedef struct anemo_avx2_tile {
     const anemo_n32_shape *shape;
     const uint8_t *block;
     const int8_t *row[ANEMO_AVX2_ROWS]; /* records; gathered rows need no copy */
+    int64_t near;                       /* mr = 1: asks for W so far ahead */
+    bool alone;                         /* no other tile reads the block: it asks for W ahead */
 } anemo_avx2_tile;
 
 /* What is broadcast from an a8 record, straight from memory: four codes or a sum, and a scale. */
@@ -128,6 +146,35 @@ ANEMO_AVX2_INLINE __m256 avx2_numbers(const anemo_n32_shape *s, const uint8_t *a
     return _mm256_loadu_ps((const float *)(const void *)(at + 32 * v));
 }
 
+/* Scales of a group's 32 rows from its header, and what its codes are offset by. */
+ANEMO_AVX2_INLINE void avx2_header(const anemo_n32_shape *s, bool has_offset, const uint8_t *zeros,
+                                   const uint8_t *header, __m256 scale[4], __m256 offset[4]) {
+    ANEMO_AVX2_UNROLL
+    for (int v = 0; v < 4; v++) {
+        scale[v] = avx2_numbers(s, header, v);
+        offset[v] = _mm256_setzero_ps();
+        if (has_offset && s->has_minimum) {
+            offset[v] = avx2_numbers(s, header + 32 * s->scale_bytes, v);
+        } else if (has_offset) {
+            const __m128i zero = _mm_loadl_epi64((const __m128i *)(const void *)(zeros + 8 * v));
+            offset[v] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(zero)), scale[v]);
+        }
+    }
+}
+
+/* Asks for W `near` ahead of the columns that are about to be read, and for a line more: headers
+ * are not counted. Behind the last block this is memory that nobody reads. */
+ANEMO_AVX2_INLINE void avx2_near(int bits, const uint8_t *w, int64_t near, int64_t columns) {
+    for (int64_t c = 0; c < columns; c += 32) {
+        const char *at = (const char *)w + near + 4 * bits * c;
+        ANEMO_AVX2_UNROLL
+        for (int line = 0; line < 2 * bits; line++) {
+            _mm_prefetch(at + 64 * line, _MM_HINT_T0);
+        }
+    }
+    _mm_prefetch((const char *)w + near - 64, _MM_HINT_T0);
+}
+
 /* w4: 32 columns of 16 rows of W, into 16-bit sums of 8 products of two. */
 ANEMO_AVX2_INLINE void avx2_w4_half(int mr, const uint8_t *w, const anemo_avx2_tile *t,
                                     int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
@@ -167,6 +214,9 @@ ANEMO_AVX2_INLINE void avx2_w4_whole(int mr, const uint8_t *w, const anemo_avx2_
         }
         ANEMO_AVX2_UNROLL
         for (int v = 0; v < 4; v++) {
+            if (mr == 1 && t->near && v % 2 == 0) {
+                _mm_prefetch((const char *)w + t->near + 128 * step + 32 * v, _MM_HINT_T0);
+            }
             __m256i both = avx2_load(w + 128 * step + 32 * v);
             ANEMO_AVX2_KEEP(both);
             const __m256i w0 = _mm256_and_si256(both, low);
@@ -314,18 +364,7 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
         const int64_t begin = g * s->group;
         const int64_t end = begin + s->group < s->k_padded ? begin + s->group : s->k_padded;
         __m256 scale[4], offset[4];
-        ANEMO_AVX2_UNROLL
-        for (int v = 0; v < 4; v++) {
-            scale[v] = avx2_numbers(s, w, v);
-            offset[v] = _mm256_setzero_ps();
-            if (has_offset && s->has_minimum) {
-                offset[v] = avx2_numbers(s, w + 32 * s->scale_bytes, v);
-            } else if (has_offset) {
-                const __m128i zero =
-                    _mm_loadl_epi64((const __m128i *)(const void *)(t->block + 32 * g + 8 * v));
-                offset[v] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(zero)), scale[v]);
-            }
-        }
+        avx2_header(s, has_offset, t->block + 32 * g, w, scale, offset);
         w += s->header_bytes;
         for (int64_t column = begin; column < end; column += act_group) {
             const int64_t columns = act_group == 32            ? 32
@@ -334,6 +373,9 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
             const int64_t ga = column / act_group;
             const int64_t scales_at = kp + 4 * ga, sums_at = kp + 4 * (kp / act_group) + 4 * ga;
             _Alignas(32) int16_t words[ANEMO_AVX2_ROWS][ANEMO_AVX2_GROUP_MAX];
+            if (t->alone) {
+                avx2_near(bits, w, ANEMO_AVX2_NEAR, columns);
+            }
             if (bits == 8) {
                 avx2_w8_words(mr, t, column, columns, words);
             }
@@ -364,7 +406,7 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
     }
 }
 
-/* The same for an mr known at run time, and for both kinds of weight. */
+/* The same for an mr known at run time (2 to 6), and for both kinds of weight. */
 ANEMO_AVX2_INLINE void avx2_tile_rows(int bits, int act_group, int64_t mr, const anemo_avx2_tile *t,
                                       float out[][ANEMO_AVX2_COLUMNS]) {
 #define ANEMO_AVX2_CASE(rows)                                                                      \
@@ -376,7 +418,6 @@ ANEMO_AVX2_INLINE void avx2_tile_rows(int bits, int act_group, int64_t mr, const
         }                                                                                          \
         break;
     switch (mr) {
-        ANEMO_AVX2_CASE(1)
         ANEMO_AVX2_CASE(2)
         ANEMO_AVX2_CASE(3)
         ANEMO_AVX2_CASE(4)
