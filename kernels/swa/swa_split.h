@@ -150,25 +150,37 @@ static void clear(state s, int64_t queries, int64_t dp) {
 
 /* ---------------------------------------------------------------- a block of keys */
 
-/* The block that begins at `begin`, as far as it lies in [from, to). */
-static void find_block(const split_job *job, const tile *t, int64_t begin, int64_t from, int64_t to,
-                       key_block *b) {
+/* Finds the keys of slots `first` and on, before position `later`; behind, the last one stays. */
+static void find_keys(const split_job *job, const tile *t, int first, int64_t later, key_block *b) {
     const kv_pages *pages = &job->pages;
     const size_t skip = pages->shape.type == ANEMO_KV_Q8 ? sizeof(float) : 0;
-    b->begin = begin;
-    b->lo = (int)max_i64(from - begin, 0);
-    b->hi = (int)min_i64(to - begin, KEY_BLOCK);
-    for (int j = b->lo; j < b->hi;) {
-        const char *vector = kv_key(pages, t->sequence, begin + j, t->kv_head) + skip;
-        const int64_t left = kv_positions_left(pages, begin + j);
-        const int stop = (int)min_i64(b->hi, j + left);
+    const int end = (int)min_i64(later - b->begin, KEY_BLOCK + AHEAD);
+    int j = first;
+    while (j < end) {
+        const char *vector = kv_key(pages, t->sequence, b->begin + j, t->kv_head) + skip;
+        const int64_t left = kv_positions_left(pages, b->begin + j);
+        const int stop = (int)min_i64(end, j + left);
         for (; j < stop; j++, vector += pages->vector_bytes)
             b->key[j] = vector;
     }
-    for (int j = 0; j < b->lo; j++)
-        b->key[j] = b->key[b->lo];
-    for (int j = b->hi; j < KEY_BLOCK; j++)
-        b->key[j] = b->key[b->hi - 1];
+    for (; j < KEY_BLOCK + AHEAD; j++)
+        b->key[j] = b->key[j - 1];
+}
+
+/* The first block of the keys from `begin` on. */
+static void first_block(const split_job *job, const tile *t, int64_t begin, int64_t later,
+                        key_block *b) {
+    const int lo = (int)(begin % KEY_BLOCK);
+    b->begin = begin - lo;
+    find_keys(job, t, lo, later, b);
+    for (int j = 0; j < lo; j++)
+        b->key[j] = b->key[lo];
+}
+
+static void next_block(const split_job *job, const tile *t, int64_t later, key_block *b) {
+    memmove(b->key, b->key + KEY_BLOCK, AHEAD * sizeof *b->key);
+    b->begin += KEY_BLOCK;
+    find_keys(job, t, AHEAD, later, b);
 }
 
 static void load_scales(const vectors *x, key_block *b) {
@@ -189,17 +201,16 @@ static void visible_slots(const split_job *job, const tile *t, const key_block *
 
 /* ---------------------------------------------------------------- few rows, many rows */
 
-static void rows_on_block(const split_job *job, const tile *t, const key_block *b,
-                          const key_block *next, float *m, state s) {
+static void rows_on_block(const split_job *job, const tile *t, const key_block *b, float *m,
+                          state s) {
     const plan *at = &job->plan;
     for (int64_t r = 0; r < t->n_rows; r++) {
         const int64_t i = r * at->group;
         int from, to;
         visible_slots(job, t, b, r, &from, &to);
         if (from < to)
-            attend_row(&job->x, b, r == 0 ? next : NULL, from, to, at->group,
-                       m + at->q + i * at->dq, at->dq, m + at->s, m + at->shrink, s.max + i,
-                       s.sum + i, s.out + i * at->dp, at->dp);
+            attend_row(&job->x, b, r == 0, from, to, at->group, m + at->q + i * at->dq, at->dq,
+                       m + at->s, m + at->shrink, s.max + i, s.sum + i, s.out + i * at->dp, at->dp);
     }
 }
 
@@ -259,23 +270,18 @@ static void tile_on_block(const split_job *job, const tile *t, const key_block *
 static void attend_span(const split_job *job, const tile *t, int64_t begin, int64_t end,
                         int64_t later, float *m, state s) {
     const bool tiled = t->n_queries >= TILED_FROM, scaled = job->x.type == ANEMO_KV_Q8;
-    key_block blocks[2] = {0};
+    key_block b = {0};
     clear(s, t->n_queries, job->plan.dp);
-    int64_t at = begin / KEY_BLOCK * KEY_BLOCK;
-    find_block(job, t, at, begin, end, &blocks[0]);
-    for (int i = 0; at < end; i ^= 1) {
-        key_block *b = &blocks[i], *next = NULL;
-        at += KEY_BLOCK;
-        if (at < later) { /* the last one belongs to the next span, and is looked at again there */
-            next = &blocks[i ^ 1];
-            find_block(job, t, at, begin, at < end ? end : later, next);
-        }
+    first_block(job, t, begin, later, &b);
+    for (; b.begin < end; next_block(job, t, later, &b)) {
+        b.lo = (int)max_i64(begin - b.begin, 0);
+        b.hi = (int)min_i64(end - b.begin, KEY_BLOCK);
         if (scaled)
-            load_scales(&job->x, b);
+            load_scales(&job->x, &b);
         if (tiled)
-            tile_on_block(job, t, b, m, s);
+            tile_on_block(job, t, &b, m, s);
         else
-            rows_on_block(job, t, b, next, m, s);
+            rows_on_block(job, t, &b, m, s);
     }
 }
 
