@@ -177,6 +177,18 @@ static void first_block(const split_job *job, const tile *t, int64_t begin, int6
         b->key[j] = b->key[lo];
 }
 
+/* The first keys and values, which no block before could ask for. */
+static void prefetch_first(const split_job *job, const tile *t) {
+    key_block b;
+    first_block(job, t, t->begin, t->end, &b);
+    for (int i = 0; i < AGAIN; i++)
+        for (size_t at = 0; at < job->x.bytes; at += 64) {
+            const char *key = b.key[t->begin - b.begin + i] + at;
+            _mm_prefetch(key, _MM_HINT_T0);
+            _mm_prefetch(key + job->x.value_offset, _MM_HINT_T0);
+        }
+}
+
 static void next_block(const split_job *job, const tile *t, int64_t later, key_block *b) {
     memmove(b->key, b->key + KEY_BLOCK, AHEAD * sizeof *b->key);
     b->begin += KEY_BLOCK;
@@ -382,6 +394,7 @@ static void attend_units(void *ctx, int64_t begin, int64_t end, int thread) {
     float *m = job->memory + thread * job->plan.floats;
     for (int64_t unit = begin; unit < end; unit++) {
         const tile t = unit_tile(job, unit);
+        prefetch_first(job, &t);
         const state span = state_at(m + job->plan.span, job->plan.queries);
         const state total = state_at(m + job->plan.total, job->plan.queries);
         load_queries(job, &t, m);
