@@ -9,8 +9,8 @@
 
 enum {
     KEY_BLOCK = 64,
-    AHEAD = 64, /* keys, from which on a line is asked for, */
-    AGAIN = 32  /* and after so many keys again: prefetches get lost */
+    AHEAD = 72, /* keys, from which on a line is asked for, */
+    AGAIN = 24  /* and after so many keys again: prefetches get lost */
 };
 
 /* Keys [lo, hi) of the block that begins at position `begin`, a multiple of KEY_BLOCK. */

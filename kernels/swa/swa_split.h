@@ -9,7 +9,9 @@
  * score vector set to -infinity. Scores carry scale * log2(e), so weights are powers of two.
  *
  * - Few queries (split_rows.h): lanes lie along head_dim, elements come straight from the page and
- *   are converted once for up to four heads. This is decode: one pass over K and V.
+ *   are converted once for up to four heads. The scores of four heads stay together, a vector being
+ *   4 heads x ROW_KEYS keys, from the join of their chains through one softmax for all four to the
+ *   weights. head_dim 64 and 128 are constants. This is decode: one pass over K and V.
  * - Many queries (split_tile.h): K is transposed and V is laid out in panels as floats, once per
  *   block for all queries, and both products are register tiles of 12 x 32 (AVX2: 6 x 16).
  *
@@ -26,21 +28,40 @@
  * changes no bit. ROW_INVARIANT. A span costs a fold, 0.4 % of it.
  *
  * Memory: the hardware's prefetcher gains nothing from blocks of 16 KB, K here and V there, while
- * the FMA units are busy. So one line is asked for beside every few multiply-adds, one block (64
- * keys) ahead, into L2, also over the border of a span. Measured on 2 cores of Zen 4, decode at W =
- * 4096, 32/8 heads, d 128, f16, prototypes in several paired runs (fp32 peak 236 GOP/s, read 38
- * GB/s):
+ * the FMA units are busy. So lines are asked for beside the multiply-adds, 72 keys ahead, also over
+ * the border of a span, and asked for again 48 and 24 keys ahead. For a core that has too many
+ * misses under way drops a prefetch. Zen 5, 16 KB asked for into the idle memory, lines that were
+ * not there long after (%):
  *
- *   no prefetch 47 % of roof; one line in two 51 %; a vector's lines in a burst 68 %, with the
- * values 4 keys ahead also into L1 72 %; a line at a time 80 %, and so with the values 80 to 83 %:
- * as it is. All of it into L1 instead of L2, or non-temporal: 48 %, the block at hand is pushed
- * out. A task per span, so that the prefetch over its border is for another core: 72 %. So units
- * stay whole while there are SPLIT_BELOW per thread.
+ *   a line every        0.4 ns   0.8   1.5   2.9   5.7
+ *   into L2 (T1)          24.3   7.8   3.1   1.6   1.9
+ *   into L1 (T0, NTA)      6.1   1.1   0.0   0.0   0.0
  *
- * Limit: 4 heads a KV head make 4 operations per byte of f16, which is where two such cores have
- * their ridge, too. Per 16 keys and KV head, in cycles: scores 643 and mix 594 (512 are
- * multiply-adds), softmax 67; memory at 18.5 GB/s a core 1300. Where memory is twice as fast (it
- * was, an hour later), the kernel is bound by arithmetic and reaches 60 % of its peak.
+ * A dropped line costs a whole latency where it is used, a repeated prefetch a slot of a load unit
+ * that has nothing to do. Decode on 2 cores of Zen 5, W = 4096, 32/8 heads, d 128, f16, us, medians
+ * of 120 to 150 in turns, at the two speeds the memory of that machine had, read 93 and 57 GB/s:
+ *
+ *   T1 once, 64 keys ahead (the last state)     260-280, sometimes 525     380-400
+ *   T0 once, 64 keys ahead                      250                        390
+ *   T0 72, 36                                   243                        373
+ *   T0 64, 32                                   241                        376
+ *   T0 72, 48, 24: as it is                     243                        341
+ *   T0 64, 48, 32, 16                           246                        340
+ *   T0 80, 60, 40, 20                           260                        328
+ *   T0 once, 16; 32 keys ahead                  364; 287
+ *   T0 once, 128 keys ahead; values during the scores and the next keys during the mix, so that
+ *   all of it fits L1; lines in the order of the page: no better than once, 64 keys ahead
+ *
+ * Units stay whole while there are SPLIT_BELOW per thread: a task per span has its prefetches over
+ * the border made by another core (72 % instead of 80 % of the roof, measured on Zen 4).
+ *
+ * Limit: 4 heads a KV head make 4 operations per byte of f16. Per 16 keys and KV head on Zen 5, in
+ * cycles, data in L2: scores 340, mix 280, softmax 33, finding blocks and prefetching 60 to 100; the
+ * multiply-adds alone are 512. Reading takes 710 to 740, both together 970: they overlap by two
+ * thirds. Joining chains costs the scores 70: it comes in a burst and is then in the way of the
+ * next conversions; without the join they take 266, without conversions either 256, the peak.
+ * Reading the same pages in the same order and computing nothing is itself some 10 % (slow memory)
+ * to 25 % (fast) slower than reading straight on: every 16 KB the hardware's prefetcher starts anew.
  *
  * Rejected:
  * - Transposing K for decode, too (one order of summation, no tree): about 320 shuffles per 16 keys
