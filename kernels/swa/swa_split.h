@@ -56,12 +56,13 @@
  * the border made by another core (72 % instead of 80 % of the roof, measured on Zen 4).
  *
  * Limit: 4 heads a KV head make 4 operations per byte of f16. Per 16 keys and KV head on Zen 5, in
- * cycles, data in L2: scores 340, mix 280, softmax 33, finding blocks and prefetching 60 to 100; the
+ * cycles, data in L2: scores 340, mix 280, softmax 33, finding blocks and prefetching 100; the
  * multiply-adds alone are 512. Reading takes 710 to 740, both together 970: they overlap by two
  * thirds. Joining chains costs the scores 70: it comes in a burst and is then in the way of the
  * next conversions; without the join they take 266, without conversions either 256, the peak.
  * Reading the same pages in the same order and computing nothing is itself some 10 % (slow memory)
- * to 25 % (fast) slower than reading straight on: every 16 KB the hardware's prefetcher starts anew.
+ * to 25 % (fast) slower than reading straight on: every 16 KB the hardware's prefetcher starts
+ * anew.
  *
  * Rejected:
  * - Transposing K for decode, too (one order of summation, no tree): about 320 shuffles per 16 keys
