@@ -9,15 +9,17 @@
 
 enum {
     KEY_BLOCK = 64,
-    NEAR_KEYS = 4 /* values asked for into the L1 cache so many keys ahead */
+    AHEAD = 72, /* keys, from which on a line is asked for, */
+    AGAIN = 24  /* and after so many keys again: prefetches get lost */
 };
 
 /* Keys [lo, hi) of the block that begins at position `begin`, a multiple of KEY_BLOCK. */
 typedef struct key_block {
     int64_t begin;
     int lo, hi;
-    const char *key[KEY_BLOCK]; /* the elements (q8: behind the scale); outside [lo, hi) the
-                                   nearest of the others, so that pieces of a row may be whole */
+    const char *key[KEY_BLOCK + AHEAD]; /* the elements (q8: behind the scale); where there is no
+                                           key the nearest one, so that pieces of a row may be
+                                           whole and prefetches ask for what exists */
     float key_scale[KEY_BLOCK], value_scale[KEY_BLOCK]; /* q8 only */
 } key_block;
 
@@ -33,14 +35,45 @@ SWA_INLINE int element_bytes(int type) {
     return type == ANEMO_KV_F32 ? 4 : type == ANEMO_KV_Q8 ? 1 : 2;
 }
 
+/* Where a piece of `heads` heads of a row keeps the score, then weight, of head h and slot j. Four
+ * heads: as v_join makes them, [KEY_BLOCK / ROW_KEYS][4][ROW_KEYS]. */
+SWA_INLINE size_t score_at(int heads, int h, int j) {
+    const size_t n = ROW_KEYS, slot = (size_t)j;
+    return heads == 4 ? (slot / n * 4 + (size_t)h) * n + slot % n : (size_t)h * KEY_BLOCK + slot;
+}
+
+/* Asks for a line of some keys ahead of *key into the L1 cache. */
+SWA_INLINE void prefetch_ahead(const char *const *key, size_t offset) {
+    SWA_UNROLL
+    for (int i = AHEAD; i > 0; i -= AGAIN)
+        _mm_prefetch(key[i] + offset, _MM_HINT_T0);
+}
+
 /* ---------------------------------------------------------------- scores */
 
-/* s[h * KEY_BLOCK + j] = query h . key j for j in [from, to), heads <= 4; q[h * dq + i], zero
+/* sum[h][i] += q[h][c ..] key[i][c ..], VL elements */
+SWA_INLINE void score_step(int type, int heads, const char *const *key, const float *q, int64_t dq,
+                           int64_t c, vf sum[4][ROW_KEYS]) {
+    vf k[ROW_KEYS];
+    SWA_UNROLL
+    for (int i = 0; i < ROW_KEYS; i++)
+        k[i] = v_elements(type, key[i], c);
+    SWA_UNROLL
+    for (int h = 0; h < heads; h++) {
+        const vf a = v_load(q + h * dq + c);
+        SWA_UNROLL
+        for (int i = 0; i < ROW_KEYS; i++)
+            sum[h][i] = v_fma(a, k[i], sum[h][i]);
+    }
+}
+
+/* The score of query h and key j, j in [from, to), heads <= 4, to score_at; q[h * dq + i], zero
  * behind d. Each of the VL lanes is a chain of fused multiply-adds over the elements lane, lane +
- * VL, ...; v_store_scores joins the chains as a tree. `next`: the block to prefetch, or NULL. */
-SWA_INLINE void score_heads(int type, int heads, const vectors *x, const key_block *b,
-                            const key_block *next, int from, int to, const float *q, int64_t dq,
-                            float *s) {
+ * VL, ...; v_join and v_store_scores join the chains as a tree. */
+SWA_INLINE void score_heads(int type, int heads, int64_t d, const key_block *b, bool ahead,
+                            int from, int to, const float *q, float *s) {
+    const int64_t dq = anemo_round_up(d, VL);
+    const int line = 64 / element_bytes(type); /* elements */
     for (int j = from / ROW_KEYS * ROW_KEYS; j < to; j += ROW_KEYS) {
         const char *key[ROW_KEYS];
         vf sum[4][ROW_KEYS];
@@ -52,33 +85,34 @@ SWA_INLINE void score_heads(int type, int heads, const vectors *x, const key_blo
                 sum[h][i] = v_zero();
         }
         int64_t c = 0;
-        for (; c + VL <= x->d; c += VL) {
-            vf k[ROW_KEYS];
+        for (; c + line <= d; c += line) {
             SWA_UNROLL
-            for (int i = 0; i < ROW_KEYS; i++)
-                k[i] = v_elements(type, key[i], c);
-            if (next) /* each line once: all the keys' at c, or those whose turn it is */
-                for (int i = 0; i < ROW_KEYS; i++)
-                    if ((c / VL + i) % (64 / (VL * element_bytes(type))) == 0)
-                        _mm_prefetch(next->key[j + i] + c * element_bytes(type), _MM_HINT_T1);
-            SWA_UNROLL
-            for (int h = 0; h < heads; h++) {
-                const vf a = v_load(q + h * dq + c);
-                SWA_UNROLL
-                for (int i = 0; i < ROW_KEYS; i++)
-                    sum[h][i] = v_fma(a, k[i], sum[h][i]);
+            for (int v = 0; v < line; v += VL) {
+                if (ahead) { /* each line once, its turn spread over the steps */
+                    SWA_UNROLL
+                    for (int i = v / VL; i < ROW_KEYS; i += line / VL)
+                        prefetch_ahead(b->key + j + i, (size_t)(c * element_bytes(type)));
+                }
+                score_step(type, heads, key, q, dq, c + v, sum);
             }
         }
-        if (c < x->d) {
+        for (int i = 0; ahead && c < d && i < ROW_KEYS; i++)
+            prefetch_ahead(b->key + j + i, (size_t)(c * element_bytes(type)));
+        for (; c + VL <= d; c += VL)
+            score_step(type, heads, key, q, dq, c, sum);
+        if (c < d) {
             SWA_UNROLL
             for (int i = 0; i < ROW_KEYS; i++) {
-                const vf k = v_elements_part(type, key[i], c, x->d - c);
+                const vf k = v_elements_part(type, key[i], c, d - c);
                 SWA_UNROLL
                 for (int h = 0; h < heads; h++)
                     sum[h][i] = v_fma(v_load(q + h * dq + c), k, sum[h][i]);
             }
         }
-        v_store_scores(sum, heads, s + j, KEY_BLOCK);
+        if (heads == 4)
+            v_store(s + score_at(4, 0, j), v_join(sum));
+        else
+            v_store_scores(sum, heads, s + j, KEY_BLOCK);
     }
 }
 
@@ -114,19 +148,50 @@ static float soften(float *s, int lo, int hi, const key_block *b, bool scaled, f
     return shrink;
 }
 
-/* ---------------------------------------------------------------- mix */
-
-SWA_INLINE void prefetch_near(const char *vector, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64)
-        _mm_prefetch(vector + at, _MM_HINT_T0);
+/* soften() for four heads at once, whose scores lie as v_join makes them: the same sums in the same
+ * order. */
+static void soften_four(float *s, int lo, int hi, const key_block *b, bool scaled, float *max,
+                        float *sum, float *shrink) {
+    enum { VECTORS = KEY_BLOCK / ROW_KEYS };
+    const vf old = v_heads(max);
+    vf top[4] = {old, old, old, old}, total[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+    const bool part = hi - lo < KEY_BLOCK;
+    SWA_UNROLL
+    for (int i = 0; i < VECTORS; i++) {
+        vf x = v_load(s + i * VL);
+        if (scaled)
+            x = v_mul(x, v_keys(b->key_scale + i * ROW_KEYS));
+        if (part)
+            x = v_within_keys(x, i * ROW_KEYS, lo, hi);
+        if (scaled || part)
+            v_store(s + i * VL, x);
+        top[i % 4] = v_max(x, top[i % 4]);
+    }
+    const vf largest = v_heads_max(v_max(v_max(top[0], top[1]), v_max(top[2], top[3])));
+    SWA_UNROLL
+    for (int i = 0; i < VECTORS; i++) {
+        vf w = v_exp2(v_sub(v_load(s + i * VL), largest));
+        total[i % 4] = v_add(total[i % 4], w);
+        if (scaled)
+            w = v_mul(w, v_keys(b->value_scale + i * ROW_KEYS));
+        v_store(s + i * VL, w);
+    }
+    const vf all = v_heads_sum(v_add(v_add(total[0], total[2]), v_add(total[1], total[3])));
+    const vf less = v_exp2_or_one(old, largest);
+    v_heads_store(sum, v_add(v_mul(v_heads(sum), less), all));
+    v_heads_store(max, largest);
+    v_heads_store(shrink, less);
 }
 
-/* out[h * dp + c ..] = that * shrink[h] + sum over j in [from, to) of s[h][j] value[j][c ..], the
- * sums of `heads` x `cols` vectors in registers, each in the order of j. */
-SWA_INLINE void mix_columns(int type, int heads, int cols, const vectors *x, const key_block *b,
-                            const key_block *next, int from, int to, const float *s,
+/* ---------------------------------------------------------------- mix */
+
+/* out[h * dp + c ..] = that * shrink[h] + sum over j in [from, to) of weight (h, j) times
+ * value[j][c ..], the sums of `heads` x `cols` vectors in registers, each in the order of j. `left`
+ * elements are there from c on, if they are fewer than VL. */
+SWA_INLINE void mix_columns(int type, int heads, int cols, int64_t left, size_t value_offset,
+                            const key_block *b, bool ahead, int from, int to, const float *s,
                             const float *shrink, float *out, int64_t dp, int64_t c) {
-    const bool part = c + cols * VL > x->d; /* then cols is 1 */
+    const size_t offset = value_offset + (size_t)(c * element_bytes(type));
     vf sum[4][ROW_COLS];
     SWA_UNROLL
     for (int h = 0; h < heads; h++) {
@@ -135,22 +200,21 @@ SWA_INLINE void mix_columns(int type, int heads, int cols, const vectors *x, con
             sum[h][i] = v_mul(v_load(out + h * dp + c + i * VL), v_splat(shrink[h]));
     }
     for (int j = from; j < to; j++) {
-        const char *value = b->key[j] + x->value_offset;
+        const char *value = b->key[j] + offset;
+        const float *weight = s + score_at(heads, 0, j);
         vf v[ROW_COLS];
-        if (next)
+        if (ahead && c * element_bytes(type) % 64 == 0) {
+            SWA_UNROLL
             for (int at = 0; at < cols * VL * element_bytes(type); at += 64)
-                _mm_prefetch(next->key[j] + x->value_offset + c * element_bytes(type) + at,
-                             _MM_HINT_T1);
-        if (c == 0)
-            prefetch_near(b->key[j + NEAR_KEYS < KEY_BLOCK ? j + NEAR_KEYS : j] + x->value_offset,
-                          x->bytes);
+                prefetch_ahead(b->key + j, offset + (size_t)at);
+        }
         SWA_UNROLL
         for (int i = 0; i < cols; i++)
-            v[i] = part ? v_elements_part(type, value, c, x->d - c)
-                        : v_elements(type, value, c + i * VL);
+            v[i] =
+                left < VL ? v_elements_part(type, value, 0, left) : v_elements(type, value, i * VL);
         SWA_UNROLL
         for (int h = 0; h < heads; h++) {
-            const vf w = v_splat(s[h * KEY_BLOCK + j]);
+            const vf w = v_splat(weight[score_at(heads, h, 0)]);
             SWA_UNROLL
             for (int i = 0; i < cols; i++)
                 sum[h][i] = v_fma(w, v[i], sum[h][i]);
@@ -164,79 +228,95 @@ SWA_INLINE void mix_columns(int type, int heads, int cols, const vectors *x, con
     }
 }
 
-SWA_INLINE void mix_heads(int type, int heads, const vectors *x, const key_block *b,
-                          const key_block *next, int from, int to, const float *s,
-                          const float *shrink, float *out, int64_t dp) {
+SWA_INLINE void mix_heads(int type, int heads, int64_t d, size_t value_offset, const key_block *b,
+                          bool ahead, int from, int to, const float *s, const float *shrink,
+                          float *out) {
+    const int64_t dp = anemo_round_up(d, 2 * VL);
     int64_t c = 0;
-    for (; c + ROW_COLS * VL <= x->d; c += ROW_COLS * VL)
-        mix_columns(type, heads, ROW_COLS, x, b, next, from, to, s, shrink, out, dp, c);
-    for (; c < x->d; c += VL)
-        mix_columns(type, heads, 1, x, b, next, from, to, s, shrink, out, dp, c);
+    for (; c + ROW_COLS * VL <= d; c += ROW_COLS * VL)
+        mix_columns(type, heads, ROW_COLS, VL, value_offset, b, ahead, from, to, s, shrink, out, dp,
+                    c);
+    for (; c + VL <= d; c += VL)
+        mix_columns(type, heads, 1, VL, value_offset, b, ahead, from, to, s, shrink, out, dp, c);
+    if (c < d)
+        mix_columns(type, heads, 1, d - c, value_offset, b, ahead, from, to, s, shrink, out, dp, c);
 }
 
-/* ---------------------------------------------------------------- every type, 4, 2 or 1 heads */
+/* ------------------------------------------- every type, 4, 2 or 1 heads, some head_dims apart */
 
-typedef void (*score_function)(const vectors *x, const key_block *b, const key_block *next,
-                               int from, int to, const float *q, int64_t dq, float *s);
-typedef void (*mix_function)(const vectors *x, const key_block *b, const key_block *next, int from,
-                             int to, const float *s, const float *shrink, float *out, int64_t dp);
+typedef void (*score_function)(const vectors *x, const key_block *b, bool ahead, int from, int to,
+                               const float *q, float *s);
+typedef void (*mix_function)(const vectors *x, const key_block *b, bool ahead, int from, int to,
+                             const float *s, const float *shrink, float *out);
 
-#define SWA_ROW_KERNELS(name, type, heads)                                                         \
-    static void score_##name(const vectors *x, const key_block *b, const key_block *next,          \
-                             int from, int to, const float *q, int64_t dq, float *s) {             \
-        score_heads(type, heads, x, b, next, from, to, q, dq, s);                                  \
+#define SWA_ROW_KERNELS(name, type, heads, d)                                                      \
+    static void score_##name(const vectors *x, const key_block *b, bool ahead, int from, int to,   \
+                             const float *q, float *s) {                                           \
+        (void)x;                                                                                   \
+        score_heads(type, heads, d, b, ahead, from, to, q, s);                                     \
     }                                                                                              \
-    static void mix_##name(const vectors *x, const key_block *b, const key_block *next, int from,  \
-                           int to, const float *s, const float *shrink, float *out, int64_t dp) {  \
-        mix_heads(type, heads, x, b, next, from, to, s, shrink, out, dp);                          \
+    static void mix_##name(const vectors *x, const key_block *b, bool ahead, int from, int to,     \
+                           const float *s, const float *shrink, float *out) {                      \
+        mix_heads(type, heads, d, x->value_offset, b, ahead, from, to, s, shrink, out);            \
     }
 #define SWA_ROW_KERNELS_OF(name, type)                                                             \
-    SWA_ROW_KERNELS(name##_1, type, 1)                                                             \
-    SWA_ROW_KERNELS(name##_2, type, 2)                                                             \
-    SWA_ROW_KERNELS(name##_4, type, 4)
+    SWA_ROW_KERNELS(name##_1, type, 1, x->d)                                                       \
+    SWA_ROW_KERNELS(name##_2, type, 2, x->d)                                                       \
+    SWA_ROW_KERNELS(name##_4, type, 4, x->d)                                                       \
+    SWA_ROW_KERNELS(name##_4_64, type, 4, 64)                                                      \
+    SWA_ROW_KERNELS(name##_4_128, type, 4, 128)
 SWA_ROW_KERNELS_OF(f32, ANEMO_KV_F32)
 SWA_ROW_KERNELS_OF(f16, ANEMO_KV_F16)
 SWA_ROW_KERNELS_OF(bf16, ANEMO_KV_BF16)
 SWA_ROW_KERNELS_OF(q8, ANEMO_KV_Q8)
 
-/* [type][log2 heads] */
-static const score_function score_functions[4][3] = {
-    [ANEMO_KV_F32] = {score_f32_1, score_f32_2, score_f32_4},
-    [ANEMO_KV_F16] = {score_f16_1, score_f16_2, score_f16_4},
-    [ANEMO_KV_BF16] = {score_bf16_1, score_bf16_2, score_bf16_4},
-    [ANEMO_KV_Q8] = {score_q8_1, score_q8_2, score_q8_4},
+/* [type][log2 heads], then four heads of 64 and of 128 */
+#define SWA_ROW_TABLE(f, name)                                                                     \
+    { f##_##name##_1, f##_##name##_2, f##_##name##_4, f##_##name##_4_64, f##_##name##_4_128 }
+static const score_function score_functions[4][5] = {
+    [ANEMO_KV_F32] = SWA_ROW_TABLE(score, f32),
+    [ANEMO_KV_F16] = SWA_ROW_TABLE(score, f16),
+    [ANEMO_KV_BF16] = SWA_ROW_TABLE(score, bf16),
+    [ANEMO_KV_Q8] = SWA_ROW_TABLE(score, q8),
 };
-static const mix_function mix_functions[4][3] = {
-    [ANEMO_KV_F32] = {mix_f32_1, mix_f32_2, mix_f32_4},
-    [ANEMO_KV_F16] = {mix_f16_1, mix_f16_2, mix_f16_4},
-    [ANEMO_KV_BF16] = {mix_bf16_1, mix_bf16_2, mix_bf16_4},
-    [ANEMO_KV_Q8] = {mix_q8_1, mix_q8_2, mix_q8_4},
+static const mix_function mix_functions[4][5] = {
+    [ANEMO_KV_F32] = SWA_ROW_TABLE(mix, f32),
+    [ANEMO_KV_F16] = SWA_ROW_TABLE(mix, f16),
+    [ANEMO_KV_BF16] = SWA_ROW_TABLE(mix, bf16),
+    [ANEMO_KV_Q8] = SWA_ROW_TABLE(mix, q8),
 };
 
-/* log2 of how many of the `left` heads the next call takes. */
-static int heads_log2(int64_t left) {
-    return left >= 4 ? 2 : left >= 2 ? 1 : 0;
+/* How many of the `left` heads the next call takes, and its place in the tables. */
+static int64_t heads_of(int64_t left) {
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+static int kernel_of(const vectors *x, int64_t heads) {
+    return heads < 4 ? (int)heads - 1 : x->d == 64 ? 3 : x->d == 128 ? 4 : 2;
 }
 
 /* Slots [from, to) of a block for the `group` queries of one row; their states are max[group],
  * sum[group], out[group][dp]. s is scratch for group * KEY_BLOCK floats, shrink for group. */
-static void attend_row(const vectors *x, const key_block *b, const key_block *next, int from,
-                       int to, int64_t group, const float *q, int64_t dq, float *s, float *shrink,
+static void attend_row(const vectors *x, const key_block *b, bool ahead, int from, int to,
+                       int64_t group, const float *q, int64_t dq, float *s, float *shrink,
                        float *max, float *sum, float *out, int64_t dp) {
+    const bool scaled = x->type == ANEMO_KV_Q8;
     for (int64_t h = 0, n; h < group; h += n) {
-        const int log2 = heads_log2(group - h);
-        n = (int64_t)1 << log2;
-        score_functions[x->type][log2](x, b, h == 0 ? next : NULL, from, to, q + h * dq, dq,
-                                       s + h * KEY_BLOCK);
+        n = heads_of(group - h);
+        score_functions[x->type][kernel_of(x, n)](x, b, ahead && h == 0, from, to, q + h * dq,
+                                                  s + h * KEY_BLOCK);
     }
-    for (int64_t h = 0; h < group; h++)
-        shrink[h] =
-            soften(s + h * KEY_BLOCK, from, to, b, x->type == ANEMO_KV_Q8, max + h, sum + h);
     for (int64_t h = 0, n; h < group; h += n) {
-        const int log2 = heads_log2(group - h);
-        n = (int64_t)1 << log2;
-        mix_functions[x->type][log2](x, b, h == 0 ? next : NULL, from, to, s + h * KEY_BLOCK,
-                                     shrink + h, out + h * dp, dp);
+        n = heads_of(group - h);
+        if (n == 4)
+            soften_four(s + h * KEY_BLOCK, from, to, b, scaled, max + h, sum + h, shrink + h);
+        else
+            for (int64_t i = h; i < h + n; i++)
+                shrink[i] = soften(s + i * KEY_BLOCK, from, to, b, scaled, max + i, sum + i);
+    }
+    for (int64_t h = 0, n; h < group; h += n) {
+        n = heads_of(group - h);
+        mix_functions[x->type][kernel_of(x, n)](x, b, ahead && h == 0, from, to, s + h * KEY_BLOCK,
+                                                shrink + h, out + h * dp);
     }
 }
 

@@ -9,7 +9,9 @@
  * score vector set to -infinity. Scores carry scale * log2(e), so weights are powers of two.
  *
  * - Few queries (split_rows.h): lanes lie along head_dim, elements come straight from the page and
- *   are converted once for up to four heads. This is decode: one pass over K and V.
+ *   are converted once for up to four heads. The scores of four heads stay together, a vector being
+ *   4 heads x ROW_KEYS keys, from the join of their chains through one softmax for all four to the
+ *   weights. head_dim 64 and 128 are constants. This is decode: one pass over K and V.
  * - Many queries (split_tile.h): K is transposed and V is laid out in panels as floats, once per
  *   block for all queries, and both products are register tiles of 12 x 32 (AVX2: 6 x 16).
  *
@@ -26,21 +28,45 @@
  * changes no bit. ROW_INVARIANT. A span costs a fold, 0.4 % of it.
  *
  * Memory: the hardware's prefetcher gains nothing from blocks of 16 KB, K here and V there, while
- * the FMA units are busy. So one line is asked for beside every few multiply-adds, one block (64
- * keys) ahead, into L2, also over the border of a span. Measured on 2 cores of Zen 4, decode at W =
- * 4096, 32/8 heads, d 128, f16, prototypes in several paired runs (fp32 peak 236 GOP/s, read 38
- * GB/s):
+ * the FMA units are busy. So lines are asked for beside the multiply-adds, 72 keys ahead, also over
+ * the border of a span, and asked for again 48 and 24 keys ahead. For a core that has too many
+ * misses under way drops a prefetch. Zen 5, 16 KB asked for into the idle memory, lines that were
+ * not there long after (%):
  *
- *   no prefetch 47 % of roof; one line in two 51 %; a vector's lines in a burst 68 %, with the
- * values 4 keys ahead also into L1 72 %; a line at a time 80 %, and so with the values 80 to 83 %:
- * as it is. All of it into L1 instead of L2, or non-temporal: 48 %, the block at hand is pushed
- * out. A task per span, so that the prefetch over its border is for another core: 72 %. So units
- * stay whole while there are SPLIT_BELOW per thread.
+ *   a line every        0.4 ns   0.8   1.5   2.9   5.7
+ *   into L2 (T1)          24.3   7.8   3.1   1.6   1.9
+ *   into L1 (T0, NTA)      6.1   1.1   0.0   0.0   0.0
  *
- * Limit: 4 heads a KV head make 4 operations per byte of f16, which is where two such cores have
- * their ridge, too. Per 16 keys and KV head, in cycles: scores 643 and mix 594 (512 are
- * multiply-adds), softmax 67; memory at 18.5 GB/s a core 1300. Where memory is twice as fast (it
- * was, an hour later), the kernel is bound by arithmetic and reaches 60 % of its peak.
+ * A dropped line costs a whole latency where it is used, a repeated prefetch a slot of a load unit
+ * that has nothing to do. Decode on 2 cores of Zen 5, W = 4096, 32/8 heads, d 128, f16, us, medians
+ * of 120 to 150 in turns, at the two speeds the memory of that machine had, read 93 and 57 GB/s:
+ *
+ *   T1 once, 64 keys ahead (the last state)     260-280, sometimes 525     380-400
+ *   T0 once, 64 keys ahead                      250                        390
+ *   T0 72, 36                                   243                        373
+ *   T0 64, 32                                   241                        376
+ *   T0 72, 48, 24: as it is                     243                        341
+ *   T0 64, 48, 32, 16                           246                        340
+ *   T0 80, 60, 40, 20                           260                        328
+ *   T0 once, 16; 32 keys ahead                  364; 287
+ *   T0 once, 128 keys ahead; values during the scores and the next keys during the mix, so that
+ *   all of it fits L1; lines in the order of the page: no better than once, 64 keys ahead
+ *
+ * Of the roof, as the harness measures it, in several runs on a machine whose memory changed its
+ * speed between them: 31 to 63 % before (no window, 7168 keys: 33 to 65 %), 68 to 79 % now (73 to
+ * 89 %).
+ *
+ * Units stay whole while there are SPLIT_BELOW per thread: a task per span has its prefetches over
+ * the border made by another core (72 % instead of 80 % of the roof, measured on Zen 4).
+ *
+ * Limit: 4 heads a KV head make 4 operations per byte of f16. Per 16 keys and KV head on Zen 5, in
+ * cycles, data in L2: scores 340, mix 280, softmax 33, finding blocks and prefetching 100; the
+ * multiply-adds alone are 512. Reading takes 710 to 740, both together 970: they overlap by two
+ * thirds. Joining chains costs the scores 70: it comes in a burst and is then in the way of the
+ * next conversions; without the join they take 266, without conversions either 256, the peak.
+ * Reading the same pages in the same order and computing nothing is itself some 10 % (slow memory)
+ * to 25 % (fast) slower than reading straight on: every 16 KB the hardware's prefetcher starts
+ * anew.
  *
  * Rejected:
  * - Transposing K for decode, too (one order of summation, no tree): about 320 shuffles per 16 keys
@@ -150,25 +176,49 @@ static void clear(state s, int64_t queries, int64_t dp) {
 
 /* ---------------------------------------------------------------- a block of keys */
 
-/* The block that begins at `begin`, as far as it lies in [from, to). */
-static void find_block(const split_job *job, const tile *t, int64_t begin, int64_t from, int64_t to,
-                       key_block *b) {
+/* Finds the keys of slots `first` and on, before position `later`; behind, the last one stays. */
+static void find_keys(const split_job *job, const tile *t, int first, int64_t later, key_block *b) {
     const kv_pages *pages = &job->pages;
     const size_t skip = pages->shape.type == ANEMO_KV_Q8 ? sizeof(float) : 0;
-    b->begin = begin;
-    b->lo = (int)max_i64(from - begin, 0);
-    b->hi = (int)min_i64(to - begin, KEY_BLOCK);
-    for (int j = b->lo; j < b->hi;) {
-        const char *vector = kv_key(pages, t->sequence, begin + j, t->kv_head) + skip;
-        const int64_t left = kv_positions_left(pages, begin + j);
-        const int stop = (int)min_i64(b->hi, j + left);
+    const int end = (int)min_i64(later - b->begin, KEY_BLOCK + AHEAD);
+    int j = first;
+    while (j < end) {
+        const char *vector = kv_key(pages, t->sequence, b->begin + j, t->kv_head) + skip;
+        const int64_t left = kv_positions_left(pages, b->begin + j);
+        const int stop = (int)min_i64(end, j + left);
         for (; j < stop; j++, vector += pages->vector_bytes)
             b->key[j] = vector;
     }
-    for (int j = 0; j < b->lo; j++)
-        b->key[j] = b->key[b->lo];
-    for (int j = b->hi; j < KEY_BLOCK; j++)
-        b->key[j] = b->key[b->hi - 1];
+    for (; j < KEY_BLOCK + AHEAD; j++)
+        b->key[j] = b->key[j - 1];
+}
+
+/* The first block of the keys from `begin` on. */
+static void first_block(const split_job *job, const tile *t, int64_t begin, int64_t later,
+                        key_block *b) {
+    const int lo = (int)(begin % KEY_BLOCK);
+    b->begin = begin - lo;
+    find_keys(job, t, lo, later, b);
+    for (int j = 0; j < lo; j++)
+        b->key[j] = b->key[lo];
+}
+
+/* The first keys and values, which no block before could ask for. */
+static void prefetch_first(const split_job *job, const tile *t) {
+    key_block b;
+    first_block(job, t, t->begin, t->end, &b);
+    for (int i = 0; i < AGAIN; i++)
+        for (size_t at = 0; at < job->x.bytes; at += 64) {
+            const char *key = b.key[t->begin - b.begin + i] + at;
+            _mm_prefetch(key, _MM_HINT_T0);
+            _mm_prefetch(key + job->x.value_offset, _MM_HINT_T0);
+        }
+}
+
+static void next_block(const split_job *job, const tile *t, int64_t later, key_block *b) {
+    memmove(b->key, b->key + KEY_BLOCK, AHEAD * sizeof *b->key);
+    b->begin += KEY_BLOCK;
+    find_keys(job, t, AHEAD, later, b);
 }
 
 static void load_scales(const vectors *x, key_block *b) {
@@ -189,17 +239,16 @@ static void visible_slots(const split_job *job, const tile *t, const key_block *
 
 /* ---------------------------------------------------------------- few rows, many rows */
 
-static void rows_on_block(const split_job *job, const tile *t, const key_block *b,
-                          const key_block *next, float *m, state s) {
+static void rows_on_block(const split_job *job, const tile *t, const key_block *b, float *m,
+                          state s) {
     const plan *at = &job->plan;
     for (int64_t r = 0; r < t->n_rows; r++) {
         const int64_t i = r * at->group;
         int from, to;
         visible_slots(job, t, b, r, &from, &to);
         if (from < to)
-            attend_row(&job->x, b, r == 0 ? next : NULL, from, to, at->group,
-                       m + at->q + i * at->dq, at->dq, m + at->s, m + at->shrink, s.max + i,
-                       s.sum + i, s.out + i * at->dp, at->dp);
+            attend_row(&job->x, b, r == 0, from, to, at->group, m + at->q + i * at->dq, at->dq,
+                       m + at->s, m + at->shrink, s.max + i, s.sum + i, s.out + i * at->dp, at->dp);
     }
 }
 
@@ -259,23 +308,18 @@ static void tile_on_block(const split_job *job, const tile *t, const key_block *
 static void attend_span(const split_job *job, const tile *t, int64_t begin, int64_t end,
                         int64_t later, float *m, state s) {
     const bool tiled = t->n_queries >= TILED_FROM, scaled = job->x.type == ANEMO_KV_Q8;
-    key_block blocks[2] = {0};
+    key_block b = {0};
     clear(s, t->n_queries, job->plan.dp);
-    int64_t at = begin / KEY_BLOCK * KEY_BLOCK;
-    find_block(job, t, at, begin, end, &blocks[0]);
-    for (int i = 0; at < end; i ^= 1) {
-        key_block *b = &blocks[i], *next = NULL;
-        at += KEY_BLOCK;
-        if (at < later) { /* the last one belongs to the next span, and is looked at again there */
-            next = &blocks[i ^ 1];
-            find_block(job, t, at, begin, at < end ? end : later, next);
-        }
+    first_block(job, t, begin, later, &b);
+    for (; b.begin < end; next_block(job, t, later, &b)) {
+        b.lo = (int)max_i64(begin - b.begin, 0);
+        b.hi = (int)min_i64(end - b.begin, KEY_BLOCK);
         if (scaled)
-            load_scales(&job->x, b);
+            load_scales(&job->x, &b);
         if (tiled)
-            tile_on_block(job, t, b, m, s);
+            tile_on_block(job, t, &b, m, s);
         else
-            rows_on_block(job, t, b, next, m, s);
+            rows_on_block(job, t, &b, m, s);
     }
 }
 
@@ -376,6 +420,7 @@ static void attend_units(void *ctx, int64_t begin, int64_t end, int thread) {
     float *m = job->memory + thread * job->plan.floats;
     for (int64_t unit = begin; unit < end; unit++) {
         const tile t = unit_tile(job, unit);
+        prefetch_first(job, &t);
         const state span = state_at(m + job->plan.span, job->plan.queries);
         const state total = state_at(m + job->plan.total, job->plan.queries);
         load_queries(job, &t, m);

@@ -138,6 +138,49 @@ SWA_INLINE void v_store_scores(vf sum[4][ROW_KEYS], int heads, float *s, int64_t
     }
 }
 
+/* Sums of all chains: lane h * 2 + key. */
+SWA_INLINE vf v_join(vf sum[4][ROW_KEYS]) {
+    const vf a = v_fold_pairs(v_fold(sum[0][0], sum[2][0]), v_fold(sum[0][1], sum[2][1]));
+    const vf b = v_fold_pairs(v_fold(sum[1][0], sum[3][0]), v_fold(sum[1][1], sum[3][1]));
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+}
+
+/* ---------------------------------------------------------------- four heads in a vector */
+
+/* x[h] in the lanes of head h. */
+SWA_INLINE vf v_heads(const float *x) {
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)),
+                                    _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+}
+/* x[h] = the first lane of head h. */
+SWA_INLINE void v_heads_store(float *x, vf v) {
+    _mm_storeu_ps(x, _mm_shuffle_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1), 0x88));
+}
+/* x[key] in the lanes of a key. */
+SWA_INLINE vf v_keys(const float *x) {
+    return _mm256_castpd_ps(_mm256_broadcast_sd((const double *)(const void *)x));
+}
+SWA_INLINE vf v_heads_max(vf v) {
+    return _mm256_max_ps(v, _mm256_permute_ps(v, 0xb1));
+}
+/* In the order of v_sum's last step. */
+SWA_INLINE vf v_heads_sum(vf v) {
+    return _mm256_add_ps(v, _mm256_permute_ps(v, 0xb1));
+}
+/* 2^(a - b), and 1 where b is not greater (both may be -infinity). */
+SWA_INLINE vf v_exp2_or_one(vf a, vf b) {
+    return _mm256_blendv_ps(_mm256_set1_ps(1), v_exp2(v_sub(a, b)),
+                            _mm256_cmp_ps(b, a, _CMP_GT_OQ));
+}
+/* Lanes of keys whose slot j + key lies in [lo, hi) from x, the others -infinity. */
+SWA_INLINE vf v_within_keys(vf x, int j, int lo, int hi) {
+    const __m256i slot =
+        _mm256_add_epi32(_mm256_set1_epi32(j), _mm256_setr_epi32(0, 1, 0, 1, 0, 1, 0, 1));
+    const __m256i inside = _mm256_and_si256(_mm256_cmpgt_epi32(slot, _mm256_set1_epi32(lo - 1)),
+                                            _mm256_cmpgt_epi32(_mm256_set1_epi32(hi), slot));
+    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), x, _mm256_castsi256_ps(inside));
+}
+
 /* Row i of the 8 x 8 floats becomes column i. */
 SWA_INLINE void v_transpose(vf x[VL]) {
     vf y[VL];

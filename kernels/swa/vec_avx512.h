@@ -139,6 +139,66 @@ SWA_INLINE void v_store_scores(vf sum[4][ROW_KEYS], int heads, float *s, int64_t
     }
 }
 
+/* Heads h (a) and h + 2 (b), [a: chains c and c + 8 joined, c < 8; b] */
+SWA_INLINE vf v_join_halves(vf a, vf b) {
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
+}
+
+/* Sums of all chains: lane h * 4 + key. */
+SWA_INLINE vf v_join(vf sum[4][ROW_KEYS]) {
+    vf x[ROW_KEYS];
+    SWA_UNROLL
+    for (int i = 0; i < ROW_KEYS; i++) { /* a 128-bit lane per head, of 4 chains */
+        const vf a = v_join_halves(sum[0][i], sum[1][i]), b = v_join_halves(sum[2][i], sum[3][i]);
+        x[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+    SWA_UNROLL
+    for (int i = 0; i < ROW_KEYS; i += 2) { /* 2 chains of 2 keys */
+        const __m512d a = _mm512_castps_pd(x[i]), b = _mm512_castps_pd(x[i + 1]);
+        x[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    return _mm512_add_ps(_mm512_shuffle_ps(x[0], x[2], 0x88), _mm512_shuffle_ps(x[0], x[2], 0xdd));
+}
+
+/* ---------------------------------------------------------------- four heads in a vector */
+
+/* x[h] in the lanes of head h. */
+SWA_INLINE vf v_heads(const float *x) {
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
+                                 _mm512_castps128_ps512(_mm_loadu_ps(x)));
+}
+/* x[h] = the first lane of head h. */
+SWA_INLINE void v_heads_store(float *x, vf v) {
+    _mm_storeu_ps(x,
+                  _mm512_castps512_ps128(_mm512_permutexvar_ps(
+                      _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12), v)));
+}
+/* x[key] in the lanes of a key. */
+SWA_INLINE vf v_keys(const float *x) {
+    return _mm512_broadcast_f32x4(_mm_loadu_ps(x));
+}
+SWA_INLINE vf v_heads_max(vf v) {
+    v = _mm512_max_ps(v, _mm512_permute_ps(v, 0x4e));
+    return _mm512_max_ps(v, _mm512_permute_ps(v, 0xb1));
+}
+/* In the order of v_sum's last two steps. */
+SWA_INLINE vf v_heads_sum(vf v) {
+    v = _mm512_add_ps(v, _mm512_permute_ps(v, 0x4e));
+    return _mm512_add_ps(v, _mm512_permute_ps(v, 0xb1));
+}
+/* 2^(a - b), and 1 where b is not greater (both may be -infinity). */
+SWA_INLINE vf v_exp2_or_one(vf a, vf b) {
+    return _mm512_mask_mov_ps(_mm512_set1_ps(1), _mm512_cmp_ps_mask(b, a, _CMP_GT_OQ),
+                              v_exp2(v_sub(a, b)));
+}
+/* Lanes of keys whose slot j + key lies in [lo, hi) from x, the others -infinity. */
+SWA_INLINE vf v_within_keys(vf x, int j, int lo, int hi) {
+    const uint64_t below_hi = hi >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << hi) - 1;
+    const uint64_t mask = (below_hi & ~(uint64_t)0 << lo) >> j & 0xf;
+    return _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), (__mmask16)(mask * 0x1111), x);
+}
+
 /* Row i of the 16 x 16 floats becomes column i. */
 SWA_INLINE void v_transpose(vf x[VL]) {
     vf y[VL];
