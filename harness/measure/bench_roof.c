@@ -54,11 +54,13 @@ anemo_status bench_ceilings_evict(void *ctx, anemo_error *err) {
 }
 
 double bench_ceiling_beside(const bench_ceilings *ceilings, anemo_ceiling ceiling, int64_t batch) {
-    double best = 0;
-    for (int64_t b = batch; b <= batch + 1 && b < ceilings->n; b++) {
+    double best = 0, sum = 0;
+    int n = 0;
+    for (int64_t b = batch; b <= batch + 1 && b < ceilings->n; b++, n++) {
         best = fmax(best, ceilings->value[b][ceiling].per_second);
+        sum += ceilings->value[b][ceiling].per_second;
     }
-    return best;
+    return ceiling == ANEMO_CEILING_READ && n > 0 ? sum / n : best;
 }
 
 /* Seconds that the call needs at least under the ceilings beside this batch. */

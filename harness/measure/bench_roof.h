@@ -29,7 +29,9 @@ void bench_ceilings_free(bench_ceilings *ceilings);
 anemo_status bench_ceilings_measure(void *ctx, int64_t batch, anemo_error *err);
 /* The sampler's `evict`; same ctx. */
 anemo_status bench_ceilings_evict(void *ctx, anemo_error *err);
-/* The higher of the two probes around the batch: interference only ever lowers one. 0: absent. */
+/* From the two probes around the batch: of arithmetic the higher, which interference only ever
+ * lowers; of reading the mean, as the memory of a shared machine is now fast, now slow for seconds
+ * (here 50 and 85 GB/s), kernels and probes alike. 0: absent. */
 double bench_ceiling_beside(const bench_ceilings *ceilings, anemo_ceiling ceiling, int64_t batch);
 
 typedef struct bench_result {

@@ -11,6 +11,9 @@
  * also codes it: no float row of h ever reaches memory, and there is no third pass. The floats of a
  * group (of 128: four blocks) wait on the stack.
  *
+ * The heads that a tile wants of its rows (heads_avx512vnni.h) are made once per stretch of a task,
+ * on the stack: the rows of an expert are gathered anew for each task, so nobody else has them.
+ *
  * As in qgemm_avx512vnni.h, rows go in stretches that stay in the L2 cache beside the weights, all
  * blocks of the task pass by a stretch, and the tiles over a block share the work of fetching the
  * next one. Later stretches find the task's weights in the last cache. */

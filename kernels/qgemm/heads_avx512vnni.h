@@ -17,6 +17,8 @@
 
 #include "kernels/qgemm/tile_avx512vnni.h"
 
+#include <string.h>
+
 /* Weight groups are finer than activation groups: the records lack their sums. */
 static inline bool vnni_is_fine(const anemo_n32_shape *s, int act_group) {
     return s->groups > 1 && (act_group == 0 || s->group < act_group);

@@ -6,7 +6,10 @@
  * go by before the next stretch begins, so x comes from L2 and each stretch reads W once more, at
  * 2 * (rows of the stretch) operations per weight: less than a tenth of the memory bandwidth.
  * Inside a block the tiles share the work of fetching the next block; so even with a few
- * tiles (m = 7..16) the weights arrive while the dot products run. */
+ * tiles (m = 7..16) the weights arrive while the dot products run. A stretch's heads
+ * (heads_avx512vnni.h) are made by each thread when it enters it. What a block needs beyond its
+ * columns (shapes, lines to fetch, heads) is worked out once per stretch or call: at m = 1 a block
+ * of 4-bit weights takes 1.7 us, and some twenty 64-bit divisions were 5 % of it. */
 #ifndef ANEMO_QGEMM_AVX512VNNI_H
 #define ANEMO_QGEMM_AVX512VNNI_H
 

@@ -16,28 +16,35 @@
  * per weight group with sw alone, and the activation scale multiplies once per activation group:
  * one float operation less, but the sums have to be made (qgemm_avx512vnni.h).
  *
- * The limit: vpdpbusd, multiplication and fma share two of the four vector pipes of Zen 4. Per
- * group of 32 columns and pair (row, 16 columns) these are 8 dot products and 2 float operations,
- * at most 80 % of the dot product's peak; per group of 128: 32 and 2, 94 %. The tile alone reaches
- * 78 and 90 %, with W and x from L2 as well as from L1. What the other two pipes do is free: the
- * nibbles' and/shift, the conversions, the correction as shift and subtraction (as a vpmaddwd,
- * which needs the multiplier, it cost 4 %). That is why the a8_g128 forms are faster on large m,
- * and a8_g32 (finer, more accurate) costs nothing when memory is the limit.
+ * The limit: vpdpbusd, multiplication and fma share two of the four vector pipes of Zen 4 and 5
+ * (measured there: 12 dot products and n of these take as long as 12 + n of either; additions,
+ * conversions, shifts and broadcasts beside 12 dot products take nothing). Per group of 32 columns
+ * and pair (row, 16 columns) these are 8 dot products and 2 float operations, at most 80 % of the
+ * dot product's peak; per group of 128: 32 and 2, 94 %; of groups of 32 under one activation scale
+ * per row: 8 and 1, 89 %. That is why the a8_g128 and a8_row forms are faster on large m, and
+ * a8_g32 (finer, more accurate) costs nothing when memory is the limit.
+ *
+ * Getting there, on Zen 5, 6 rows, groups of 32, W and x in L1, share of the peak:
+ *
+ *   scale and sum read from six records, correction shifted and subtracted    68 to 73
+ *   the same, but starting at 0 (wrong results: what the correction costs)    74
+ *   one line of start values and scales per group (heads_avx512vnni.h)        77 to 79.6
+ *   ... and rows joining the floats one by one between the last dot products  79.6
+ *
+ * In qgemm at m = 512 that is 64 -> 74 % (w4) and 63 -> 73 % (w8), and 5- and 6-bit codes went from
+ * 60 to 70 %: two loads and two integer operations too many at the border of a group cost more than
+ * their share, because they delay the chains behind them. The rest is what a tile costs besides its
+ * columns (147 cycles), W and x coming from L2 (3 %) and the next block from memory (3 %).
+ *
+ * Few rows. A dot product takes 4 cycles to join the next; 2 a cycle want 8 chains and reach 90 %
+ * with them, 97 % with 10. So up to 3 rows have two sets of sums, one for each half of a step:
+ * exact integers, so nothing changes but the time. (4 rows with 16 chains were not faster.)
  *
  * A single tile asks for W 8 KiB ahead of itself: the dot products leave the hardware's prefetcher
- * too little time. Two threads of Zen 5, 14336 x 4096, group 32, W in memory, `anemo compare` of
- * two builds that differ in this alone: time as a fraction of that without [95 % interval]:
- *
- *   m     w4                   w8
- *   1     0.85 [0.82, 0.90]    0.82 [0.78, 0.87]
- *   2     0.71 [0.65, 0.76]    0.87 [0.81, 0.92]
- *   4     0.58 [0.56, 0.60]    0.52 [0.48, 0.62]
- *   8     0.92 [0.89, 0.96]    0.92 [0.91, 0.94]
- *   16    0.99 [0.95, 1.05]    0.86 [0.83, 0.90]
- *
- * From m = 7 on, where several tiles share the next block, the change is only that the lines go to
- * L1 instead of L2. Other distances were compared on one core only, in a driver of its own and not
- * undisturbed, against a read loop beside it: 4 KiB was worse at m = 1, 2, 4 (w4).
+ * too little time. On two threads of Zen 5, 14336 x 4096, group 32, W in memory, this alone took
+ * the time to 0.85 [0.82, 0.90] (w4, m = 1), 0.71 (2), 0.58 (4), 0.92 (8). 4, 16 and 32 KiB were no
+ * better at 50 GB/s, and 2 and 4 KiB up to 18 % worse at 80. Reading two distant blocks in turns
+ * gained as much as it lost (a plain loop gains 7 %).
  *
  * Rejected: decoding a block of W to bytes first (and/shift run beside the dot products: w4 and w8
  * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit);
