@@ -159,7 +159,9 @@ static inline void vnni_fetch_first(const anemo_vnni_job *j, int64_t item) {
     const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item % j->blocks);
     const uint8_t *block = (const uint8_t *)j->a->weight[b.part] +
                            (size_t)(b.row / ANEMO_N32_ROWS) * j->part[b.part].shape.block_bytes;
-    vnni_fetch(&(anemo_vnni_ahead){block, VNNI_NEAR / 64});
+    for (int64_t at = 0; at < VNNI_NEAR; at += 64) {
+        _mm_prefetch((const char *)block + at, _MM_HINT_T0);
+    }
 }
 
 static inline void vnni_items(void *ctx, int64_t begin, int64_t end, int thread) {

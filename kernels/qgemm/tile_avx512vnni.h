@@ -259,15 +259,28 @@ ANEMO_VNNI_INLINE void vnni_near(int code, int mr, const uint8_t *w, int step) {
     }
 }
 
+/* A quarter of the lines that belong to 32 columns, after each of their steps: in one burst, some
+ * of the requests would be dropped. */
+ANEMO_VNNI_INLINE void vnni_fetch(int mr, int step, anemo_vnni_ahead *ahead) {
+    if (VNNI_ALONE(mr)) {
+        return;
+    }
+    for (int64_t line = step; line < ahead->lines; line += 4) {
+        _mm_prefetch((const char *)ahead->at, _MM_HINT_T0);
+        ahead->at += 64;
+    }
+}
+
 /* Decodes a step and adds it. */
 ANEMO_VNNI_INLINE void vnni_one(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
                                 const uint8_t *w, int64_t column, int step, __m512i table,
-                                vnni_integers *n) {
+                                anemo_vnni_ahead *ahead, vnni_integers *n) {
     __m512i w0[2], w1[2];
     vnni_decode(code, w, step, table, w0, w1);
     vnni_near(code, mr, w, step);
     vnni_dot(0, mr, row, column + 8 * step, w0, n->sum[0]);
     vnni_dot(0, mr, row, column + 8 * step + 4, w1, n->sum[VNNI_SETS(mr) - 1]);
+    vnni_fetch(mr, step, ahead);
     if (code == 5) { /* GCC would decode all steps first, and spill them */
         __asm__ volatile("" ::: "memory");
     }
@@ -277,18 +290,18 @@ ANEMO_VNNI_INLINE void vnni_one(int code, int mr, const int8_t *const row[ANEMO_
  * constant before anything else happens. */
 ANEMO_VNNI_INLINE void vnni_steps(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
                                   const uint8_t *w, int64_t column, int first, int last,
-                                  __m512i table, vnni_integers *n) {
+                                  __m512i table, anemo_vnni_ahead *ahead, vnni_integers *n) {
     if (first == 0) {
-        vnni_one(code, mr, row, w, column, 0, table, n);
+        vnni_one(code, mr, row, w, column, 0, table, ahead, n);
     }
     if (first == 0 && last > 1) {
-        vnni_one(code, mr, row, w, column, 1, table, n);
+        vnni_one(code, mr, row, w, column, 1, table, ahead, n);
     }
     if (last > 2) {
-        vnni_one(code, mr, row, w, column, 2, table, n);
+        vnni_one(code, mr, row, w, column, 2, table, ahead, n);
     }
     if (last > 3) {
-        vnni_one(code, mr, row, w, column, 3, table, n);
+        vnni_one(code, mr, row, w, column, 3, table, ahead, n);
     }
 }
 
@@ -307,13 +320,6 @@ ANEMO_VNNI_INLINE void vnni_start(bool has_offset, int mr, const int32_t *head, 
 ANEMO_VNNI_INLINE __m512 vnni_total(int mr, const vnni_integers *n, int i, int v) {
     return _mm512_cvtepi32_ps(
         VNNI_SETS(mr) == 2 ? _mm512_add_epi32(n->sum[0][i][v], n->sum[1][i][v]) : n->sum[0][i][v]);
-}
-
-ANEMO_VNNI_INLINE void vnni_fetch(anemo_vnni_ahead *ahead) {
-    for (int64_t line = 0; line < ahead->lines; line++) {
-        _mm_prefetch((const char *)ahead->at + 64 * line, _MM_HINT_T0);
-    }
-    ahead->at += 64 * ahead->lines;
 }
 
 /* ---------------------------------------------------------------- groups */
@@ -364,10 +370,7 @@ ANEMO_VNNI_INLINE void vnni_last(int code, bool has_offset, bool scaled, int mr,
 ANEMO_VNNI_INLINE void vnni_quad(int code, int mr, const int8_t *const row[ANEMO_TILE_ROWS],
                                  const uint8_t *w, int64_t column, __m512i table,
                                  anemo_vnni_ahead *ahead, vnni_integers *n) {
-    vnni_steps(code, mr, row, w, column, 0, 4, table, n);
-    if (!VNNI_ALONE(mr)) {
-        vnni_fetch(ahead);
-    }
+    vnni_steps(code, mr, row, w, column, 0, 4, table, ahead, n);
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) { /* GCC would copy them all once per turn */
         __asm__("" : "+v"(n->sum[0][i][0]), "+v"(n->sum[0][i][1]));
@@ -397,11 +400,9 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool sca
             vnni_quad(code, mr, row, w, column, table, ahead, &n);
         }
     }
-    vnni_steps(code, mr, row, w, column, 0, 3, table, &n);
+    vnni_steps(code, mr, row, w, column, 0, 3, table, ahead, &n);
     vnni_last(code, has_offset, scaled, mr, row, w, column, 3, table, head, &n, scale, offset, y);
-    if (!VNNI_ALONE(mr)) {
-        vnni_fetch(ahead);
-    }
+    vnni_fetch(mr, 3, ahead);
 }
 
 /* A weight group of 16: one half, `first` 0 or 2, of the 32 columns at w and `column`. */
@@ -409,15 +410,15 @@ ANEMO_VNNI_INLINE void vnni_half(int code, bool has_offset, int mr,
                                  const int8_t *const row[ANEMO_TILE_ROWS], const uint8_t *w,
                                  int64_t column, int first, __m512i table, const int32_t *head,
                                  const __m512 scale[2], const __m512 offset[2],
-                                 __m512 part[ANEMO_TILE_ROWS][2]) {
+                                 anemo_vnni_ahead *ahead, __m512 part[ANEMO_TILE_ROWS][2]) {
     vnni_integers n;
     vnni_start(has_offset, mr, head, &n);
     if (first == 0) {
-        vnni_steps(code, mr, row, w, column, 0, 1, table, &n);
+        vnni_steps(code, mr, row, w, column, 0, 1, table, ahead, &n);
         vnni_last(code, has_offset, false, mr, row, w, column, 1, table, head, &n, scale, offset,
                   part);
     } else {
-        vnni_steps(code, mr, row, w, column, 2, 3, table, &n);
+        vnni_steps(code, mr, row, w, column, 2, 3, table, ahead, &n);
         vnni_last(code, has_offset, false, mr, row, w, column, 3, table, head, &n, scale, offset,
                   part);
     }
@@ -552,17 +553,17 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
         }
         vnni_scales(t, header, scales, g++, has_offset, scale, offset);
         if (s->group == 16) {
-            vnni_half(code, has_offset, mr, row, w, column, 0, table, head, scale, offset, part);
+            vnni_half(code, has_offset, mr, row, w, column, 0, table, head, scale, offset, &ahead,
+                      part);
             if (g < s->groups) {
                 scales += s->set_bytes;
                 head += VNNI_HEAD;
                 vnni_scales(t, header, scales, g++, has_offset, scale, offset);
                 vnni_half(code, has_offset, mr, row, w, column, 2, table, head, scale, offset,
-                          part);
+                          &ahead, part);
             }
-            if (!VNNI_ALONE(mr)) {
-                vnni_fetch(&ahead);
-            }
+            vnni_fetch(mr, 1, &ahead);
+            vnni_fetch(mr, 3, &ahead);
         } else {
             vnni_group(code, (int)((end - column) / 32), has_offset, false, mr, row, w, quad_bytes,
                        column, table, head, scale, offset, &ahead, part);
