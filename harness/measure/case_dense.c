@@ -253,12 +253,12 @@ static void make_embed(dense_case *c) {
 /* A weight is s c - s 2^(bits-1): each part at most twice the row's largest value. */
 static double embed_parts(const dense_case *c, const field *f, const float *want, int64_t i) {
     const float *row = want + i / f->width * f->width;
-    double largest = 0;
+    float largest = 0;
     (void)c;
-    for (int64_t j = 0; j < f->width; j++) {
-        largest = fmax(largest, fabsf(row[j]));
+    for (int64_t j = 0; j < f->width; j++) { /* fmax on doubles crashes GCC 12 for AArch64 */
+        largest = fabsf(row[j]) > largest ? fabsf(row[j]) : largest;
     }
-    return 4 * largest;
+    return 4 * (double)largest;
 }
 
 /* ---------------------------------------------------------------- sample: vocab, temperature in
