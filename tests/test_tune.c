@@ -312,6 +312,10 @@ static void test_plans_follow(void **state) {
     static const char *const some[] = {"add_rmsnorm@layer:m=2..4=add_rmsnorm_c",
                                        "add_rmsnorm@layer:m=65..=add_rmsnorm_c",
                                        "qgemm@gate_up:m=1..=qgemm_c"};
+    assert_int_equal(make_plan(f, NULL, 0, NULL, 0, text, sizeof text), ANEMO_OK);
+    if (strstr(text, "add_rmsnorm@layer:m=1..8=add_rmsnorm_c\n")) {
+        skip(); /* plain C is all there is here: nothing to choose */
+    }
     assert_int_equal(make_plan(f, some, 3, NULL, 0, text, sizeof text), ANEMO_OK);
     assert_contains(text, "add_rmsnorm@layer:m=2..4=add_rmsnorm_c\n");
     /* The same as a person's rules are refused. */
