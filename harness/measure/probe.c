@@ -30,15 +30,15 @@
 #include <sys/mman.h>
 
 #define MIB              ((size_t)1 << 20)
-#define DEFAULT_BYTES    (256 * MIB)
-#define STRETCH_BYTES    (16 * MIB) /* or a MiB per thread, if that is more */
+#define DEFAULT_BYTES    (512 * MIB) /* 256 read 3 % faster: a 32 MiB cache keeps some of it */
+#define STRETCH_BYTES    (16 * MIB)  /* or a MiB per thread, if that is more */
 #define COMPUTE_TURN_NS  250000u
 #define COMPUTE_TURNS    32
 #define FIRST_ITERATIONS 1024
 #define WORTH_RUNNING    0.7 /* of the best form's rate on one thread; the others cannot win */
 #define FALLBACK_CACHE   (32 * MIB)
 #define MEMORY_SHARE     8 /* at most an eighth of what is available */
-#define CACHES_IN_BUFFER 4
+#define CACHES_IN_BUFFER 8
 #define SMALLEST_BUFFER  (1 * MIB)
 #define PIECE_GRANULE    ((size_t)ANEMO_PROBE_BLOCK_BYTES * 4) /* four streams of whole blocks */
 

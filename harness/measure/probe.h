@@ -36,7 +36,7 @@ typedef struct anemo_probe_value {
 
 typedef struct anemo_probe anemo_probe;
 
-/* Probes on the device's threads. buffer_bytes 0: 256 MiB or 4 times the last cache, less where
+/* Probes on the device's threads. buffer_bytes 0: 512 MiB or 8 times the last cache, less where
  * memory is short. ANEMO_E_UNSUPPORTED: not a CPU device. */
 anemo_status anemo_probe_create(anemo_device *device, const anemo_clock *clock, size_t buffer_bytes,
                                 anemo_probe **out, anemo_error *err);

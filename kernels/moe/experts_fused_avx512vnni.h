@@ -36,7 +36,7 @@ static inline anemo_status experts_fused_run(const anemo_exec *exec,
     extern const anemo_act anemo_act_a8_g##group_;                                                 \
     static void tile_##group_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,        \
                               float out[][ANEMO_TILE_COLUMNS]) {                                   \
-        vnni_tile_rows(width, group_, mr, t, ahead, out);                                          \
+        vnni_tile_rows(width, group_, false, mr, t, ahead, out);                                   \
     }                                                                                              \
     static bool accepts_##group_(const void *problem, char *why, size_t why_bytes) {               \
         return experts_accepts(problem, group_, why, why_bytes);                                   \

@@ -33,7 +33,7 @@ extern const anemo_act anemo_act_a8_g32;
 static void tile_1(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                    float out[][ANEMO_TILE_COLUMNS]) {
     (void)mr, (void)ahead;
-    vnni_tile_rows(4, 32, 1, t, (anemo_vnni_ahead){NULL, 0}, out);
+    vnni_tile_rows(4, 32, false, 1, t, (anemo_vnni_ahead){NULL, 0}, out);
 }
 
 static bool accepts(const void *problem, char *why, size_t why_bytes) {

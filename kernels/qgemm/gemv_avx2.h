@@ -166,26 +166,22 @@ ANEMO_AVX2_INLINE void avx2_gemv(int bits, int act_group, bool has_offset, int s
             w[b] += s->header_bytes;
         }
         for (int64_t column = begin; column < end; column += act_group) {
-            const int64_t columns = act_group == 32            ? 32
-                                    : end - column < act_group ? end - column
-                                                               : act_group;
-            const int64_t ga = column / act_group;
-            const int64_t scales_at = kp + 4 * ga, sums_at = kp + 4 * (kp / act_group) + 4 * ga;
+            const avx2_act_group a = avx2_act_group_at(act_group, kp, column, end);
             ANEMO_AVX2_UNROLL
             for (int b = 0; b < streams; b++) {
                 __m256i sum[ANEMO_AVX2_ROWS][4];
                 if (streams == 1) {
-                    avx2_near(bits, w[b], ANEMO_AVX2_NEAR, columns);
+                    avx2_near(bits, w[b], ANEMO_AVX2_NEAR, a.columns);
                 }
                 if (bits == 4) {
-                    avx2_w4_sums(has_offset, 1, 4, w[b], &t, column, columns, sums_at, sum);
+                    avx2_w4_sums(has_offset, 1, 4, w[b], &t, column, a.columns, a.sum_at, sum);
                 } else {
-                    avx2_w8_digit_sums(has_offset, w[b], j->digits + 2 * column, columns,
-                                       j->row + sums_at, sum[0]);
+                    avx2_w8_digit_sums(has_offset, w[b], j->digits + 2 * column, a.columns,
+                                       j->row + a.sum_at, sum[0]);
                 }
-                avx2_add_group(has_offset, 1, 4, &t, scales_at, sums_at, scale[b], offset[b], sum,
+                avx2_add_group(has_offset, 1, 4, &t, a.scale_at, a.sum_at, scale[b], offset[b], sum,
                                0, y[b]);
-                w[b] += columns * 4 * bits;
+                w[b] += a.columns * 4 * bits;
             }
         }
     }

@@ -275,11 +275,11 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     extern const anemo_act anemo_act_a8_##act_;                                                    \
     static void rows_##act_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,          \
                             float out[][ANEMO_TILE_COLUMNS]) {                                     \
-        vnni_tile_rows(code_, group_, mr, t, ahead, out);                                          \
+        vnni_tile_rows(code_, group_, false, mr, t, ahead, out);                                   \
     }                                                                                              \
     static void fine_##act_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,          \
                             float out[][ANEMO_TILE_COLUMNS]) {                                     \
-        vnni_fine_rows(code_, group_, mr, t, ahead, out);                                          \
+        vnni_tile_rows(code_, group_, true, mr, t, ahead, out);                                    \
     }                                                                                              \
     static bool accepts_##act_(const void *problem, char *why, size_t why_bytes) {                 \
         return anemo_vnni_accepts(problem, group_, why, why_bytes);                                \

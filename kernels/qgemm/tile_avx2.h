@@ -325,6 +325,21 @@ ANEMO_AVX2_INLINE void avx2_w8_sums(bool has_offset, int mr, int across, const u
     }
 }
 
+/* An activation group: its columns within the weight group that ends at `end`, and where a record
+ * of kp columns has its scale and its sum. */
+typedef struct avx2_act_group {
+    int64_t columns, scale_at, sum_at;
+} avx2_act_group;
+
+ANEMO_AVX2_INLINE avx2_act_group avx2_act_group_at(int act_group, int64_t kp, int64_t column,
+                                                   int64_t end) {
+    const int64_t left = end - column, scale_at = kp + 4 * (column / act_group);
+    return (avx2_act_group){act_group == 32    ? 32
+                            : left < act_group ? left
+                                               : act_group,
+                            scale_at, scale_at + 4 * (kp / act_group)};
+}
+
 /* y += what the integer sums of one activation group are worth. */
 ANEMO_AVX2_INLINE void avx2_add_group(bool has_offset, int mr, int across, const anemo_avx2_tile *t,
                                       int64_t scales_at, int64_t sums_at, const __m256 *scale,
@@ -367,17 +382,13 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
         avx2_header(s, has_offset, t->block + 32 * g, w, scale, offset);
         w += s->header_bytes;
         for (int64_t column = begin; column < end; column += act_group) {
-            const int64_t columns = act_group == 32            ? 32
-                                    : end - column < act_group ? end - column
-                                                               : act_group;
-            const int64_t ga = column / act_group;
-            const int64_t scales_at = kp + 4 * ga, sums_at = kp + 4 * (kp / act_group) + 4 * ga;
+            const avx2_act_group a = avx2_act_group_at(act_group, kp, column, end);
             _Alignas(32) int16_t words[ANEMO_AVX2_ROWS][ANEMO_AVX2_GROUP_MAX];
             if (t->alone) {
-                avx2_near(bits, w, ANEMO_AVX2_NEAR, columns);
+                avx2_near(bits, w, ANEMO_AVX2_NEAR, a.columns);
             }
             if (bits == 8) {
-                avx2_w8_words(mr, t, column, columns, words);
+                avx2_w8_words(mr, t, column, a.columns, words);
             }
             for (int v = 0; v < 4; v += across) {
                 if (mr > ANEMO_AVX2_TOGETHER) {
@@ -385,16 +396,16 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
                 }
                 __m256i sum[ANEMO_AVX2_ROWS][4];
                 if (bits == 4) {
-                    avx2_w4_sums(has_offset, mr, across, w + 32 * v, t, column, columns, sums_at,
+                    avx2_w4_sums(has_offset, mr, across, w + 32 * v, t, column, a.columns, a.sum_at,
                                  sum);
                 } else {
-                    avx2_w8_sums(has_offset, mr, across, w + 64 * v, t, columns, sums_at, words,
+                    avx2_w8_sums(has_offset, mr, across, w + 64 * v, t, a.columns, a.sum_at, words,
                                  sum);
                 }
-                avx2_add_group(has_offset, mr, across, t, scales_at, sums_at, scale, offset, sum, v,
-                               y);
+                avx2_add_group(has_offset, mr, across, t, a.scale_at, a.sum_at, scale, offset, sum,
+                               v, y);
             }
-            w += columns * 4 * bits;
+            w += a.columns * 4 * bits;
         }
     }
     ANEMO_AVX2_UNROLL

@@ -14,7 +14,7 @@
  * depend on m. The sums a8 records carry make every offset exact. A table is looked up plus 128 and
  * corrected like 8-bit codes. Where weight groups are finer than activation groups, integers join
  * per weight group with sw alone, and the activation scale multiplies once per activation group:
- * one float operation less, but the sums have to be made (qgemm_avx512vnni.h).
+ * one float operation less, but the sums have to be made (heads_avx512vnni.h).
  *
  * The limit: vpdpbusd, multiplication and fma share two of the four vector pipes of Zen 4 and 5
  * (measured there: 12 dot products and n of these take as long as 12 + n of either; additions,
@@ -47,7 +47,9 @@
  * gained as much as it lost (a plain loop gains 7 %).
  *
  * Rejected: decoding a block of W to bytes first (and/shift run beside the dot products: w4 and w8
- * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit);
+ * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit); of
+ * 8 x 32 with the floats in memory (W and x in L1 or L2, against 6 x 32: 0.84 of its speed in
+ * groups of 32, 0.93 in groups of 128, and 0.70 inside qgemm, where GCC spills the rows' pointers);
  * blocking over k for L1 (with W in L1 the tile was no faster than from L2); fetching from L2 to L1
  * by hand (no gain); signed nibbles (vpdpbusd wants one unsigned operand, and sign extension costs
  * more than the correction). The same idea with the roles of A and W swapped is XNNPACK's
@@ -481,12 +483,12 @@ ANEMO_VNNI_INLINE void vnni_tile(int code, int act_group, bool has_offset, int m
     }
 }
 
-/* Is this the common case that vnni_tile_plain knows: whole groups of `quads` times 32 columns,
- * each under a header of f16 scales, and one head for each? */
-static inline bool vnni_is_plain(const anemo_n32_shape *s, int act_group, int64_t quads) {
+/* Is this the common case that vnni_tile_plain knows: whole groups, each under a header of f16
+ * scales and with one head: of act_group columns, or of 32 under one activation scale per row? */
+static inline bool vnni_is_plain(const anemo_n32_shape *s, int act_group, bool fine) {
     return s->scale_bytes == 2 && !s->has_minimum && !s->has_zero && s->sets == 1 &&
-           s->group == 32 * quads && s->k % s->group == 0 &&
-           (act_group == 0 || s->group == act_group);
+           s->group == (act_group ? act_group : 32) && s->k % s->group == 0 &&
+           fine == (act_group == 0);
 }
 
 /* The same result as vnni_tile or vnni_tile_fine: nothing but one group after the other. */
@@ -594,7 +596,9 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
     }
 }
 
-/* The same for an mr known at run time, and for all kinds of weight. */
+/* ---------------------------------------------------------------- all kinds of weight */
+
+/* The tile for an mr known at run time. */
 #define ANEMO_VNNI_CASES(tile)                                                                     \
     switch (mr) {                                                                                  \
     case 1:                                                                                        \
@@ -617,13 +621,21 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
         break;                                                                                     \
     }
 
-/* Weight groups not finer than act_group. */
-ANEMO_VNNI_INLINE void vnni_tile_rows(int code, int act_group, int64_t mr, const anemo_vnni_tile *t,
-                                      anemo_vnni_ahead ahead, float out[][ANEMO_TILE_COLUMNS]) {
-#define ANEMO_VNNI_PLAIN(rows)   vnni_tile_plain(code, act_group / 32, true, rows, t, ahead, out)
-#define ANEMO_VNNI_OFFSET(rows)  vnni_tile(code, act_group, true, rows, t, ahead, out)
-#define ANEMO_VNNI_CENTRED(rows) vnni_tile(code, act_group, false, rows, t, ahead, out)
-    if (act_group && vnni_is_plain(t->shape, act_group, act_group / 32)) {
+/* fine: weight groups are finer than act_group. */
+ANEMO_VNNI_INLINE void vnni_tile_rows(int code, int act_group, bool fine, int64_t mr,
+                                      const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+                                      float out[][ANEMO_TILE_COLUMNS]) {
+#define ANEMO_VNNI_PLAIN(rows)                                                                     \
+    vnni_tile_plain(code, fine ? 1 : act_group / 32, !fine, rows, t, ahead, out)
+#define ANEMO_VNNI_GENERAL(has_offset, rows)                                                       \
+    if (fine) {                                                                                    \
+        vnni_tile_fine(code, act_group, has_offset, rows, t, ahead, out);                          \
+    } else {                                                                                       \
+        vnni_tile(code, act_group, has_offset, rows, t, ahead, out);                               \
+    }
+#define ANEMO_VNNI_OFFSET(rows)  ANEMO_VNNI_GENERAL(true, rows)
+#define ANEMO_VNNI_CENTRED(rows) ANEMO_VNNI_GENERAL(false, rows)
+    if (vnni_is_plain(t->shape, act_group, fine)) {
         ANEMO_VNNI_CASES(ANEMO_VNNI_PLAIN)
     } else if (t->shape->has_minimum || t->shape->has_zero) {
         ANEMO_VNNI_CASES(ANEMO_VNNI_OFFSET)
@@ -631,24 +643,7 @@ ANEMO_VNNI_INLINE void vnni_tile_rows(int code, int act_group, int64_t mr, const
         ANEMO_VNNI_CASES(ANEMO_VNNI_CENTRED)
     }
 #undef ANEMO_VNNI_PLAIN
-#undef ANEMO_VNNI_OFFSET
-#undef ANEMO_VNNI_CENTRED
-}
-
-/* Finer ones; of those, groups of 32 under one activation scale per row are common. */
-ANEMO_VNNI_INLINE void vnni_fine_rows(int code, int act_group, int64_t mr, const anemo_vnni_tile *t,
-                                      anemo_vnni_ahead ahead, float out[][ANEMO_TILE_COLUMNS]) {
-#define ANEMO_VNNI_PLAIN(rows)   vnni_tile_plain(code, 1, false, rows, t, ahead, out)
-#define ANEMO_VNNI_OFFSET(rows)  vnni_tile_fine(code, act_group, true, rows, t, ahead, out)
-#define ANEMO_VNNI_CENTRED(rows) vnni_tile_fine(code, act_group, false, rows, t, ahead, out)
-    if (act_group == 0 && vnni_is_plain(t->shape, 0, 1)) {
-        ANEMO_VNNI_CASES(ANEMO_VNNI_PLAIN)
-    } else if (t->shape->has_minimum || t->shape->has_zero) {
-        ANEMO_VNNI_CASES(ANEMO_VNNI_OFFSET)
-    } else {
-        ANEMO_VNNI_CASES(ANEMO_VNNI_CENTRED)
-    }
-#undef ANEMO_VNNI_PLAIN
+#undef ANEMO_VNNI_GENERAL
 #undef ANEMO_VNNI_OFFSET
 #undef ANEMO_VNNI_CENTRED
 }
