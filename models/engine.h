@@ -121,6 +121,7 @@ typedef struct anemo_chat_message {
 typedef struct anemo_chat_options {
     const char *template_name; /* one of anemo_chat_template_name(); NULL: as the files tell */
     const char *date;          /* "2025-06-28", which harmony tells the model; NULL: it does not */
+    const char *effort;        /* of reasoning: harmony, mistral-v15; NULL: "medium", the file's */
 } anemo_chat_options;
 
 typedef struct anemo_chat {

@@ -58,7 +58,9 @@ static size_t check_entry(const anemo_tokenizer *t, const json_t *root, const js
     const json_t *chats = json_object_get(root, "chats"), *ids = json_object_get(entry, "ids"),
                  *gaps = json_object_get(root, "gaps"), *filled = json_object_get(entry, "gaps");
     const anemo_chat_options options = {.template_name = name,
-                                        .date = json_string_value(json_object_get(entry, "date"))};
+                                        .date = json_string_value(json_object_get(entry, "date")),
+                                        .effort =
+                                            json_string_value(json_object_get(entry, "effort"))};
     anemo_error err = {""};
     size_t compared = 0;
     for (size_t i = 0; i < json_array_size(ids); ++i) {
@@ -106,7 +108,7 @@ static void chats_as_the_makers_encode_them(void **state) {
         anemo_tokenizer_close(t);
     }
     json_decref(root);
-    assert_true(compared >= 90);
+    assert_true(compared >= 120);
 }
 
 static void check_real(const char *relative, bool byte_level) {
@@ -283,6 +285,68 @@ static void refuses_chats(void **state) {
     anemo_tokenizer_close(t);
 }
 
+/* Settings of v15's tekken.json, and efforts of reasoning that a chat may not ask for. */
+static void refuses_settings(void **state) {
+    (void)state;
+    static const struct {
+        const char *settings, *effort, *expected; /* expected NULL: accepted */
+    } cases[] = {
+        {"{}", NULL, NULL},
+        {"{\"reasoning_effort\":null}", NULL, NULL},
+        {"{}", "high", "--chat-effort is \"high\"; accepted: none at all by this model"},
+        {"{\"reasoning_effort\":{\"values\":[\"none\",\"high\"],\"default\":\"none\"}}", "high",
+         NULL},
+        {"{\"reasoning_effort\":{\"values\":[\"none\",\"xhigh\"],\"default\":\"none\"}}", "high",
+         "--chat-effort is \"high\"; accepted: none, xhigh"},
+        {"{\"reasoning_effort\":{\"values\":[\"none\"],\"default\":\"none\"}}", "",
+         "accepted: none"},
+        {"null", NULL, "mistral-v15 needs model_settings_builder"},
+        {"7", NULL, "model_settings_builder is 7; accepted: an object"},
+        {"{\"temperature\":{}}", NULL, "accepted: reasoning_effort, json_schema"},
+        {"{\"reasoning_effort\":{\"values\":[\"none\"],\"default\":\"high\"}}", NULL,
+         "among them a default"},
+        {"{\"reasoning_effort\":{\"values\":[\"very\"],\"default\":\"very\"}}", NULL,
+         "among them a default"},
+        {"{\"reasoning_effort\":{\"values\":\"none\",\"default\":\"none\"}}", NULL,
+         "among them a default"},
+        {"{\"reasoning_effort\":true}", NULL, "among them a default"},
+    };
+    if (!ANEMO_HAVE_PCRE2)
+        skip();
+    char path[1024];
+    char *folder = test_folder_create();
+    snprintf(path, sizeof path, "%s/tekken.json", folder);
+    json_t *tekken = json_load_file(DATA "tiny_tekken.json", JSON_ALLOW_NUL, NULL),
+           *special = json_array();
+    static const char *const names[] = {"<s>",    "</s>",   "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]",
+                                        "[INST]", "[/INST]"};
+    for (int i = 0; i < 6; ++i)
+        json_array_append_new(
+            special, json_pack("{sisssb}", "rank", i, "token_str", names[i], "is_control", 1));
+    json_object_set_new(tekken, "special_tokens", special);
+    json_object_set_new(json_object_get(tekken, "config"), "version", json_string("v15"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        static const anemo_chat_message hello = {"user", "Hello", 5};
+        const anemo_chat_options options = {.effort = cases[i].effort};
+        anemo_tokenizer *t = NULL;
+        anemo_chat chat = {0};
+        anemo_error err = {""};
+        json_object_set_new(tekken, "model_settings_builder",
+                            json_loads(cases[i].settings, JSON_DECODE_ANY, NULL));
+        assert_int_equal(json_dump_file(tekken, path, 0), 0);
+        anemo_status status = anemo_tokenizer_open(path, &t, &err);
+        if (status == ANEMO_OK)
+            status = anemo_chat_encode(t, &options, &hello, 1, &chat, &err);
+        if (cases[i].expected ? status != ANEMO_E_INPUT || !strstr(err.text, cases[i].expected)
+                              : status != ANEMO_OK || strcmp(chat.template_name, "mistral-v15"))
+            fail_msg("%s, effort %s: \"%s\"", cases[i].settings, cases[i].effort, err.text);
+        free(chat.ids);
+        anemo_tokenizer_close(t);
+    }
+    json_decref(tekken);
+    test_folder_remove(folder);
+}
+
 /* ---------------------------------------------------------------- the command line */
 
 static void run_answers_chats(void **state) {
@@ -348,6 +412,7 @@ int main(void) {
         cmocka_unit_test(real_tekken),
         cmocka_unit_test(tells_the_template),
         cmocka_unit_test(refuses_chats),
+        cmocka_unit_test(refuses_settings),
         cmocka_unit_test(run_answers_chats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

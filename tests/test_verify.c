@@ -166,6 +166,64 @@ static void bad_facts(void **state) {
     }
 }
 
+/* What is no text file of lines: refused at once, whatever it is. */
+static void bad_facts_files(void **state) {
+    (void)state;
+    static const char nul[] = HEAD "\"what\":\"tokens\",\"text\":\"a\",\"bos\":true,"
+                                   "\"ids\":[1]}\0garbage";
+    char path[512];
+    snprintf(path, sizeof path, "%s/nul.jsonl", folder);
+    rewrite(path, nul, sizeof nul);
+    const struct {
+        const char *path, *says;
+    } bad[] = {{"/dev/zero", ":1: longer than 65536 bytes"},
+               {folder, ": Is a directory"},
+               {path, ":1: not a JSON object"},
+               {"/nowhere", ": No such file"}};
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        program_result r = program_run("verify", DEFAULT, "--facts", bad[i].path);
+        if (r.code != 2 || !strstr(r.err, bad[i].says) || !strstr(r.err, bad[i].path) || r.out[0])
+            fail_msg("%s: exit %d: %s", bad[i].path, r.code, r.err);
+        program_result_free(&r);
+    }
+}
+
+/* A fact that this model cannot be asked about is "not run", with the reason; the others are
+ * compared (found by tests/fuzz/fuzz_facts.c: a product that overflowed). */
+static void facts_that_do_not_fit(void **state) {
+    (void)state;
+#define TINY_HEAD "{\"checkpoint\":\"t\",\"class\":\"measured\",\"as_of\":\"d\",\"source\":\"s\","
+    static const char shape[] =
+        TINY_HEAD "\"what\":\"shape\",\"architecture\":\"mixtral\",\"vocab\":485,\"d\":128,"
+                  "\"ffn\":256,\"layers\":4,\"heads\":4,\"kv_heads\":2,\"head_dim\":32,"
+                  "\"experts\":8,\"experts_per_token\":2}\n";
+    static const struct {
+        const char *fact, *says;
+    } cases[] = {
+        {"\"what\":\"continuation\",\"ids\":[1],\"repeat\":[3,4],\"times\":9223372036854775807,"
+         "\"next\":[5]}",
+         "longer than this model's context"},
+        {"\"what\":\"continuation\",\"ids\":[1],\"repeat\":[3],\"times\":16777216,\"next\":[5]}",
+         "longer than this model's context"},
+        {"\"what\":\"continuation\",\"ids\":[485],\"next\":[5]}", "outside this vocabulary"},
+        {"\"what\":\"perplexity\",\"text\":\"t\",\"text_sha256\":\"0\",\"weights\":\"bf16\","
+         "\"rule\":\"llama-perplexity\",\"context\":0,\"value\":5,\"tolerance\":0.1}",
+         "context"},
+    };
+    char path[512], text[512], facts[2048], said[1024];
+    snprintf(path, sizeof path, "%s/facts.jsonl", folder);
+    snprintf(text, sizeof text, "%s/text", folder);
+    rewrite(text, "know Ada red", 12);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const int n = snprintf(facts, sizeof facts, "%s%s%s\n", shape, TINY_HEAD, cases[i].fact);
+        rewrite(path, facts, (size_t)n);
+        program_result r = program_run("verify", DEFAULT, "--facts", path, "--text", text);
+        if (r.code != 5 || !strstr(r.out, "not run") || !strstr(r.out, cases[i].says))
+            fail_msg("%s: exit %d: %s%s", cases[i].fact, r.code, r.out, r.err);
+        program_result_free(&r);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_embedded_model),
@@ -173,6 +231,8 @@ int main(void) {
         bad_file_test(wrong_facts_are_noticed),
         cmocka_unit_test(unknown_is_said),
         bad_file_test(bad_facts),
+        bad_file_test(bad_facts_files),
+        bad_file_test(facts_that_do_not_fit),
     };
     return cmocka_run_group_tests_name("verify", tests, NULL, NULL);
 }

@@ -24,6 +24,7 @@ enum {
     KEY_SYSTEM,
     KEY_TEMPLATE,
     KEY_DATE,
+    KEY_EFFORT,
     KEY_SUFFIX,
     KEY_KV,
     KEY_ROUTING
@@ -59,6 +60,9 @@ static bool run_option(int key, const char *value, void *context) {
         return true;
     case KEY_DATE:
         o->prompt.date = value;
+        return true;
+    case KEY_EFFORT:
+        o->prompt.effort = value;
         return true;
     case KEY_SUFFIX:
         o->prompt.suffix = value;
@@ -321,6 +325,8 @@ int anemo_cmd_run(int argc, char **argv) {
          "the form of a chat (as the model's files tell); a wrong name lists them", 0},
         {"chat-date", ANEMO_CLI_KEY(KEY_DATE), "YYYY-MM-DD", 0,
          "the date that gpt-oss is told (none)", 0},
+        {"chat-effort", ANEMO_CLI_KEY(KEY_EFFORT), "WORD", 0,
+         "of reasoning, for gpt-oss and Mistral v15 (as the model's files have it)", 0},
         {"suffix", ANEMO_CLI_KEY(KEY_SUFFIX), "TEXT", 0,
          "fill in what stands between --prompt and TEXT", 0},
         {"tokens", ANEMO_CLI_KEY(KEY_TOKENS), "N", 0, "at most so many new tokens (64)", 0},

@@ -13,8 +13,8 @@ const char *anemo_run_prompt_check(const anemo_run_prompt *p) {
         return "--messages holds the whole chat; leave out --prompt and --system";
     if (chat && p->suffix)
         return "--suffix fills a gap in a text; leave out --chat and --messages";
-    if (!chat && (p->system || p->template_name || p->date))
-        return "--system, --chat-template and --chat-date belong to --chat";
+    if (!chat && (p->system || p->template_name || p->date || p->effort))
+        return "--system, --chat-template, --chat-date and --chat-effort belong to --chat";
     if (!p->text && !p->messages)
         return "expected --prompt TEXT";
     return NULL;
@@ -71,7 +71,8 @@ static anemo_status read_messages(const char *path, json_t **root, anemo_chat_me
 
 static anemo_status encode_chat(const anemo_tokenizer *tokenizer, const anemo_run_prompt *p,
                                 int32_t **ids, size_t *n_ids, int32_t *end, anemo_error *err) {
-    const anemo_chat_options options = {.template_name = p->template_name, .date = p->date};
+    const anemo_chat_options options = {
+        .template_name = p->template_name, .date = p->date, .effort = p->effort};
     anemo_chat_message two[2], *list = NULL;
     anemo_chat chat = {.end = -1};
     json_t *root = NULL;

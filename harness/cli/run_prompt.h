@@ -5,10 +5,11 @@
 #include "models/engine.h"
 
 typedef struct anemo_run_prompt {
-    const char *text;                          /* --prompt */
-    const char *messages;                      /* a JSON file; chat then */
-    const char *system, *template_name, *date; /* of a chat; NULL: none, as the files tell, none */
-    const char *suffix;                        /* fill in between text and this */
+    const char *text;     /* --prompt */
+    const char *messages; /* a JSON file; chat then */
+    const char *system, *template_name, *date,
+        *effort;        /* of a chat; NULL: none, as the files tell */
+    const char *suffix; /* fill in between text and this */
     bool chat;
 } anemo_run_prompt;
 

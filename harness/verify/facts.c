@@ -137,46 +137,63 @@ static anemo_status read_fact(const char *path, int64_t line, json_t *object, an
     return check_keys(path, line, object, kind, err);
 }
 
-static anemo_status add_line(const char *path, int64_t number, const char *line, anemo_facts *facts,
-                             anemo_error *err) {
+static anemo_status add_line(const char *path, int64_t number, const char *line, size_t n,
+                             anemo_facts *facts, anemo_error *err) {
     json_error_t wrong;
-    json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, &wrong);
+    json_t *object = json_loadb(line, n, JSON_REJECT_DUPLICATES, &wrong);
     if (!json_is_object(object)) {
         json_decref(object);
         return anemo_fail(err, ANEMO_E_INPUT, "%s:%lld: not a JSON object%s%s", path,
                           (long long)number, object ? "" : ": ", object ? "" : wrong.text);
     }
-    anemo_fact *items = realloc(facts->items, ((size_t)facts->n + 1) * sizeof *items);
-    if (!items || facts->n == FACTS_MAX) {
-        facts->items = items ? items : facts->items;
+    anemo_fact *items =
+        facts->n < FACTS_MAX ? realloc(facts->items, ((size_t)facts->n + 1) * sizeof *items) : NULL;
+    if (!items) {
         json_decref(object);
-        return anemo_fail(err, ANEMO_E_MEMORY, "%s: no room for more than %d facts", path,
-                          facts->n);
+        return facts->n < FACTS_MAX
+                   ? anemo_fail(err, ANEMO_E_MEMORY, "%s: no memory for %d facts", path, facts->n)
+                   : anemo_fail(err, ANEMO_E_INPUT, "%s: more than %d facts", path, FACTS_MAX);
     }
     facts->items = items;
     facts->items[facts->n++] = (anemo_fact){.json = object};
     return read_fact(path, number, object, &facts->items[facts->n - 1], err);
 }
 
+/* A line without its end: its bytes, or -1 where there is none, or LINE_BYTES + 1 for all that are
+ * longer, which are not read to their end (it may be a device). */
+static int64_t read_line(FILE *f, char *line) {
+    int64_t n = 0;
+    int c;
+    while ((c = getc(f)) != EOF && c != '\n') {
+        if (n == LINE_BYTES)
+            return LINE_BYTES + 1;
+        line[n++] = (char)c;
+    }
+    line[n] = '\0';
+    return c == EOF && n == 0 ? -1 : n;
+}
+
 anemo_status anemo_facts_load(const char *path, anemo_facts *out, anemo_error *err) {
     *out = (anemo_facts){0};
     FILE *f = fopen(path, "r");
-    char *line = NULL;
-    size_t room = 0;
+    char *line = malloc(LINE_BYTES + 1);
     anemo_status status = ANEMO_OK;
-    if (!f)
-        return anemo_fail(err, ANEMO_E_INPUT, "%s: %s", path, strerror(errno));
-    for (int64_t number = 1; status == ANEMO_OK && getline(&line, &room, f) >= 0; number++) {
-        if (strlen(line) > LINE_BYTES)
+    if (!f || !line)
+        status = anemo_fail(err, f ? ANEMO_E_MEMORY : ANEMO_E_INPUT, "%s: %s", path,
+                            f ? "no memory for a line" : strerror(errno));
+    int64_t n = 0;
+    for (int64_t number = 1; status == ANEMO_OK && (n = read_line(f, line)) >= 0; number++) {
+        if (n > LINE_BYTES)
             status = anemo_fail(err, ANEMO_E_INPUT, "%s:%lld: longer than %d bytes", path,
                                 (long long)number, LINE_BYTES);
-        else if (strspn(line, " \t\r\n") < strlen(line))
-            status = add_line(path, number, line, out, err);
+        else if ((int64_t)strspn(line, " \t\r") < n)
+            status = add_line(path, number, line, (size_t)n, out, err);
     }
     if (status == ANEMO_OK && ferror(f))
-        status = anemo_fail(err, ANEMO_E_IO, "%s: reading failed", path);
+        status = anemo_fail(err, ANEMO_E_INPUT, "%s: %s", path, strerror(errno));
     free(line);
-    fclose(f);
+    if (f)
+        fclose(f);
     if (status != ANEMO_OK)
         anemo_facts_free(out);
     return status;

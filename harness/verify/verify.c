@@ -14,7 +14,8 @@
 
 #include "harness/eval/suite.h"
 
-#define CHUNK 512 /* tokens of one step */
+#define CHUNK      512       /* tokens of one step */
+#define PROMPT_MAX (1 << 24) /* tokens */
 
 typedef struct work {
     const anemo_verify_options *options;
@@ -234,11 +235,13 @@ static anemo_status open_session(const work *w, int64_t n, bool each, anemo_plan
     return status == ANEMO_OK ? anemo_session_create(*plan, session, w->err) : status;
 }
 
+static const char too_long[] = "longer than this model's context";
+
 static const char *wrong_ids(const work *w, const int32_t *tokens, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         if (tokens[i] >= w->info->vocab)
             return "a published id is outside this vocabulary";
-    return n > w->info->context_max ? "longer than this model's context" : NULL;
+    return n > w->info->context_max ? too_long : NULL;
 }
 
 typedef struct logits_check {
@@ -316,13 +319,14 @@ static void keep_best(void *ctx, int64_t position, const float *logits) {
         best->id = logits[v] > logits[best->id] ? v : best->id;
 }
 
-/* ids, then `times` times `repeat`: malloc'ed. */
+/* ids, then `times` times `repeat`: malloc'ed. *n is INT64_MAX where that is out of all reason. */
 static int32_t *prompt_of(const anemo_fact *fact, int64_t *n) {
     int64_t head, tail;
     int32_t *a = ids(fact, "ids", &head), *b = ids(fact, "repeat", &tail);
     const int64_t times = b ? integer(fact, "times") : 0;
-    *n = head + times * tail;
-    int32_t *out = a && *n < (1 << 24) ? malloc((size_t)*n * sizeof *out) : NULL;
+    const bool reasonable = !b || times <= PROMPT_MAX / tail;
+    *n = reasonable ? head + times * tail : INT64_MAX;
+    int32_t *out = a && reasonable ? malloc((size_t)*n * sizeof *out) : NULL;
     for (int64_t i = 0; out && i < *n; i++)
         out[i] = i < head ? a[i] : b[(i - head) % tail];
     free(a);
@@ -333,9 +337,10 @@ static int32_t *prompt_of(const anemo_fact *fact, int64_t *n) {
 static anemo_status compare_continuation(const work *w, anemo_verify_line *line) {
     int64_t n, n_next, same = 0;
     int32_t *prompt = prompt_of(line->fact, &n), *next = ids(line->fact, "next", &n_next);
+    const bool fits = n <= w->info->context_max && n_next - 1 <= w->info->context_max - n;
     snprintf(line->published, sizeof line->published, "%lld greedy ids after %lld",
              (long long)n_next, (long long)n);
-    const char *why = !prompt || !next ? "no memory" : wrong_ids(w, prompt, n);
+    const char *why = !fits ? too_long : !prompt || !next ? "no memory" : wrong_ids(w, prompt, n);
     anemo_plan *plan = NULL;
     anemo_session *session = NULL;
     anemo_status status = ANEMO_OK;
@@ -343,7 +348,7 @@ static anemo_status compare_continuation(const work *w, anemo_verify_line *line)
         not_run(line, why);
     } else {
         best_id best = {w->info->vocab, -1};
-        status = open_session(w, n + n_next, false, &plan, &session);
+        status = open_session(w, n + n_next - 1, false, &plan, &session);
         if (status == ANEMO_OK)
             status = feed(w, plan, session, prompt, n, false, keep_best, &best);
         while (status == ANEMO_OK && same < n_next && best.id == next[same]) {
@@ -439,6 +444,10 @@ anemo_status anemo_verify(const anemo_verify_options *options, const anemo_facts
         anemo_verify_line *line = &out->lines[out->n_lines++];
         line->fact = &facts->items[i];
         status = compare(&w, line);
+        if (status == ANEMO_E_INPUT) { /* of this fact; the others may still be compared */
+            not_run(line, err->text);
+            status = ANEMO_OK;
+        }
     }
     anemo_model_close(w.model);
     if (status != ANEMO_OK)

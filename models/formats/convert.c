@@ -240,23 +240,25 @@ static anemo_status refuse_existing(const char *out, anemo_error *err) {
                             anemo_show_path(out).text);
 }
 
-static anemo_status check_architecture(const anemo_checkpoint *from, anemo_error *err) {
-    const anemo_hparams *h = anemo_checkpoint_hparams(from);
-    const anemo_shown_path path = anemo_show_path(anemo_checkpoint_path(from));
+static anemo_status check_architecture(const anemo_conversion *c) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    if (c->ggml != ANEMO_GGML_NONE)
+        return anemo_checkpoint_gguf(c->from) ? ANEMO_OK : anemo_gguf_expressible(c->from, c->err);
     if (h->arch != ANEMO_ARCH_MISTRAL && h->arch != ANEMO_ARCH_MIXTRAL)
-        return anemo_fail(err, ANEMO_E_UNSUPPORTED,
-                          "%s: its architecture cannot be written; accepted: mistral, mixtral, and "
-                          "llama where its maths is mistral's",
-                          path.text);
+        return anemo_fail(c->err, ANEMO_E_UNSUPPORTED,
+                          "%s: %s cannot be written as safetensors; accepted: a name that ends in "
+                          ".gguf, or mistral, mixtral, and llama where its maths is mistral's",
+                          anemo_show_path(anemo_checkpoint_path(c->from)).text,
+                          anemo_arch_name(h->arch));
     return ANEMO_OK;
 }
 
-static anemo_status check_source(const anemo_checkpoint *from, anemo_error *err) {
-    if (anemo_checkpoint_synthetic(from))
-        return anemo_fail(err, ANEMO_E_INPUT,
+static anemo_status check_source(const anemo_conversion *c) {
+    if (anemo_checkpoint_synthetic(c->from))
+        return anemo_fail(c->err, ANEMO_E_INPUT,
                           "%s: it is synthetic; accepted: models in files (anemo synth writes one)",
-                          anemo_checkpoint_path(from));
-    return check_architecture(from, err);
+                          anemo_checkpoint_path(c->from));
+    return check_architecture(c);
 }
 
 static anemo_status check_synthetic(anemo_conversion *c) {
@@ -277,7 +279,7 @@ static anemo_status check_synthetic(anemo_conversion *c) {
                           "bytes and letters",
                           path, h->vocab, ANEMO_SYNTH_VOCABULARY_LEAST);
     c->ggml = type->ggml;
-    return check_architecture(c->from, c->err);
+    return check_architecture(c);
 }
 
 static double matrix_values(const anemo_hparams *h) {
@@ -332,7 +334,7 @@ anemo_status anemo_quantise_model(const char *in, const char *out, const char *t
     ANEMO_TRY(refuse_existing(out, err));
     ANEMO_TRY(anemo_checkpoint_open(in, &from, err));
     c.from = from;
-    anemo_status status = check_source(from, err);
+    anemo_status status = check_source(&c);
     if (status == ANEMO_OK)
         status = convert(&c, out);
     *fallbacks = c.fallbacks;

@@ -56,6 +56,16 @@ anemo_status anemo_write_gguf(anemo_conversion *c);
 /* Little-endian numbers and strings as GGUF has them. */
 anemo_status anemo_gguf_put_number(anemo_conversion *c, uint64_t value, int bytes);
 anemo_status anemo_gguf_put_string(anemo_conversion *c, const char *text);
+/* gguf_keys.c: what an architecture is called and how it lies in GGUF. */
+int32_t anemo_gguf_pairing(const anemo_hparams *h);
+anemo_naming anemo_gguf_naming(const anemo_hparams *h);
+bool anemo_gguf_has_role(const anemo_hparams *h, anemo_tensor_role role);
+/* [head_dim / 2]: rope_freqs.weight of a model whose file has no such tensor. */
+void anemo_gguf_rope_factors(const anemo_hparams *h, float *out);
+/* Refuses by name what no key can say. */
+anemo_status anemo_gguf_expressible(const anemo_checkpoint *from, anemo_error *err);
+/* With n: how many keys there are; without: writes them. */
+anemo_status anemo_gguf_put_model_keys(anemo_conversion *c, uint64_t *n);
 /* synth_vocabulary.c: the keys of a vocabulary of `vocab` made-up tokens, and how many they are. */
 enum { ANEMO_SYNTH_VOCABULARY_KEYS = 7, ANEMO_SYNTH_VOCABULARY_LEAST = 286 };
 anemo_status anemo_write_synth_vocabulary(anemo_conversion *c, int64_t vocab);

@@ -41,10 +41,10 @@ typedef anemo_status visit(anemo_conversion *c, anemo_tensor_role role, int64_t 
 /* Every tensor in the order of the file; the experts of a layer are one. */
 static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    const anemo_naming naming = h->experts ? ANEMO_NAMING_GGUF_MERGED : ANEMO_NAMING_GGUF;
+    const anemo_naming naming = anemo_gguf_naming(h);
     for (int role = 0; role < ANEMO_T_COUNT; ++role)
         for (int64_t layer = 0;
-             anemo_has_role(h, (anemo_tensor_role)role) && layer < anemo_role_layers(h, role);
+             anemo_gguf_has_role(h, (anemo_tensor_role)role) && layer < anemo_role_layers(h, role);
              ++layer) {
             char name[ANEMO_ROLE_NAME_BYTES];
             anemo_role_name(naming, role, layer, 0, name);
@@ -71,18 +71,6 @@ static anemo_status put_u32(anemo_conversion *c, const char *key, int64_t value)
     ANEMO_TRY(anemo_gguf_put_string(c, key));
     ANEMO_TRY(anemo_gguf_put_number(c, GGUF_U32, 4));
     return anemo_gguf_put_number(c, (uint64_t)value, 4);
-}
-
-static anemo_status put_f32(anemo_conversion *c, const char *key, double value) {
-    ANEMO_TRY(anemo_gguf_put_string(c, key));
-    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_F32, 4));
-    return anemo_gguf_put_number(c, anemo_f32_bits((float)value), 4);
-}
-
-static anemo_status put_text(anemo_conversion *c, const char *key, const char *value) {
-    ANEMO_TRY(anemo_gguf_put_string(c, key));
-    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_STRING, 4));
-    return anemo_gguf_put_string(c, value);
 }
 
 /* Keys that describe the file, not the model: written anew, or of no meaning in one file. */
@@ -131,46 +119,14 @@ static anemo_status copy_keys(anemo_conversion *c, gguf_file *gguf) {
 }
 
 static anemo_status make_keys(anemo_conversion *c) {
-    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    const struct {
-        const char *key;
-        int64_t value;
-        bool there;
-    } numbers[] = {
-        {"llama.vocab_size", h->vocab, true},
-        {"llama.context_length", h->context_max, true},
-        {"llama.embedding_length", h->d, true},
-        {"llama.block_count", h->layers, true},
-        {"llama.feed_forward_length", h->ffn, true},
-        {"llama.attention.head_count", h->heads, true},
-        {"llama.attention.head_count_kv", h->kv_heads, true},
-        {"llama.attention.key_length", h->head_dim, true},
-        {"llama.attention.value_length", h->head_dim, true},
-        {"llama.rope.dimension_count", h->head_dim, true},
-        {"llama.attention.sliding_window", h->window, h->window > 0},
-        {"llama.expert_count", h->experts, h->experts > 0},
-        {"llama.expert_used_count", h->experts_per_token, h->experts > 0},
-        {"tokenizer.ggml.bos_token_id", h->bos, h->bos >= 0},
-        {"tokenizer.ggml.eos_token_id", h->eos[0], h->n_eos > 0},
-        {"tokenizer.ggml.eot_token_id", h->eos[1], h->n_eos > 1},
-    };
     const bool made_up = anemo_checkpoint_synthetic(c->from) != NULL;
-    uint64_t n = 5 + (made_up ? ANEMO_SYNTH_VOCABULARY_KEYS : 0);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
-        n += numbers[i].there;
-    if (h->n_eos > 2)
-        return anemo_fail(c->err, ANEMO_E_UNSUPPORTED,
-                          "%s: the model has %d end tokens; accepted: at most 2 in GGUF", c->path,
-                          h->n_eos);
+    uint64_t n;
+    ANEMO_TRY(anemo_gguf_put_model_keys(c, &n));
+    n += 2 + (made_up ? ANEMO_SYNTH_VOCABULARY_KEYS : 0);
     ANEMO_TRY(anemo_gguf_put_number(c, n, 8));
-    ANEMO_TRY(put_text(c, "general.architecture", "llama"));
-    ANEMO_TRY(put_f32(c, "llama.attention.layer_norm_rms_epsilon", h->rms_eps));
-    ANEMO_TRY(put_f32(c, "llama.rope.freq_base", h->rope_theta));
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
-        if (numbers[i].there)
-            ANEMO_TRY(put_u32(c, numbers[i].key, numbers[i].value));
+    ANEMO_TRY(anemo_gguf_put_model_keys(c, NULL));
     if (made_up)
-        ANEMO_TRY(anemo_write_synth_vocabulary(c, h->vocab));
+        ANEMO_TRY(anemo_write_synth_vocabulary(c, anemo_checkpoint_hparams(c->from)->vocab));
     return put_file_keys(c);
 }
 
@@ -191,10 +147,9 @@ static anemo_status put_info(anemo_conversion *c, anemo_tensor_role role, int64_
     (void)layer;
     anemo_role_shape(h, role, &n, &k);
     const int64_t experts = anemo_role_experts(h, role);
-    const int rank = anemo_roles[role].vector                         ? 1
-                     : anemo_roles[role].per_expert && h->experts > 0 ? 3
-                                                                      : 2;
-    const uint64_t sizes[3] = {(uint64_t)k, (uint64_t)n, (uint64_t)experts};
+    const bool vector = anemo_roles[role].vector;
+    const int rank = (vector ? 1 : 2) + (anemo_roles[role].per_expert && h->experts > 0);
+    const uint64_t sizes[3] = {(uint64_t)k, (uint64_t)(vector ? experts : n), (uint64_t)experts};
     const uint32_t type = type_of(c, role, k);
     ANEMO_TRY(anemo_gguf_put_string(c, name));
     ANEMO_TRY(anemo_gguf_put_number(c, (uint64_t)rank, 4));
@@ -334,7 +289,7 @@ typedef struct row_block {
 static anemo_status make_row_of(const row_block *block, anemo_conversion *c, int64_t row,
                                 row_buffers *b) {
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    const int64_t from = anemo_conversion_row(h, block->role, row, ANEMO_ROPE_INTERLEAVED);
+    const int64_t from = anemo_conversion_row(h, block->role, row, anemo_gguf_pairing(h));
     return make_row(c, block->w, block->type, from, block->name, b);
 }
 
@@ -401,6 +356,29 @@ static anemo_status put_matrix(anemo_conversion *c, anemo_tensor_role role, int6
     return anemo_conversion_step(c, w.n * w.k, name);
 }
 
+/* A vector of all experts together, in the order of the file's pairs. */
+static anemo_status put_vector(anemo_conversion *c, anemo_tensor_role role, int64_t layer) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    int64_t n, k;
+    anemo_role_shape(h, role, &n, &k);
+    const int64_t total = k * anemo_role_experts(h, role);
+    float *values = malloc((size_t)total * 4);
+    uint8_t *out = malloc((size_t)total * 4);
+    anemo_status status =
+        values && out ? ANEMO_OK : anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
+    if (status == ANEMO_OK && role == ANEMO_T_ROPE_FACTORS && h->rope.kind == ANEMO_ROPE_LLAMA3)
+        anemo_gguf_rope_factors(h, values);
+    else if (status == ANEMO_OK)
+        status = anemo_checkpoint_vector(c->from, role, layer, values, total, c->err);
+    if (status == ANEMO_OK) {
+        pack_floats(ANEMO_GGML_F32, total, values, out);
+        status = anemo_conversion_put(c, out, (size_t)total * 4);
+    }
+    free(values);
+    free(out);
+    return status;
+}
+
 static anemo_status put_tensor(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
                                const char *name, void *context) {
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
@@ -415,12 +393,8 @@ static anemo_status put_tensor(anemo_conversion *c, anemo_tensor_role role, int6
     for (int32_t t = 0; t < n_threads && status == ANEMO_OK; ++t)
         if (!b || !make_buffers(&b[t], k))
             status = anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
-    if (status == ANEMO_OK && anemo_roles[role].vector) {
-        status = anemo_checkpoint_vector(c->from, role, layer, b->values, k, c->err);
-        pack_floats(type, k, b->values, b->out);
-        if (status == ANEMO_OK)
-            status = anemo_conversion_put(c, b->out, row_bytes_of(type, k));
-    }
+    if (status == ANEMO_OK && anemo_roles[role].vector)
+        status = put_vector(c, role, layer);
     for (int64_t e = 0; e < experts && status == ANEMO_OK && !anemo_roles[role].vector; ++e)
         status = put_matrix(c, role, layer, e, name, type, b);
     for (int32_t t = 0; b && t < n_threads; ++t)

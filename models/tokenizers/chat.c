@@ -12,7 +12,8 @@
  *                control tokens; the system text stands before the last user text
  *   mistral-v7 and later
  *                a system message is a message, between control tokens of its own
- *   llama3       a header for each message, texts trimmed; llama3.1 adds a system message with
+ *   mistral-v15  and the effort of reasoning as JSON between control tokens, before the first
+ * [INST] llama3       a header for each message, texts trimmed; llama3.1 adds a system message with
  * dates harmony      gpt-oss: a system message of its own, the user's system text as instructions
  * of the developer, earlier answers in the channel "final"
  *
@@ -22,15 +23,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum form { V1, V3, V7, LLAMA3, LLAMA31, HARMONY };
+enum form { V1, V3, V7, V15, LLAMA3, LLAMA31, HARMONY };
 
 static const struct {
     const char *name;
     enum form form;
 } templates[] = {
-    {"mistral-v1", V1}, {"mistral-v2", V3},        {"mistral-v3", V3},   {"mistral-v3-tekken", V3},
-    {"mistral-v7", V7}, {"mistral-v7-tekken", V7}, {"mistral-v11", V7},  {"mistral-v13", V7},
-    {"llama3", LLAMA3}, {"llama3.1", LLAMA31},     {"harmony", HARMONY},
+    {"mistral-v1", V1},        {"mistral-v2", V3},    {"mistral-v3", V3},
+    {"mistral-v3-tekken", V3}, {"mistral-v7", V7},    {"mistral-v7-tekken", V7},
+    {"mistral-v11", V7},       {"mistral-v13", V7},   {"mistral-v15", V15},
+    {"llama3", LLAMA3},        {"llama3.1", LLAMA31}, {"harmony", HARMONY},
 };
 #define N_TEMPLATES (sizeof templates / sizeof *templates)
 
@@ -204,7 +206,18 @@ static void put_mistral_user(prompt *p, const anemo_chat_message *m, size_t n, s
     }
 }
 
-static void put_mistral(prompt *p, const anemo_chat_message *m, size_t n, enum form form) {
+static void put_settings(prompt *p, const char *effort) {
+    if (!effort[0])
+        return;
+    put_control(p, "[MODEL_SETTINGS]");
+    put_string(p, "{\"reasoning_effort\": \"");
+    put_string(p, effort);
+    put_string(p, "\"}");
+    put_control(p, "[/MODEL_SETTINGS]");
+}
+
+static void put_mistral(prompt *p, const anemo_chat_message *m, size_t n, enum form form,
+                        const char *effort) {
     bool first_user = true;
     put_bos(p, "<s>");
     for (size_t i = 0, end; i < n; i = end) {
@@ -213,10 +226,12 @@ static void put_mistral(prompt *p, const anemo_chat_message *m, size_t n, enum f
             put_mistral_assistant(p, m, i, end, form);
         } else if (has_role(&m[i], "user")) {
             const bool with_system = form == V1 ? first_user : form == V3 && end == n;
+            if (form == V15 && first_user)
+                put_settings(p, effort);
             put_mistral_user(p, m, n, i, end, form, with_system);
             first_user = false;
         }
-        for (size_t k = i; k < end && form == V7 && has_role(&m[i], "system"); ++k) {
+        for (size_t k = i; k < end && form >= V7 && has_role(&m[i], "system"); ++k) {
             put_control(p, "[SYSTEM_PROMPT]");
             put_text(p, m[k].text, m[k].bytes);
             put_control(p, "[/SYSTEM_PROMPT]");
@@ -296,7 +311,8 @@ static void put_harmony_message(prompt *p, const char *header, const char *chann
     put_control(p, "<|message|>");
 }
 
-static void put_harmony(prompt *p, const anemo_chat_message *m, size_t n, const char *date) {
+static void put_harmony(prompt *p, const anemo_chat_message *m, size_t n, const char *date,
+                        const char *effort) {
     put_harmony_message(p, "system", NULL);
     put_string(p, "You are ChatGPT, a large language model trained by OpenAI.\n"
                   "Knowledge cutoff: 2024-06\n");
@@ -305,7 +321,9 @@ static void put_harmony(prompt *p, const anemo_chat_message *m, size_t n, const 
         put_string(p, date);
         put_string(p, "\n");
     }
-    put_string(p, "\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel "
+    put_string(p, "\nReasoning: ");
+    put_string(p, effort);
+    put_string(p, "\n\n# Valid channels: analysis, commentary, final. Channel "
                   "must be included for every message.");
     put_control(p, "<|end|>");
     for (size_t i = 0; i < n; ++i) {
@@ -389,6 +407,25 @@ static anemo_status choose(const anemo_tokenizer *t, const char *wanted, size_t 
     return refuse_template(what, err);
 }
 
+/* The effort that the chat asks for or, where it does not, that the model's files do. */
+static anemo_status choose_effort(const anemo_tokenizer *t, enum form form, const char *wanted,
+                                  const char **out, anemo_error *err) {
+    const char *accepted = form == HARMONY ? "low, medium, high" : form == V15 ? t->efforts : "";
+    const size_t length = wanted ? strlen(wanted) : 0;
+    *out = wanted ? wanted : form == HARMONY ? "medium" : t->effort;
+    if (form == V15 && !t->has_settings)
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "mistral-v15 needs model_settings_builder, which this tokenizer has not; "
+                          "accepted: a template that fits the model");
+    for (const char *at = accepted; wanted && (at = strstr(at, wanted)) && length > 0; at += length)
+        if ((at == accepted || at[-1] == ' ') && (at[length] == ',' || at[length] == '\0'))
+            return ANEMO_OK;
+    return !wanted ? ANEMO_OK
+                   : anemo_fail(err, ANEMO_E_INPUT, "--chat-effort is \"%s\"; accepted: %s",
+                                anemo_show(wanted).text,
+                                *accepted ? accepted : "none at all by this model");
+}
+
 /* ---------------------------------------------------------------- the doors */
 
 static anemo_status finish(prompt *p, int32_t **ids, size_t *n_ids) {
@@ -411,12 +448,14 @@ anemo_status anemo_chat_encode(const anemo_tokenizer *tokenizer, const anemo_cha
     ANEMO_TRY(choose(tokenizer, options->template_name, &index, err));
     prompt p = {.t = tokenizer, .name = templates[index].name, .err = err};
     const enum form form = templates[index].form;
+    const char *effort = "";
+    ANEMO_TRY(choose_effort(tokenizer, form, options->effort, &effort, err));
     if (form == HARMONY)
-        put_harmony(&p, messages, n, options->date);
+        put_harmony(&p, messages, n, options->date, effort);
     else if (form == LLAMA3 || form == LLAMA31)
         put_llama3(&p, messages, n, form);
     else
-        put_mistral(&p, messages, n, form);
+        put_mistral(&p, messages, n, form, effort);
     out->template_name = p.name;
     out->end = anemo_control_token(tokenizer, form == HARMONY                     ? "<|return|>"
                                               : form == LLAMA3 || form == LLAMA31 ? "<|eot_id|>"

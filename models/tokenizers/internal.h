@@ -94,8 +94,11 @@ typedef enum anemo_prefix {
 } anemo_prefix;
 
 struct anemo_tokenizer {
-    char *path;       /* owned; as it was opened */
-    char version[16]; /* tekken.json's own word; "": none */
+    char *path;        /* owned; as it was opened */
+    char version[16];  /* tekken.json's own word; "": none */
+    bool has_settings; /* tekken.json from v15 on: what a chat may set */
+    char effort[16];   /* of reasoning where a chat does not say; "": it cannot be set */
+    char efforts[96];  /* "none, high" */
     bool in_gguf;
     anemo_vocabulary vocab;
     anemo_pairs merges, junctions;

@@ -3,6 +3,7 @@
  *   config          pattern, default_vocab_size V, default_num_special_tokens S, version
  *   vocab           entries {rank, token_bytes in base64, token_str}, rank = place in the list
  *   special_tokens  {rank, token_str, is_control}; files up to version v7 leave them out
+ *   model_settings_builder   from v15 on: which efforts of reasoning a chat may ask for
  *
  * The ids 0 .. S-1 are special, rank r is id S + r, and of the list only the first V - S entries
  * are part of the model: the file holds more. There are no merges (byte_level.c). No special token
@@ -116,6 +117,54 @@ static anemo_status read_special(const source *s, const json_t *list) {
     return ANEMO_OK;
 }
 
+/* ---------------------------------------------------------------- settings of a chat */
+
+static bool is_effort(const json_t *value) {
+    static const char *const words[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+    const char *word = json_string_value(value);
+    for (size_t i = 0; word && i < sizeof words / sizeof *words; ++i)
+        if (strcmp(word, words[i]) == 0)
+            return true;
+    return false;
+}
+
+/* reasoning_effort: {values, default}. json_schema is for answers in a schema, which chats here do
+ * not ask for. */
+static anemo_status read_settings(source *s, const json_t *builder) {
+    static const char accepted[] = "null, or values and among them a default, of none, minimal, "
+                                   "low, medium, high, xhigh, max";
+    const char *key;
+    json_t *field;
+    if (!builder || json_is_null(builder))
+        return ANEMO_OK;
+    if (!json_is_object(builder))
+        return refuse(s, "model_settings_builder", builder, "an object");
+    json_object_foreach((json_t *)(uintptr_t)builder, key, field) {
+        if (strcmp(key, "reasoning_effort") != 0 && strcmp(key, "json_schema") != 0 &&
+            !json_is_null(field))
+            return refuse(s, "model_settings_builder", builder, "reasoning_effort, json_schema");
+    }
+    const json_t *effort = json_object_get(builder, "reasoning_effort");
+    s->t->has_settings = true;
+    if (!effort || json_is_null(effort))
+        return ANEMO_OK;
+    const json_t *values = json_object_get(effort, "values"),
+                 *first = json_object_get(effort, "default");
+    bool among = false, known = is_effort(first) && json_array_size(values) <= 7;
+    for (size_t i = 0; i < json_array_size(values) && known; ++i) {
+        const json_t *value = json_array_get(values, i);
+        known = is_effort(value);
+        among = among || json_equal(value, first);
+        if (known)
+            sprintf(s->t->efforts + strlen(s->t->efforts), "%s%s", i ? ", " : "",
+                    json_string_value(value));
+    }
+    if (!known || !among)
+        return refuse(s, "model_settings_builder.reasoning_effort", effort, accepted);
+    strcpy(s->t->effort, json_string_value(first));
+    return ANEMO_OK;
+}
+
 /* ---------------------------------------------------------------- pieces */
 
 static int32_t digit_value(char c) {
@@ -180,6 +229,7 @@ static anemo_status read_root(source *s, const json_t *root) {
         return refuse(s, "vocab", vocab, "an array");
     ANEMO_TRY(read_config(s, config));
     ANEMO_TRY(read_special(s, json_object_get(root, "special_tokens")));
+    ANEMO_TRY(read_settings(s, json_object_get(root, "model_settings_builder")));
     ANEMO_TRY(read_pieces(s, vocab));
     ANEMO_TRY(anemo_merges_from_ids(s->t, s->path, s->err));
     return anemo_tokenizer_seal(s->t, s->path, s->err);

@@ -49,24 +49,27 @@ SPECIAL_HARMONY = ["<|startoftext|>", "<|endoftext|>", "<|return|>", "<|channel|
 LATER = ["[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"]
 
 
-def mistral_entry(name, tokenizer, **more):
+def mistral_entry(name, tokenizer, effort=None, **more):
     def ids(i):
         try:
-            return tokenizer.encode_chat_completion(ChatCompletionRequest(messages=CHATS[i])).tokens
+            return tokenizer.encode_chat_completion(ChatCompletionRequest(messages=CHATS[i], reasoning_effort=effort)).tokens
         except Exception as e:  # the oracle refuses this chat
             print(name, i, type(e).__name__, str(e)[:100])
             return None
-    entry = {"name": name, "oracle": "mistral-common", **more, "ids": [ids(i) for i in range(len(CHATS))]}
+    entry = {"name": name, "oracle": "mistral-common", **({"effort": effort} if effort else {}), **more, "ids": [ids(i) for i in range(len(CHATS))]}
     if name in ("mistral-v1", "mistral-v2"):  # no [SUFFIX] in these vocabularies: v1 says so, v2 puts <unk> for it
         return entry
     entry["gaps"] = [tokenizer.encode_fim(FIMRequest(prompt=p, suffix=s)).tokens for p, s in GAPS]
     return entry
 
 
-def tekken_entry(base, version):
+def tekken_entry(base, version, effort=None):
     early = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]",
              "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]"]
     patch = {"config": {**base["config"], "version": version}}
+    if version == "v15":
+        patch["model_settings_builder"] = {"reasoning_effort": {"type": "enum", "accepts_none": True, "default": "none", "values": ["none", "high"]},
+                                           "json_schema": {"type": "json_schema", "accepts_none": False, "default": None}}
     if version not in ("v3", "v7"):
         patch["special_tokens"] = [{"rank": i, "token_str": t, "is_control": True} for i, t in enumerate(early + LATER)]
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +78,7 @@ def tekken_entry(base, version):
             json.dump({**base, **patch}, f)
         t = MistralTokenizer.from_file(path)
     name = "mistral-v3-tekken" if version == "v3" else "mistral-v7-tekken" if version == "v7" else "mistral-" + version
-    return mistral_entry(name, t, file="tiny_tekken.json", patch=patch)
+    return mistral_entry(name, t, effort, file="tiny_tekken.json", patch=patch)
 
 
 def jinja_entry(name, base, special, pattern, template, **more):
@@ -99,8 +102,9 @@ def main(root, llama31):
     with open(os.path.join(DATA, "tiny.json"), encoding="utf-8") as f:
         tiny = json.load(f)
     entries = []
-    for version in ("v3", "v7", "v11", "v13"):
+    for version in ("v3", "v7", "v11", "v13", "v15"):
         entries.append(tekken_entry(tekken, version))
+    entries.append(tekken_entry(tekken, "v15", "high"))
     for name, file in (("mistral-v1", "tokenizer.model.v1"), ("mistral-v2", "mistral_instruct_tokenizer_240216.model.v2"),
                        ("mistral-v3", "mistral_instruct_tokenizer_240323.model.v3"), ("mistral-v7", "mistral_instruct_tokenizer_241114.model.v7"),
                        ("mistral-v3-tekken", "tekken_240911.json")):
