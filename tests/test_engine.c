@@ -136,6 +136,72 @@ static void forks_live_apart(void **state) {
     close_all(&f);
 }
 
+/* Three sessions in one step, then once more: session i has n[i] tokens a step and wants want[i].
+ * logits: [3][VOCAB_MAX], those after the last token of the second step, where any are wanted. */
+static void two_mixed_steps(fixture *f, const int32_t *tokens, const anemo_want *want,
+                            float (*logits)[VOCAB_MAX]) {
+    static const int32_t n[3] = {9, 1, 12};
+    const int64_t vocab = anemo_model_describe(f->model)->vocab;
+    anemo_session *s[3] = {new_session(f), new_session(f), new_session(f)};
+    for (int step = 0; step < 2; step++) {
+        anemo_step_entry entry[3];
+        anemo_step_result result[3];
+        for (int i = 0; i < 3; i++) {
+            entry[i] = (anemo_step_entry){.session = s[i],
+                                          .tokens = tokens + 30 * i + n[i] * step,
+                                          .n_tokens = n[i],
+                                          .want = want[i]};
+        }
+        assert_int_equal(anemo_step_submit(f->plan, entry, 3, &err), ANEMO_OK);
+        assert_int_equal(anemo_step_wait(f->plan, result, &err), ANEMO_OK);
+        for (int i = 0; i < 3; i++) {
+            if (result[i].rows > 0) {
+                memcpy(logits[i], result[i].logits + (result[i].rows - 1) * vocab,
+                       (size_t)vocab * sizeof **logits);
+            }
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        anemo_session_free(s[i]);
+    }
+}
+
+/* The last layer leaves out the rows whose logits nobody wants; the others are the same to the
+ * bit. */
+static void unwanted_rows_change_nothing(void **state) {
+    (void)state;
+    static const char *const models[] = {"mistral-full", "mixtral-window", "qwen3-moe"};
+    static const anemo_want wants[][3] = {
+        {ANEMO_WANT_NONE, ANEMO_WANT_LOGITS_LAST, ANEMO_WANT_LOGITS_ALL},
+        {ANEMO_WANT_LOGITS_LAST, ANEMO_WANT_NONE, ANEMO_WANT_NONE},
+        {ANEMO_WANT_LOGITS_ALL, ANEMO_WANT_SAMPLE, ANEMO_WANT_LOGITS_LAST},
+        {ANEMO_WANT_NONE, ANEMO_WANT_NONE, ANEMO_WANT_NONE}};
+    static const anemo_want all[3] = {ANEMO_WANT_LOGITS_ALL, ANEMO_WANT_LOGITS_ALL,
+                                      ANEMO_WANT_LOGITS_ALL};
+    static float whole[3][VOCAB_MAX], some[3][VOCAB_MAX];
+    int32_t tokens[90];
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+        fixture f;
+        open_model(&f, models[m]);
+        assert_int_equal(
+            make_plan(&f, (anemo_limits){.tokens_per_step = 32, .sessions = 3, .context = 64},
+                      NULL),
+            ANEMO_OK);
+        const size_t bytes = (size_t)anemo_model_describe(f.model)->vocab * sizeof(float);
+        token_stream(&f, tokens, 90);
+        two_mixed_steps(&f, tokens, all, whole);
+        for (size_t w = 0; w < sizeof wants / sizeof *wants; w++) {
+            two_mixed_steps(&f, tokens, wants[w], some);
+            for (int i = 0; i < 3; i++) {
+                if (wants[w][i] == ANEMO_WANT_LOGITS_LAST || wants[w][i] == ANEMO_WANT_LOGITS_ALL) {
+                    assert_memory_equal(some[i], whole[i], bytes);
+                }
+            }
+        }
+        close_all(&f);
+    }
+}
+
 /* With a window of 8 a session of 400 tokens fits into a pool of three pages. */
 static void window_bounds_memory(void **state) {
     (void)state;
@@ -320,10 +386,10 @@ static void forced_variants_are_named(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forks_live_apart),           cmocka_unit_test(window_bounds_memory),
-        cmocka_unit_test(full_pool_changes_nothing),  cmocka_unit_test(bad_steps_are_refused),
-        cmocka_unit_test(previous_result_feeds_back), cmocka_unit_test(bad_plans_are_refused),
-        cmocka_unit_test(forced_variants_are_named),
+        cmocka_unit_test(forks_live_apart),      cmocka_unit_test(unwanted_rows_change_nothing),
+        cmocka_unit_test(window_bounds_memory),  cmocka_unit_test(full_pool_changes_nothing),
+        cmocka_unit_test(bad_steps_are_refused), cmocka_unit_test(previous_result_feeds_back),
+        cmocka_unit_test(bad_plans_are_refused), cmocka_unit_test(forced_variants_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

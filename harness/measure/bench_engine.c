@@ -341,13 +341,24 @@ bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
                         .arithmetic = engine->arithmetic};
 }
 
+/* Operations on one row of a layer behind its keys and values, attention left out: the output of
+ * attention and the feed-forward (models/engine/tail.c). */
+static double tail_ops(const anemo_model_info *info) {
+    const double d = (double)info->d, experts = (double)info->experts;
+    const double chosen = experts > 0 ? (double)info->experts_per_token : 1;
+    return 2 * d *
+           ((double)(info->heads * info->head_dim) + 3 * (double)info->ffn * chosen + experts);
+}
+
+/* What has to be done: of the last layer's rows, only the last is needed to its end. */
 bench_roof bench_prefill_roof(const bench_engine *engine) {
     const anemo_model_info *info = engine->info;
     const double rows = (double)engine->spec.prompt_tokens;
     const double chunks = ceil(rows / (double)engine->spec.chunk_tokens);
     const double head = 2 * (double)info->vocab * (double)info->d; /* for the last row only */
+    const double ops = rows * (2 * info->active_parameters - head) + head;
     return (bench_roof){.bytes = chunks * touched_weight_bytes(info, rows / chunks),
-                        .ops = rows * (2 * info->active_parameters - head) + head,
+                        .ops = ops - (rows - 1) * tail_ops(info),
                         .arithmetic = engine->arithmetic};
 }
 

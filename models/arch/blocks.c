@@ -25,11 +25,11 @@ static anemo_status optional_vector(anemo_plan *plan, anemo_tensor_role role, in
                : ANEMO_OK;
 }
 
-/* h = rmsnorm(x) * weight over the rows of the step. */
-static anemo_status norm_forward(const anemo_plan *plan, const float *weight) {
+/* h = rmsnorm(x) * weight over m rows. */
+static anemo_status norm_forward(const anemo_plan *plan, const float *weight, int64_t m) {
     const anemo_add_rmsnorm_args args = {
-        .size = sizeof args, .m = plan->rows, .x = plan->buf.x, .weight = weight, .y = plan->buf.h};
-    return anemo_plan_run(plan, &plan->norm, plan->rows, &args);
+        .size = sizeof args, .m = m, .x = plan->buf.x, .weight = weight, .y = plan->buf.h};
+    return anemo_plan_run(plan, &plan->norm, m, &args);
 }
 
 /* ---------------------------------------------------------------- attention */
@@ -113,43 +113,54 @@ static anemo_status head_norms_forward(const anemo_plan *plan, const anemo_layer
     return status == ANEMO_OK ? anemo_plan_run(plan, &plan->k_norm, k_rows, &k_args) : status;
 }
 
+/* Attention of m rows behind their projections, and its product with the output matrix. */
+static anemo_status attend_forward(const anemo_plan *plan, const anemo_layer *layer, int64_t m,
+                                   const anemo_kv_view *view, const float *q, float *out) {
+    const anemo_buffers *b = &plan->buf;
+    const anemo_swa_args args = {
+        .size = sizeof args, .rows = m, .q = q, .kv = *view, .sinks = layer->sinks, .out = out};
+    const anemo_status status = anemo_plan_run(plan, layer->swa, m, &args);
+    return status == ANEMO_OK ? anemo_plan_run_gemm(plan, &layer->o_proj, m, out,
+                                                    (const anemo_matrix *const[]){&layer->o},
+                                                    (float *const[]){b->x},
+                                                    (const int64_t[]){layer->o.canonical.n})
+                              : status;
+}
+
 anemo_status anemo_attention_forward(const anemo_plan *plan, int64_t index) {
     const anemo_layer *layer = &plan->layers[index];
     const anemo_buffers *b = &plan->buf;
-    const int64_t m = plan->rows;
+    const int64_t m = anemo_layer_rows(plan, index);
     float *q = b->q, *k = b->k;
     anemo_kv_view view = plan->view;
     view.pool = anemo_pages_layer(&plan->pages, index);
 
-    anemo_status status = norm_forward(plan, layer->attn_norm);
+    anemo_status status = norm_forward(plan, layer->attn_norm, plan->rows);
     if (status == ANEMO_OK) {
         status = qkv_forward(plan, layer);
     }
     if (status == ANEMO_OK && layer->q_norm != NULL) {
         status = head_norms_forward(plan, layer, &q, &k);
     }
-    float *const out = q == b->q ? b->att : b->q; /* [m, heads, head_dim] */
     if (status == ANEMO_OK) {
         const anemo_rope_args args = {.size = sizeof args,
-                                      .rows = m,
+                                      .rows = plan->rows,
                                       .q = q,
                                       .k = k,
                                       .v = b->v,
                                       .inv_freq = plan->inv_freq,
                                       .kv = view};
-        status = anemo_plan_run(plan, &plan->rope, m, &args);
+        status = anemo_plan_run(plan, &plan->rope, plan->rows, &args);
     }
-    if (status == ANEMO_OK) {
-        const anemo_swa_args args = {
-            .size = sizeof args, .rows = m, .q = q, .kv = view, .sinks = layer->sinks, .out = out};
-        status = anemo_plan_run(plan, layer->swa, m, &args);
+    float *other = q == b->q ? b->att : b->q; /* [m, heads, head_dim] */
+    if (status == ANEMO_OK && m < plan->rows) {
+        float *const all = q;
+        status = anemo_tail_take(plan, all, other);
+        q = other;
+        other = all;
+        view.row_start = b->tail_start;
     }
-    if (status == ANEMO_OK) {
-        status = anemo_plan_run_gemm(
-            plan, &layer->o_proj, m, out, (const anemo_matrix *const[]){&layer->o},
-            (float *const[]){b->x}, (const int64_t[]){layer->o.canonical.n});
-    }
-    return status;
+    return status == ANEMO_OK && m > 0 ? attend_forward(plan, layer, m, &view, q, other) : status;
 }
 
 /* ---------------------------------------------------------------- feed-forward */
@@ -190,8 +201,12 @@ anemo_status anemo_dense_ffn_resolve(anemo_plan *plan, int64_t index, anemo_erro
 anemo_status anemo_dense_ffn_forward(const anemo_plan *plan, int64_t index) {
     const anemo_layer *layer = &plan->layers[index];
     const anemo_buffers *b = &plan->buf;
-    const int64_t m = plan->rows, ffn = layer->gate->canonical.n, d = layer->down->canonical.n;
-    anemo_status status = norm_forward(plan, layer->ffn_norm);
+    const int64_t m = anemo_layer_rows(plan, index);
+    const int64_t ffn = layer->gate->canonical.n, d = layer->down->canonical.n;
+    if (m == 0) {
+        return ANEMO_OK;
+    }
+    anemo_status status = norm_forward(plan, layer->ffn_norm, m);
     if (status == ANEMO_OK) {
         status = anemo_plan_run_gemm(plan, &layer->gate_up, m, b->h,
                                      (const anemo_matrix *const[]){layer->gate, layer->up},
@@ -231,9 +246,10 @@ anemo_status anemo_moe_resolve(anemo_plan *plan, int64_t index, anemo_error *err
     return status == ANEMO_OK ? anemo_plan_experts(plan, layer, &layer->experts, err) : status;
 }
 
-static anemo_status route_forward(const anemo_plan *plan, const anemo_layer *layer, int64_t index) {
+static anemo_status route_forward(const anemo_plan *plan, const anemo_layer *layer, int64_t index,
+                                  int64_t m) {
     const anemo_buffers *b = &plan->buf;
-    const int64_t m = plan->rows, n_experts = layer->n_experts;
+    const int64_t n_experts = layer->n_experts;
     anemo_status status = anemo_plan_run_gemm(
         plan, &layer->router_proj, m, b->h, (const anemo_matrix *const[]){&layer->router},
         (float *const[]){b->router}, (const int64_t[]){n_experts});
@@ -251,11 +267,14 @@ static anemo_status route_forward(const anemo_plan *plan, const anemo_layer *lay
 anemo_status anemo_moe_forward(const anemo_plan *plan, int64_t index) {
     const anemo_layer *layer = &plan->layers[index];
     const anemo_buffers *b = &plan->buf;
-    const int64_t m = plan->rows, n_experts = layer->n_experts;
+    const int64_t m = anemo_layer_rows(plan, index), n_experts = layer->n_experts;
     const void *input = NULL;
-    anemo_status status = norm_forward(plan, layer->ffn_norm);
+    if (m == 0) {
+        return ANEMO_OK;
+    }
+    anemo_status status = norm_forward(plan, layer->ffn_norm, m);
     if (status == ANEMO_OK) {
-        status = route_forward(plan, layer, index);
+        status = route_forward(plan, layer, index, m);
     }
     if (status == ANEMO_OK) {
         status = anemo_plan_activations(plan, &layer->experts, m, b->h, &input);

@@ -519,6 +519,7 @@ static anemo_status allocate_buffers(anemo_plan *plan, anemo_error *err) {
         {(void **)&b->logits, logits * (size_t)h->vocab * f},
         {(void **)&b->ids, t * i},
         {(void **)&b->row_start, (s + 1) * i},
+        {(void **)&b->tail_start, (s + 1) * i},
         {(void **)&b->table_start, s * i},
         {(void **)&b->pages, (size_t)plan->table_capacity * i},
         {(void **)&b->logit_rows, logits * i},

@@ -60,7 +60,7 @@ typedef struct anemo_buffers {
     float *head;   /* [logits_rows, d] */
     float *logits; /* [logits_rows, vocab] */
     /* Step inputs, uploaded once per step. */
-    int32_t *ids, *row_start, *table_start, *pages, *logit_rows, *sampled;
+    int32_t *ids, *row_start, *tail_start, *table_start, *pages, *logit_rows, *sampled;
     int64_t *first, *length;
     anemo_sample_params *params;
 } anemo_buffers;
@@ -110,6 +110,8 @@ struct anemo_plan {
     int64_t rows, n_logit_rows, n_sample_rows;
     int64_t serial;
     anemo_kv_view view;
+    bool has_tail; /* the last layer drops rows; tail.c */
+    int64_t tail_rows;
     struct anemo_pending *pending; /* [limits.sessions] */
     int32_t n_pending;
     struct anemo_host_step *host;
@@ -172,6 +174,12 @@ void anemo_plan_note_choice(anemo_plan *plan, const anemo_choice *choice); /* pl
 void anemo_plan_note_call(anemo_plan *plan, const anemo_choice *choice, int64_t m_max);
 anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err); /* step.c */
 void anemo_plan_free_host(anemo_plan *plan);
+
+/* tail.c: the rows that the last layer goes on with. */
+void anemo_tail_set(anemo_plan *plan);
+int64_t anemo_layer_rows(const anemo_plan *plan, int64_t layer); /* behind its attention */
+/* Leaves the tail of the residual stream in buf.x and that of `q` in `to`. */
+anemo_status anemo_tail_take(const anemo_plan *plan, const float *q, float *to);
 
 /* Runs `forward` on the step in flight: plainly, or as a graph (step_graph.c). */
 typedef anemo_status (*anemo_forward)(const anemo_plan *plan);

@@ -22,11 +22,16 @@ typedef struct anemo_pending {
 
 /* Step inputs on the host, in the shapes of anemo_buffers. */
 typedef struct anemo_host_step {
-    int32_t *ids, *row_start, *table_start, *pages, *logit_rows, *sampled;
+    int32_t *ids, *row_start, *tail_start, *table_start, *pages, *logit_rows, *sampled;
     int64_t *first, *length;
     anemo_sample_params *params;
     float *logits; /* NULL on the CPU, where logits are read in place */
 } anemo_host_step;
+
+/* Rows of logits that it wants: those of its last tokens. */
+static inline int64_t anemo_wanted_rows(const anemo_step_entry *e) {
+    return e->want == ANEMO_WANT_NONE ? 0 : e->want == ANEMO_WANT_LOGITS_ALL ? e->n_tokens : 1;
+}
 
 /* Pages that n more tokens need: new ones, and a copy of a shared tail page. */
 int64_t anemo_session_pages_needed(const anemo_session *session, int64_t n);

@@ -21,6 +21,7 @@ anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err) {
     }
     h->ids = calloc(t, sizeof *h->ids);
     h->row_start = calloc(s + 1, sizeof *h->row_start);
+    h->tail_start = calloc(s + 1, sizeof *h->tail_start);
     h->table_start = calloc(s, sizeof *h->table_start);
     h->pages = calloc((size_t)plan->table_capacity, sizeof *h->pages);
     h->logit_rows = calloc(logits, sizeof *h->logit_rows);
@@ -31,9 +32,9 @@ anemo_status anemo_plan_create_host(anemo_plan *plan, anemo_error *err) {
     const bool copies = plan->chooser.backend != ANEMO_CPU;
     h->logits =
         copies ? calloc(logits * (size_t)plan->model->hparams.vocab, sizeof *h->logits) : NULL;
-    if (h->ids == NULL || h->row_start == NULL || h->table_start == NULL || h->pages == NULL ||
-        h->logit_rows == NULL || h->sampled == NULL || h->first == NULL || h->length == NULL ||
-        h->params == NULL || (copies && h->logits == NULL)) {
+    if (h->ids == NULL || h->row_start == NULL || h->tail_start == NULL || h->table_start == NULL ||
+        h->pages == NULL || h->logit_rows == NULL || h->sampled == NULL || h->first == NULL ||
+        h->length == NULL || h->params == NULL || (copies && h->logits == NULL)) {
         return anemo_fail(err, ANEMO_E_MEMORY, "plan: no memory for a step of %zu tokens", t);
     }
     return ANEMO_OK;
@@ -44,6 +45,7 @@ void anemo_plan_free_host(anemo_plan *plan) {
     if (h != NULL) {
         free(h->ids);
         free(h->row_start);
+        free(h->tail_start);
         free(h->table_start);
         free(h->pages);
         free(h->logit_rows);
@@ -98,10 +100,6 @@ static anemo_status check_entry(anemo_plan *plan, const anemo_step_entry *e, int
     return ANEMO_OK;
 }
 
-static int64_t wanted_rows(const anemo_step_entry *e) {
-    return e->want == ANEMO_WANT_NONE ? 0 : e->want == ANEMO_WANT_LOGITS_ALL ? e->n_tokens : 1;
-}
-
 static anemo_status check_entries(anemo_plan *plan, const anemo_step_entry *entries, int32_t n,
                                   anemo_error *err) {
     int64_t rows = 0, logits = 0, pages = 0;
@@ -116,7 +114,7 @@ static anemo_status check_entries(anemo_plan *plan, const anemo_step_entry *entr
             return status;
         }
         rows += entries[i].n_tokens;
-        logits += wanted_rows(&entries[i]);
+        logits += anemo_wanted_rows(&entries[i]);
         pages += anemo_session_pages_needed(entries[i].session, entries[i].n_tokens);
     }
     if (rows > plan->limits.tokens_per_step || logits > plan->limits.logits_rows) {
@@ -137,16 +135,17 @@ static anemo_status check_entries(anemo_plan *plan, const anemo_step_entry *entr
 
 static void assign_logit_rows(anemo_plan *plan, bool sampling) {
     anemo_host_step *h = plan->host;
+    const int32_t *start = plan->has_tail ? h->tail_start : h->row_start;
     for (int32_t i = 0; i < plan->n_pending; i++) {
         anemo_pending *p = &plan->pending[i];
-        const int64_t n = wanted_rows(&p->entry);
+        const int64_t n = anemo_wanted_rows(&p->entry);
         if (n == 0 || (p->entry.want == ANEMO_WANT_SAMPLE) != sampling) {
             continue;
         }
         p->logit_row = plan->n_logit_rows;
         for (int64_t r = 0; r < n; r++) {
             h->params[plan->n_logit_rows] = p->entry.sample;
-            h->logit_rows[plan->n_logit_rows++] = (int32_t)(h->row_start[i + 1] - n + r);
+            h->logit_rows[plan->n_logit_rows++] = (int32_t)(start[i + 1] - n + r);
         }
     }
 }
@@ -177,6 +176,7 @@ static anemo_status fill_host(anemo_plan *plan, const anemo_step_entry *entries,
         }
     }
     h->row_start[n] = (int32_t)plan->rows;
+    anemo_tail_set(plan);
     plan->n_logit_rows = 0;
     assign_logit_rows(plan, true);
     plan->n_sample_rows = plan->n_logit_rows;
@@ -195,6 +195,7 @@ static anemo_status upload(anemo_plan *plan, int64_t table) {
     } copies[] = {
         {b->ids, h->ids, (size_t)plan->rows * i32},
         {b->row_start, h->row_start, (n + 1) * i32},
+        {b->tail_start, h->tail_start, plan->has_tail ? (n + 1) * i32 : 0},
         {b->table_start, h->table_start, n * i32},
         {b->pages, h->pages, (size_t)table * i32},
         {b->logit_rows, h->logit_rows, (size_t)plan->n_logit_rows * i32},
@@ -352,7 +353,7 @@ anemo_status anemo_step_wait(anemo_plan *plan, anemo_step_result *results, anemo
             r->id = s->sampled = plan->host->sampled[p->logit_row];
             nan |= r->id < 0;
         } else if (p->entry.want != ANEMO_WANT_NONE) {
-            r->rows = wanted_rows(&p->entry);
+            r->rows = anemo_wanted_rows(&p->entry);
             r->logits = logits + p->logit_row * vocab;
             nan |= has_nan(r->logits, r->rows * vocab);
         }
