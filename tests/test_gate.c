@@ -348,6 +348,16 @@ static void static_figures_are_compared_exactly(void **state) {
     anemo_gate_figures_free(&all);
 }
 
+/* What is counted under callgrind is a command that this program takes. */
+static void the_counted_decode_is_a_command(void **state) {
+    (void)state;
+    program_result r =
+        run(0, (const char *const[]){"run", "--prompt", "max of 3 5 2 =", "--tokens", "4", "--isa",
+                                     "baseline", "--threads", "1", NULL});
+    assert_true(r.out[0] != '\0');
+    program_result_free(&r);
+}
+
 /* ---------------------------------------------------------------- the signature */
 
 static void the_signature_is_the_same_on_every_instruction_set(void **state) {
@@ -374,6 +384,7 @@ int main(void) {
         WITH_FOLDER(bad_input_is_one_sentence),
         cmocka_unit_test(canaries_and_swaps_are_judged),
         WITH_FOLDER(static_figures_are_compared_exactly),
+        cmocka_unit_test(the_counted_decode_is_a_command),
         cmocka_unit_test(the_signature_is_the_same_on_every_instruction_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
