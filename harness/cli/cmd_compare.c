@@ -26,7 +26,7 @@ typedef struct comparison {
     anemo_custom_shape custom;
     anemo_progress progress;
     int32_t n;
-    bool keep_open; /* one case: what is set up once serves all looks */
+    bool keep_open; /* one case in this process: what is set up once serves all looks */
     bool steady[MOST_CASES];
     char name[MOST_CASES][256];
     struct pair_case *cases;
@@ -455,7 +455,9 @@ static anemo_status run_cases(comparison *run, anemo_compare_result *results, an
     anemo_compare_case cases[MOST_CASES];
     const anemo_compare_hooks hooks = {
         .progress = show, .interrupted = anemo_cli_interrupted, .ctx = run};
-    run->keep_open = run->n == 1;
+    anemo_compare_rule rule = run->own->rule;
+    rule.openings = as_children(run->kind) ? ANEMO_CHILD_OPENINGS : 1;
+    run->keep_open = run->n == 1 && rule.openings == 1;
     for (int32_t i = 0; i < run->n; i++) {
         cases[i] = (anemo_compare_case){.name = run->name[i],
                                         .sample = sample_case,
@@ -464,8 +466,7 @@ static anemo_status run_cases(comparison *run, anemo_compare_result *results, an
                                         .ctx = &run->cases[i]};
     }
     anemo_status status = run->keep_open ? open_case(&run->cases[0], err) : ANEMO_OK;
-    status =
-        status ? status : anemo_compare_run(cases, run->n, &run->own->rule, &hooks, results, err);
+    status = status ? status : anemo_compare_run(cases, run->n, &rule, &hooks, results, err);
     if (run->keep_open) {
         close_case(&run->cases[0]);
     }
