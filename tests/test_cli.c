@@ -414,6 +414,33 @@ static void every_op_can_be_timed_by_its_name(void **state) {
     }
 }
 
+static int mentions(const char *text, const char *name) {
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, name)); at += strlen(name))
+        n++;
+    return n;
+}
+
+static void with_chooses_variants(void **state) {
+    (void)state;
+    program_result r = program_run("bench", "kernel", "add_rmsnorm", "--shape", "1b/norm", "--m",
+                                   "1", "--stop", "n:6", "--with", "all", "--quiet");
+    assert_int_equal(r.code, 0);
+    assert_contains(r.out, "add_rmsnorm_c ");
+    assert_null(strstr(r.err, "to time it"));
+    assert_null(strstr(r.out, "to time it"));
+    program_result_free(&r);
+    r = program_run("bench", "kernel", "qgemm", "--shape", "n=40,k=64,m=1", "--stop", "n:6",
+                    "--with", "qgemm_c,qgemm_ref", "--format", "csv", "--quiet");
+    assert_int_equal(r.code, 0);
+    assert_int_equal(mentions(r.out, ",qgemm_"), 2);
+    program_result_free(&r);
+    expect(2, "--with qgemm_x: no variant", "bench", "kernel", "qgemm", "--with", "qgemm_x");
+    expect(2, "no variant of the op that is measured", "bench", "kernel", "qgemm", "--with",
+           "swa_c");
+    expect(2, "expected all, or variants", "bench", "kernel", "qgemm", "--with", ",");
+}
+
 static void isa_can_be_held_down(void **state) {
     (void)state;
     expect(2, "expected baseline, avx2, avx512 or native", "check", "--isa", "sse9");
@@ -468,6 +495,7 @@ int main(void) {
         cmocka_unit_test(report_tells_what_records_say),
         cmocka_unit_test(interrupted_demo_keeps_its_records),
         cmocka_unit_test(every_op_can_be_timed_by_its_name),
+        cmocka_unit_test(with_chooses_variants),
         cmocka_unit_test(isa_can_be_held_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,6 +117,44 @@ static void builds_are_compared(void **state) {
     expect(2, "serves no samples: it said", "compare", "/bin/echo", "/bin/echo", SHORT);
 }
 
+static void copy(const char *from, const char *to) {
+    size_t bytes;
+    char *content = test_read_file(from, &bytes);
+    assert_non_null(content);
+    FILE *out = fopen(to, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(content, 1, bytes, out), bytes);
+    assert_int_equal(fclose(out), 0);
+    free(content);
+}
+
+/* The same names in both, so that no process could load the two. */
+static void plugins_are_compared(void **state) {
+    (void)state;
+    static const char *const prefix[] = {ANEMO_RUN_PREFIX NULL};
+    if (prefix[0])
+        skip(); /* the program starts itself */
+    char *folder = test_folder_create(), other[600];
+    const char *right = ANEMO_PLUGIN_DIR "/right.so";
+    snprintf(other, sizeof other, "%s/other.so", folder);
+    copy(right, other);
+    json_t *rows =
+        rows_of((const char *const[]){"compare", right, other, "--shape", "n=64,k=256", "--m",
+                                      "1,2", "--caches", "warm", SHORT, "--format", "json", NULL},
+                "comparison");
+    assert_int_equal(json_array_size(rows), 2);
+    check_row(json_array_get(rows, 0));
+    json_decref(rows);
+    expect(0, "qgemm_wxa32_example_c", "compare", right, other, "--variant",
+           "qgemm_wxa32_example_c", "--shape", "n=64,k=256", "--m", "1", "--caches", "warm", SHORT);
+    expect(2, "serves no samples", "compare", right, ANEMO_PLUGIN_DIR "/wrong_dense.so", "--shape",
+           "n=64,k=256", "--m", "1", SHORT);
+    expect(2, "expected two of a kind", "compare", right, "qgemm_c");
+    expect(2, "concern models", "compare", right, other, "--tokens", "3");
+    expect(2, "No such file", "compare", "no.so", other);
+    test_folder_remove(folder);
+}
+
 static void what_is_wrong_is_not_timed(void **state) {
     (void)state;
     expect(3, "is wrong on", "compare", "--plugin", ANEMO_PLUGIN_DIR "/wrong_dense.so",
@@ -245,6 +283,7 @@ int main(void) {
         cmocka_unit_test(a_difference_has_a_direction),
         cmocka_unit_test(models_are_compared),
         cmocka_unit_test(builds_are_compared),
+        cmocka_unit_test(plugins_are_compared),
         cmocka_unit_test(what_is_wrong_is_not_timed),
         cmocka_unit_test(wrong_usage_says_what_is_right),
         cmocka_unit_test(files_apart_are_never_judged),

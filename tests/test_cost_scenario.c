@@ -407,6 +407,37 @@ static void the_rule_is_kept(void **state) {
     free(s);
 }
 
+/* 99.8 % is not certain, and 79.6 % does not meet a rule of 80 %. */
+static void shares_are_not_rounded_onto_certainty(void **state) {
+    (void)state;
+    static const struct {
+        double share;
+        const char *text;
+    } cases[] = {{0, "0 %"},
+                 {1, "100 %"},
+                 {0.998, "99.8 %"},
+                 {0.796, "79.6 %"},
+                 {0.0004, "under 0.1 %"},
+                 {0.0005, "0.1 %"},
+                 {0.9994, "99.9 %"},
+                 {0.9996, "over 99.9 %"},
+                 {0.5, "50.0 %"},
+                 {1 + 1e-15, "100 %"}};
+    char text[24];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(anemo_cost_percent(cases[i].share, text), cases[i].text);
+    anemo_cost_scenario *s = read_scenario(EXAMPLES "purchase.json");
+    anemo_cost_outcome out[ANEMO_COST_OPTIONS_MAX];
+    anemo_verdict v;
+    simulate(s, 1, out);
+    for (int32_t o = 0; o < s->model.n_options; o++)
+        out[o].probability = 0;
+    out[anemo_cost_best_owned(s)].probability = 0.9976;
+    anemo_cost_judge(s, out, &v);
+    assert_contains(v.reason, "with probability 99.8 % (rule: buy from 80 %");
+    free(s);
+}
+
 /* ---------------------------------------------------------------- speed from files */
 
 static void files_of_vllm_are_taken(void **state) {
@@ -519,6 +550,7 @@ int main(void) {
         cmocka_unit_test(bad_scenarios_are_refused),
         cmocka_unit_test(missing_measurements_refuse_the_verdict),
         cmocka_unit_test(the_rule_is_kept),
+        cmocka_unit_test(shares_are_not_rounded_onto_certainty),
         cmocka_unit_test(files_of_vllm_are_taken),
         cmocka_unit_test(records_of_anemo_are_taken_and_the_demo_is_not),
     };

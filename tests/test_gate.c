@@ -320,8 +320,12 @@ static void static_figures_are_compared_exactly(void **state) {
                              "*/head) echo '==1== Collected : 1234568' >&2;; esac; done\n");
     write_script("cuobjdump", "#!/bin/sh\n"
                               "printf ' Function one:\\n  REG:24 STACK:0 LOCAL:0\\n'\n"
-                              "case $2 in *head) n=16;; *) n=0;; esac\n"
-                              "printf \" Function two:\\n  REG:255 STACK:0 LOCAL:$n\\n\"\n");
+                              "case $2 in *head) n=16 p=8d7de512;; *) n=0 p=2551ed8d;; esac\n"
+                              "f=_ZN58_GLOBAL__N__${p}_25_x_sm80_cu_f1a312af8norm_rowE\n"
+                              "printf \" Function $f:\\n  REG:32 STACK:0 LOCAL:0\\n\"\n"
+                              "[ $n = 0 ] && printf ' Function old:\\n  REG:8 LOCAL:0\\n'\n"
+                              "printf \" Function two:\\n  REG:255 STACK:0 LOCAL:$n\\n\"\n"
+                              "[ $n = 0 ] || printf ' Function new:\\n  REG:9 LOCAL:0\\n'\n");
     write_program("head", "abd,440", 1008);
     snprintf(path, sizeof path, "%s:%s", folder, before);
     setenv("PATH", path, 1);
@@ -329,9 +333,9 @@ static void static_figures_are_compared_exactly(void **state) {
     there.n_hashes = 0;
     assert_int_equal(anemo_gate_figures_take(&setting, &all, &err), ANEMO_OK);
     setenv("PATH", before, 1);
-    assert_int_equal(all.compared, 5);
-    assert_int_equal(all.different, 4);
-    assert_int_equal(all.n, 4);
+    assert_int_equal(all.compared, 8);
+    assert_int_equal(all.different, 6);
+    assert_int_equal(all.n, 6);
     assert_string_equal(figure(&all, "signature")->base, "abc,440");
     assert_string_equal(figure(&all, "signature")->head, "abd,440");
     assert_string_equal(figure(&all, "bytes held")->head, "1008");
@@ -339,6 +343,9 @@ static void static_figures_are_compared_exactly(void **state) {
     assert_string_equal(figure(&all, "instructions")->head, "1234568");
     assert_non_null(strstr(figure(&all, "spills of two")->head, "LOCAL:16"));
     assert_null(figure(&all, "spills of one"));
+    assert_null(figure(&all, "norm_row")); /* another folder is no other function */
+    assert_string_equal(figure(&all, "spills of old")->head, "gone");
+    assert_string_equal(figure(&all, "spills of new")->base, "not there");
     anemo_gate_figures_free(&all);
     /* a program that fails is a skip with a reason, and no figure */
     write_script("head", "#!/bin/sh\nexit 3\n");
@@ -346,6 +353,16 @@ static void static_figures_are_compared_exactly(void **state) {
     assert_string_equal(figure(&all, "signature")->skipped,
                         "head: check --signature ended with exit code 3");
     anemo_gate_figures_free(&all);
+}
+
+/* What is counted under callgrind is a command that this program takes. */
+static void the_counted_decode_is_a_command(void **state) {
+    (void)state;
+    program_result r =
+        run(0, (const char *const[]){"run", "--prompt", "max of 3 5 2 =", "--tokens", "4", "--isa",
+                                     "baseline", "--threads", "1", NULL});
+    assert_true(r.out[0] != '\0');
+    program_result_free(&r);
 }
 
 /* ---------------------------------------------------------------- the signature */
@@ -374,6 +391,7 @@ int main(void) {
         WITH_FOLDER(bad_input_is_one_sentence),
         cmocka_unit_test(canaries_and_swaps_are_judged),
         WITH_FOLDER(static_figures_are_compared_exactly),
+        cmocka_unit_test(the_counted_decode_is_a_command),
         cmocka_unit_test(the_signature_is_the_same_on_every_instruction_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,8 +47,13 @@ static int list_shapes(int argc, char **argv) {
 
 /* ---------------------------------------------------------------- anemo bench kernel */
 
+enum { MOST_NAMES = 64 };
+
 typedef struct kernel_choices {
-    const char *shape, *weights, *baseline, *routing, *targets, *group;
+    const char *shape, *weights, *baseline, *routing, *targets, *group, *with;
+    const char *name[MOST_NAMES]; /* arguments, and of --with */
+    int32_t n_names;
+    char words[2048]; /* that --with's lie in */
     int64_t m[ANEMO_SHAPE_ROWS];
     int32_t n_m;
     anemo_stop stop;
@@ -65,7 +70,8 @@ enum {
     KEY_BASELINE,
     KEY_ROUTING,
     KEY_TARGETS,
-    KEY_GROUP
+    KEY_GROUP,
+    KEY_WITH
 };
 
 static const struct argp_option kernel_argp[] = {
@@ -75,6 +81,9 @@ static const struct argp_option kernel_argp[] = {
      0},
     {"m", KEY_M, "LIST", 0, "rows (tokens, sequences), e.g. 1,16; default: the shape's own", 0},
     {"weights", KEY_WEIGHTS, "TYPE", 0, BENCH_WEIGHT_TYPES " (default q4_0)", 0},
+    {"with", KEY_WITH, "all|LIST", 0,
+     "LIST: exactly these variants, apart by commas; all: also plain C and what is far too slow",
+     0},
     {"stop", KEY_STOP, "RULE", 0,
      "ci:1% (interval half width), time:2s or n:50, with ,cap:10s (default ci:2%,cap:2s)", 0},
     {"baseline", KEY_BASELINE, "VARIANT", 0, "show the speed-up over it; it always runs too", 0},
@@ -102,6 +111,8 @@ static bool kernel_option(int key, const char *value, void *context) {
     } else if (key == KEY_STOP) {
         anemo_cli_stop(value, &c->stop);
         c->stop_given = true;
+    } else if (key == KEY_WITH) {
+        c->with = value;
     } else if (key == KEY_TARGETS) {
         c->targets = value;
     } else if (key == KEY_GROUP) {
@@ -290,7 +301,7 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
 /* A file of targets says itself what is measured. */
 static int bench_targets(anemo_cli *cli, kernel_choices *own) {
     if (cli->n_arguments || own->shape || own->n_m || own->weights || own->baseline ||
-        own->routing || own->caches != ANEMO_CACHES_COLD_WEIGHTS) {
+        own->routing || own->with || own->caches != ANEMO_CACHES_COLD_WEIGHTS) {
         anemo_cli_usage("--targets %s says what is measured; beside it only --group, --stop and "
                         "shared options are taken",
                         own->targets);
@@ -307,6 +318,46 @@ static int bench_targets(anemo_cli *cli, kernel_choices *own) {
     return anemo_cli_close(cli, anemo_cli_targets(cli, own->targets, &options));
 }
 
+/* Is the op of `v` among those that the arguments are of? */
+static bool is_measured(const anemo_cli *cli, const anemo_variant *v) {
+    for (int32_t i = 0; i < cli->n_arguments; i++) {
+        const anemo_variant *other = anemo_variant_find(cli->arguments[i]);
+        if (other ? other->op == v->op : strcmp(cli->arguments[i], anemo_op_name(v->op)) == 0) {
+            return true;
+        }
+    }
+    return cli->n_arguments == 0;
+}
+
+static void take_names(const anemo_cli *cli, kernel_choices *own) {
+    char *rest = NULL;
+    for (int32_t i = 0; i < cli->n_arguments; i++) {
+        own->name[own->n_names++] = cli->arguments[i];
+    }
+    if (!own->with || strcmp(own->with, "all") == 0) {
+        return;
+    }
+    if (strlen(own->with) >= sizeof own->words) {
+        anemo_cli_usage("--with: a list of more than %zu bytes", sizeof own->words - 1);
+    }
+    strcpy(own->words, own->with);
+    for (char *word = strtok_r(own->words, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+        const anemo_variant *v = anemo_variant_find(word);
+        if (!v || !is_measured(cli, v)) {
+            anemo_cli_usage("--with %s: %s; expected all, or variants apart by commas", word,
+                            v ? "no variant of the op that is measured"
+                              : "no variant; `anemo list variants` shows them");
+        }
+        if (own->n_names == MOST_NAMES) {
+            anemo_cli_usage("--with: more than %d names", MOST_NAMES);
+        }
+        own->name[own->n_names++] = v->name;
+    }
+    if (own->n_names == cli->n_arguments) {
+        anemo_cli_usage("--with '%s': expected all, or variants apart by commas", own->with);
+    }
+}
+
 static int bench_kernel(int argc, char **argv) {
     static const anemo_cli_spec spec = {
         .arguments = "[OP|VARIANT...]",
@@ -319,6 +370,7 @@ static int bench_kernel(int argc, char **argv) {
         .example = "anemo bench kernel\n"
                    "anemo bench kernel qgemm --shape mistral-7b/gate_up --m 1,16\n"
                    "anemo bench kernel qgemm --shape n=14336,k=4096 --m 1,2,4 --baseline qgemm_c\n"
+                   "anemo bench kernel swa --with all\n"
                    "anemo bench kernel my_variant qgemm_c --plugin ./mine.so --stop ci:1%",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
                   ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_RECORD |
@@ -335,8 +387,10 @@ static int bench_kernel(int argc, char **argv) {
     if (own.group) {
         anemo_cli_usage("--group is for --targets");
     }
-    const anemo_bench_kernel_options options = {.names = cli.arguments,
-                                                .n_names = cli.n_arguments,
+    take_names(&cli, &own);
+    const anemo_bench_kernel_options options = {.names = own.name,
+                                                .n_names = own.n_names,
+                                                .all = own.with && strcmp(own.with, "all") == 0,
                                                 .shape = own.shape,
                                                 .baseline = own.baseline,
                                                 .routing = own.routing,

@@ -1,124 +1,16 @@
-/* anemo compare: is B slower than A? Two variants or two models in this process, two builds as
- * children of it, in turns; or two files of records, which are shown but not judged. */
+/* anemo compare: is B slower than A? Two variants or two models in this process, two builds or
+ * plug-ins as children of it, in turns; or two files of records, which are shown but not judged. */
 #include "harness/cli/compare.h"
+#include "harness/cli/plugin.h"
 #include "harness/compare/side.h"
 #include "harness/measure/machine.h"
 #include "harness/measure/placement.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-/* ---------------------------------------------------------------- options */
-
-enum {
-    KEY_SHAPE = ANEMO_CLI_KEY(0),
-    KEY_M,
-    KEY_WEIGHTS,
-    KEY_CACHES,
-    KEY_ROUTING,
-    KEY_DELTA,
-    KEY_LOOKS,
-    KEY_SAMPLE,
-    KEY_VARIANT,
-    KEY_MODEL,
-    KEY_PROMPT,
-    KEY_TOKENS,
-    KEY_BATCH,
-    KEY_WITH_B,
-    KEY_SERVE
-};
-
-static const struct argp_option own_options[] = {
-    {"delta", KEY_DELTA, "PERCENT", 0, "how much slower B may be (default 3)", 0},
-    {"looks", KEY_LOOKS, "LIST", 0, "pairs at which it is judged (default 52,104,208)", 0},
-    {"sample", KEY_SAMPLE, "MS", 0, "a sample lasts at least this long (default 1 ms)", 0},
-    {"shape", KEY_SHAPE, "NAME", 0, "variants: as of bench kernel (default: the short shapes)", 0},
-    {"m", KEY_M, "LIST", 0, "variants: rows, e.g. 1,16; default: the shape's own", 0},
-    {"weights", KEY_WEIGHTS, "TYPE", 0, BENCH_WEIGHT_TYPES " (default q4_0); models: q8_0, q4_0",
-     0},
-    {"caches", KEY_CACHES, "HOW", 0, "variants: cold-weights (default) or warm", 0},
-    {"routing", KEY_ROUTING, "LAW", 0, "moe_experts: " BENCH_ROUTINGS, 0},
-    {"variant", KEY_VARIANT, "NAME", 0,
-     "builds: the variant that both run; may be repeated (default: the model's decode)", 0},
-    {"model", KEY_MODEL, "MODEL", 0, "builds: the model that both decode (default: embedded)", 0},
-    {"prompt", KEY_PROMPT, "N", 0, "models: prompt tokens (default 32)", 0},
-    {"tokens", KEY_TOKENS, "N", 0, "models: generated tokens, n - 1 of them timed (default 17)", 0},
-    {"batch", KEY_BATCH, "N", 0, "models: sessions decoding together (default 1)", 0},
-    {"with-b", KEY_WITH_B, "RULE", 0, "models: as --with, but only for B; may be repeated", 0},
-    {"serve", KEY_SERVE, NULL, OPTION_HIDDEN, "serve samples of the one side that is named", 0},
-    {0}};
-
-static bool model_option(int key, const char *value, compare_choices *c) {
-    if (key == KEY_MODEL) {
-        c->model = value;
-    } else if (key == KEY_PROMPT) {
-        c->spec.prompt_tokens = anemo_cli_integer("--prompt", value, 1, 1 << 20);
-    } else if (key == KEY_TOKENS) {
-        c->spec.generated_tokens = anemo_cli_integer("--tokens", value, 2, 1 << 20);
-    } else if (key == KEY_BATCH) {
-        c->spec.batch_max = (int32_t)anemo_cli_integer("--batch", value, 1, BENCH_BATCH_MAX);
-    } else if (key == KEY_WITH_B) {
-        if (c->n_with_b == 16) {
-            anemo_cli_usage("--with-b may be given 16 times at most");
-        }
-        c->with_b[c->n_with_b++] = value;
-    } else {
-        return false;
-    }
-    c->model_given = true;
-    return true;
-}
-
-static bool kernel_option(int key, const char *value, compare_choices *c) {
-    if (key == KEY_SHAPE) {
-        c->shape = value;
-    } else if (key == KEY_M) {
-        c->n_m = anemo_shape_rows(value, c->m, ANEMO_SHAPE_ROWS);
-        if (c->n_m < 1) {
-            anemo_cli_usage("--m %s: expected up to %d numbers from 1 to 65536, apart by commas",
-                            value, ANEMO_SHAPE_ROWS);
-        }
-    } else if (key == KEY_ROUTING) {
-        c->routing = value;
-    } else if (key == KEY_CACHES) {
-        if (!anemo_caches_from_name(value, &c->caches) || c->caches == ANEMO_CACHES_COLD) {
-            anemo_cli_usage("--caches %s: expected cold-weights or warm", value);
-        }
-    } else if (key == KEY_VARIANT) {
-        if (c->n_variants == COMPARE_VARIANTS_MAX) {
-            anemo_cli_usage("--variant may be given %d times at most", COMPARE_VARIANTS_MAX);
-        }
-        c->variant[c->n_variants++] = value;
-    } else {
-        return false;
-    }
-    c->kernel_given = true;
-    return true;
-}
-
-static bool option(int key, const char *value, void *context) {
-    compare_choices *c = context;
-    anemo_error err = {{0}};
-    if (key == KEY_DELTA) {
-        c->rule.delta = anemo_cli_real("--delta", value, 0, 1000) / 100;
-    } else if (key == KEY_LOOKS) {
-        if (anemo_compare_looks_parse(value, &c->rule, &err)) {
-            anemo_cli_usage("--looks: %s", err.text);
-        }
-    } else if (key == KEY_SAMPLE) {
-        c->sample_ns = anemo_cli_real("--sample", value, 0.001, 60000) * 1e6;
-    } else if (key == KEY_WEIGHTS) {
-        c->weights = value;
-    } else if (key == KEY_SERVE) {
-        c->serve = true;
-    } else {
-        return kernel_option(key, value, c) || model_option(key, value, c);
-    }
-    return true;
-}
 
 /* ---------------------------------------------------------------- cases */
 
@@ -134,17 +26,18 @@ typedef struct comparison {
     anemo_custom_shape custom;
     anemo_progress progress;
     int32_t n;
-    bool keep_open; /* one case: what is set up once serves all looks */
+    bool keep_open; /* one case in this process: what is set up once serves all looks */
     bool steady[MOST_CASES];
     char name[MOST_CASES][256];
     struct pair_case *cases;
+    char self[4096]; /* of plug-ins: this program */
 } comparison;
 
 typedef struct pair_case {
     comparison *run;
     int32_t index;
     const anemo_variant *variant[2];
-    const char *variant_name; /* of builds */
+    const char *variant_name; /* of children */
     const bench_shape *shape; /* NULL: a model */
     int64_t m;
     anemo_kernel_bed *bed;
@@ -207,8 +100,14 @@ static anemo_status open_models(pair_case *c, anemo_error *err) {
     return status;
 }
 
-/* The command line that makes a build serve its side of the case. text holds the numbers. */
-static void child_words(const pair_case *c, const char *program, const char **word,
+/* Are the sides processes of their own? */
+static bool as_children(compare_kind kind) {
+    return kind == COMPARE_BUILDS || kind == COMPARE_PLUGINS;
+}
+
+/* The command line that makes a build, or this one with a plug-in, serve its side of the case. text
+ * holds the numbers. */
+static void child_words(const pair_case *c, const char *argument, const char **word,
                         char (*text)[32]) {
     const compare_choices *own = c->run->own;
     const anemo_cli *cli = c->run->cli;
@@ -223,7 +122,10 @@ static void child_words(const pair_case *c, const char *program, const char **wo
         snprintf(text[t], sizeof *text, "%lld", (long long)(value));                               \
         WORD(option, text[t++]);                                                                   \
     } while (0)
-    WORD(program, "compare");
+    WORD(c->run->kind == COMPARE_PLUGINS ? c->run->self : argument, "compare");
+    if (c->run->kind == COMPARE_PLUGINS) {
+        WORD("--plugin", argument);
+    }
     WORD("--serve", c->shape ? c->variant_name : c->run->model_path[0]);
     NUMBER("--seed", cli->seed);
     if (cli->threads) {
@@ -271,8 +173,8 @@ static anemo_status open_builds(pair_case *c, anemo_error *err) {
         const char *b = anemo_child_side_what(c->pair.side[1]);
         snprintf(c->run->name[c->index], sizeof *c->run->name, "%s", a);
         if (strcmp(a, b) != 0) {
-            status = anemo_fail(err, ANEMO_E_INPUT,
-                                "the builds measure different things: %s and %s", a, b);
+            status = anemo_fail(err, ANEMO_E_INPUT, "the sides measure different things: %s and %s",
+                                a, b);
         }
     }
     return status;
@@ -290,7 +192,7 @@ static anemo_status open_case(void *ctx, anemo_error *err) {
     comparison *run = c->run;
     c->pair = (anemo_side_pair){.sample_ns = run->own->sample_ns};
     anemo_status status = run->kind == COMPARE_VARIANTS ? open_variants(c, err)
-                          : run->kind == COMPARE_BUILDS ? open_builds(c, err)
+                          : as_children(run->kind)      ? open_builds(c, err)
                                                         : open_models(c, err);
     status = status ? status : anemo_side_pair_warm_up(&c->pair, err);
     run->steady[c->index] = run->steady[c->index] && c->pair.steady;
@@ -365,90 +267,6 @@ static anemo_status known_variant(const char *name, const anemo_variant **out, a
 
 /* ---------------------------------------------------------------- what is compared */
 
-static bool ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-static bool is_program(const char *path) {
-    struct stat there;
-    return strchr(path, '/') && stat(path, &there) == 0 && S_ISREG(there.st_mode) &&
-           access(path, X_OK) == 0;
-}
-
-static bool is_model(const char *text) {
-    struct stat there;
-    return strcmp(text, "default") == 0 || strncmp(text, "synth:", 6) == 0 ||
-           (stat(text, &there) == 0 && !is_program(text));
-}
-
-static bool kind_of(const char *text, compare_kind *kind) {
-    if (anemo_variant_find(text)) {
-        *kind = COMPARE_VARIANTS;
-    } else if (ends_with(text, ".jsonl")) {
-        *kind = COMPARE_RECORDS;
-    } else if (is_program(text)) {
-        *kind = COMPARE_BUILDS;
-    } else if (is_model(text)) {
-        *kind = COMPARE_MODELS;
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static compare_kind choose_kind(const anemo_cli *cli, const compare_choices *own) {
-    static const char *const names[] = {"a variant", "a build", "a model", "a file of records"};
-    compare_kind kind[2] = {COMPARE_VARIANTS, COMPARE_VARIANTS};
-    const int32_t n = own->serve ? 1 : 2;
-    if (cli->n_arguments != n) {
-        anemo_cli_usage("expected %s", own->serve ? "one side to serve" : "A and B");
-    }
-    for (int i = 0; i < n; i++) {
-        if (!kind_of(cli->arguments[i], &kind[i])) {
-            anemo_cli_usage("'%s' is no variant, no file of records (*.jsonl), no program (a path "
-                            "with '/') and no model (a directory, a file, synth:..., default)",
-                            cli->arguments[i]);
-        }
-    }
-    if (n == 2 && kind[0] != kind[1]) {
-        anemo_cli_usage("%s is %s and %s is %s: expected two of a kind", cli->arguments[0],
-                        names[kind[0]], cli->arguments[1], names[kind[1]]);
-    }
-    return kind[0];
-}
-
-static void check_options(compare_kind kind, const anemo_cli *cli, const compare_choices *own) {
-    const bool of_kernels =
-        kind == COMPARE_VARIANTS || (kind == COMPARE_BUILDS && own->n_variants > 0);
-    if (own->kernel_given && !of_kernels) {
-        anemo_cli_usage("--shape, --m, --caches, --routing%s concern variants, and models are "
-                        "compared%s",
-                        kind == COMPARE_BUILDS ? "" : " and --variant",
-                        kind == COMPARE_BUILDS ? "; --variant names what both builds run" : "");
-    }
-    if ((own->model_given || cli->n_with) && of_kernels) {
-        anemo_cli_usage("--model, --prompt, --tokens, --batch, --with and --with-b concern models, "
-                        "and variants are compared");
-    }
-    if (own->n_variants && kind != COMPARE_BUILDS) {
-        anemo_cli_usage("--variant concerns builds");
-    }
-    if (kind == COMPARE_BUILDS && cli->backend != ANEMO_CPU) {
-        anemo_cli_usage("--device: builds are compared on the CPU");
-    }
-    if ((own->model || own->n_with_b) && kind != (own->model ? COMPARE_BUILDS : COMPARE_MODELS)) {
-        anemo_cli_usage("%s", own->model ? "--model concerns builds"
-                                         : "--with-b concerns two models in one process");
-    }
-}
-
-/* Models take two of the weight types. */
-static const char *requantise_of(const char *weights) {
-    static const char *const types[] = {"q8_0", "q4_0", NULL};
-    return weights ? types[anemo_cli_choice("--weights", weights, types)] : NULL;
-}
-
 static anemo_status find_models(comparison *run, const char *a, const char *b, anemo_error *err) {
     const char *asked[2] = {a, b};
     anemo_status status = ANEMO_OK;
@@ -456,6 +274,30 @@ static anemo_status find_models(comparison *run, const char *a, const char *b, a
         status = anemo_cli_find_model(
             asked[i] && strcmp(asked[i], "default") == 0 ? NULL : asked[i], run->model_path[i],
             sizeof *run->model_path, &run->embedded[i], err);
+    }
+    return status;
+}
+
+/* What A brings, loaded into this process, too: B, with the same names, could not be. */
+static anemo_status plugin_cases(comparison *run, anemo_error *err) {
+    const compare_choices *own = run->own;
+    const int32_t before = anemo_variant_count();
+    const ssize_t n = readlink("/proc/self/exe", run->self, sizeof run->self - 1);
+    anemo_status status = anemo_plugin_load(run->cli->arguments[0], err);
+    if (!status && n <= 0) {
+        status = anemo_fail(err, ANEMO_E_DEVICE, "/proc/self/exe: %s", strerror(errno));
+    }
+    for (int32_t i = 0; !status && i < own->n_variants; i++) {
+        const anemo_variant *v;
+        status = known_variant(own->variant[i], &v, err);
+        status = status ? status : add_kernels(run, v, NULL, err);
+    }
+    for (int32_t i = before; !status && !own->n_variants && i < anemo_variant_count(); i++) {
+        status = add_kernels(run, anemo_variant_at(i), NULL, err);
+    }
+    if (!status && run->n == 0) {
+        status =
+            anemo_fail(err, ANEMO_E_INPUT, "plug-in %s brings no variant", run->cli->arguments[0]);
     }
     return status;
 }
@@ -475,6 +317,9 @@ static anemo_status make_cases(comparison *run, anemo_error *err) {
                               anemo_op_name(v[1]->op));
         }
         return status ? status : add_kernels(run, v[0], v[1], err);
+    }
+    if (run->kind == COMPARE_PLUGINS) {
+        return plugin_cases(run, err);
     }
     if (run->kind == COMPARE_BUILDS && own->n_variants) {
         for (int32_t i = 0; !status && i < own->n_variants; i++) {
@@ -512,7 +357,7 @@ static void record_side(anemo_record *record, const anemo_compare_result *r, int
 
 static void record_solution(anemo_record *record, const comparison *run, const pair_case *c) {
     const char *const *argument = run->cli->arguments;
-    const bool builds = run->kind == COMPARE_BUILDS;
+    const bool builds = as_children(run->kind);
     anemo_record_text(record, "sampling", "baseline", argument[0]);
     anemo_record_text(record, "solution", "variant",
                       !builds    ? argument[1]
@@ -537,7 +382,7 @@ static void record_repro(anemo_record *record, const comparison *run, const pair
     const char *const *argument = run->cli->arguments;
     char text[1536], what[512];
     if (c->shape) {
-        const bool builds = run->kind == COMPARE_BUILDS;
+        const bool builds = as_children(run->kind);
         snprintf(what, sizeof what, "%s%.100s --shape %.100s --m %lld --caches %s --weights %.40s",
                  builds ? " --variant " : "", builds ? c->variant_name : "", c->shape->name,
                  (long long)c->m, anemo_caches_name(own->caches),
@@ -610,7 +455,9 @@ static anemo_status run_cases(comparison *run, anemo_compare_result *results, an
     anemo_compare_case cases[MOST_CASES];
     const anemo_compare_hooks hooks = {
         .progress = show, .interrupted = anemo_cli_interrupted, .ctx = run};
-    run->keep_open = run->n == 1;
+    anemo_compare_rule rule = run->own->rule;
+    rule.openings = as_children(run->kind) ? ANEMO_CHILD_OPENINGS : 1;
+    run->keep_open = run->n == 1 && rule.openings == 1;
     for (int32_t i = 0; i < run->n; i++) {
         cases[i] = (anemo_compare_case){.name = run->name[i],
                                         .sample = sample_case,
@@ -619,8 +466,7 @@ static anemo_status run_cases(comparison *run, anemo_compare_result *results, an
                                         .ctx = &run->cases[i]};
     }
     anemo_status status = run->keep_open ? open_case(&run->cases[0], err) : ANEMO_OK;
-    status =
-        status ? status : anemo_compare_run(cases, run->n, &run->own->rule, &hooks, results, err);
+    status = status ? status : anemo_compare_run(cases, run->n, &rule, &hooks, results, err);
     if (run->keep_open) {
         close_case(&run->cases[0]);
     }
@@ -660,7 +506,7 @@ static int compare(comparison *run) {
     anemo_record_sink *sink = NULL;
     anemo_compare_result results[MOST_CASES] = {{0}};
     anemo_status status = make_cases(run, &err);
-    if (!status && run->kind != COMPARE_BUILDS) {
+    if (!status && !as_children(run->kind)) {
         status = anemo_cli_open_device(run->cli, &run->device, &err);
     }
     status = status ? status : anemo_cli_open_sink(run->cli, "compare", &sink, &err);
@@ -726,41 +572,42 @@ int anemo_cmd_compare(int argc, char **argv) {
         .arguments = "A B",
         .min_arguments = 1,
         .max_arguments = 2,
-        .about =
-            "Is B slower than A? Two variants of an op, two models (decode), or two builds (two "
-            "anemo programs) are sampled in turns, pair by pair, and judged by exact sign "
-            "tests at looks fixed beforehand: REGRESSION, PASS or INCONCLUSIVE against a "
-            "threshold, and apart from it whether they differ at all. Two files of records "
-            "(*.jsonl) are shown side by side, not judged: they were not measured together. "
-            "Exit code 0 whatever the verdict, if it measured; `anemo gate` makes a policy of "
-            "it.",
+        .about = "Is B slower than A? Two variants of an op, two models (decode), two builds (two "
+                 "anemo programs) or two plug-ins (*.so, with variants of the same names) are "
+                 "sampled in turns, pair by pair, and judged by exact sign "
+                 "tests at looks fixed beforehand: REGRESSION, PASS or INCONCLUSIVE against a "
+                 "threshold, and apart from it whether they differ at all. Two files of records "
+                 "(*.jsonl) are shown side by side, not judged: they were not measured together. "
+                 "Exit code 0 whatever the verdict, if it measured; `anemo gate` makes a policy of "
+                 "it.",
         .example = "anemo compare qgemm_c qgemm_ref --shape n=256,k=256 --m 1\n"
                    "anemo compare default default --with-b qgemm=qgemm_c\n"
                    "anemo compare ./model-a ./model-b --tokens 33\n"
                    "anemo compare ../old/build/anemo build/anemo\n"
                    "anemo compare ../old/build/anemo build/anemo --variant add_rmsnorm_c --m 1,16\n"
+                   "anemo compare ./before.so ./after.so --shape mistral-7b --m 1\n"
                    "anemo compare monday.jsonl tuesday.jsonl",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
                   ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH |
                   ANEMO_CLI_RECORD | ANEMO_CLI_QUIET,
-        .options = own_options,
-        .option = option};
+        .options = compare_argp,
+        .option = compare_option};
     compare_choices own = {.rule = anemo_compare_rule_usual(),
                            .sample_ns = 1e6,
                            .caches = ANEMO_CACHES_COLD_WEIGHTS,
                            .spec = {.prompt_tokens = 32, .generated_tokens = 17, .batch_max = 1}};
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
-    const compare_kind kind = choose_kind(&cli, &own);
+    const compare_kind kind = compare_choose_kind(&cli, &own);
     if (kind == COMPARE_RECORDS) {
         if (own.kernel_given || own.model_given || own.weights || cli.n_with || cli.record) {
             anemo_cli_usage("files of records take no options of a measurement");
         }
         return anemo_cli_close(&cli, compare_records(&cli, cli.arguments[0], cli.arguments[1]));
     }
-    check_options(kind, &cli, &own);
+    compare_check_options(kind, &cli, &own);
     if (kind == COMPARE_MODELS || (kind == COMPARE_BUILDS && !own.n_variants)) {
-        own.requantise = requantise_of(own.weights);
+        own.requantise = compare_requantise(own.weights);
     }
     comparison *run = calloc(1, sizeof *run);
     pair_case *cases = calloc(MOST_CASES, sizeof *cases);

@@ -253,6 +253,7 @@ int anemo_cmd_gate(int argc, char **argv) {
         .options = own_options,
         .option = option};
     gate_choices own = {.rule = anemo_compare_rule_usual(), .sample_ns = 2e6};
+    own.rule.openings = ANEMO_CHILD_OPENINGS;
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, &own, &cli);
     if (!own.base) {

@@ -354,9 +354,9 @@ int anemo_cmd_run(int argc, char **argv) {
                    "  anemo run ~/models/Mixtral-8x7B-v0.1 --weights q4_0 --prompt 'The sea' "
                    "--routing sea.trace\n"
                    "  anemo run ~/models/Codestral-22B --prompt 'def f(' --suffix 'return x'",
-        .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE |
-                  ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET | ANEMO_CLI_PACKED |
-                  ANEMO_CLI_CHOICES,
+        .shared = ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS | ANEMO_CLI_ISA |
+                  ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_WITH | ANEMO_CLI_QUIET |
+                  ANEMO_CLI_PACKED | ANEMO_CLI_CHOICES,
         .options = options,
         .option = run_option,
     };

@@ -89,12 +89,11 @@ anemo_table *cost_table_verdict(const cost_view *v) {
     words(t, "against the bill of", text);
     if (v->subject >= 0)
         verdict_money(v, t);
-    snprintf(
-        text, sizeof text,
-        "buy from %.0f %%, do not up to %.0f %%, dominate from %.0f %%; accuracy may lose %.1f "
-        "points%s%s",
-        100 * s->rule.buy, 100 * s->rule.refuse, 100 * s->rule.dominate, 100 * s->rule.margin,
-        s->rule.waived_by[0] ? "; accuracy waived by " : "", s->rule.waived_by);
+    snprintf(text, sizeof text,
+             "buy from %g %%, do not up to %g %%, dominate from %g %%; accuracy may lose %.1f "
+             "points%s%s",
+             100 * s->rule.buy, 100 * s->rule.refuse, 100 * s->rule.dominate, 100 * s->rule.margin,
+             s->rule.waived_by[0] ? "; accuracy waived by " : "", s->rule.waived_by);
     words(t, "rule", text);
     anemo_date_text(s->day, day, sizeof day);
     snprintf(text, sizeof text, "%d draws, seed %llu, as of %s, %s", v->draws,
@@ -428,13 +427,14 @@ anemo_table *cost_table_evidence(const cost_view *v) {
                                  NULL});
     for (int32_t o = 0; o < s->model.n_options; o++) {
         double share[ANEMO_SOURCE_CLASSES] = {0};
+        char percent[24];
         const anemo_cost_capacity *c = &s->choice[o].capacity;
         if (is_api(v, o) || !c->known || s->model.option[o].role == ANEMO_ROLE_HYBRID)
             continue;
         cost_evidence_shares(v, o, share);
         anemo_table_text(t, "%s", s->choice[o].id);
         for (int k = 0; k < ANEMO_SOURCE_CLASSES; k++)
-            anemo_table_both(t, share[k], "%.0f %%", 100 * share[k]);
+            anemo_table_both(t, share[k], "%s", anemo_cost_percent(share[k], percent));
         anemo_table_text(t, "%s%s", c->machine[0] ? c->machine : "not told",
                          c->measured_here ? ""
                          : c->projected   ? " (projected to that machine kind)"

@@ -71,10 +71,11 @@ static void say_what(const cost_view *v, int32_t o, const anemo_cost_path *path,
         option->role == ANEMO_ROLE_RENTED ? "renting" : "buying", path->servers_first,
         plural(path->servers_first), s->choice[box].machine, s->model.option[box].units_per_server,
         plural(s->model.option[box].units_per_server), s->choice[box].model);
+    char left[24];
     if (option->role == ANEMO_ROLE_HYBRID)
-        add(text, ", and %s at %s for what they leave (%.0f %% of the first month's requests)",
+        add(text, ", and %s at %s for what they leave (%s of the first month's requests)",
             s->choice[option->api].model, s->choice[option->api].provider,
-            100 * (1 - path->machine_share));
+            anemo_cost_percent(1 - path->machine_share, left));
 }
 
 static void first_verdict(const cost_view *v, page *p) {
@@ -104,7 +105,7 @@ static void first_verdict(const cost_view *v, page *p) {
 
 static void first_money(const cost_view *v, page *p) {
     const anemo_cost_scenario *s = v->s;
-    char text[TEXT_BYTES] = "", a[7][32];
+    char text[TEXT_BYTES] = "", a[7][32], saves[24];
     double flow[ANEMO_COST_MONTHS_MAX + 1], bill[ANEMO_COST_MONTHS_MAX + 1];
     double x[ANEMO_COST_INPUTS_MAX];
     anemo_cost_path path, today;
@@ -120,10 +121,11 @@ static void first_money(const cost_view *v, page *p) {
     double half = anemo_cost_saving_of(&s->model, s->in_use, v->subject, x);
     add(text,
         "cash out now %s; cost of the first year %s (today's bill: %s); saving over %g years %s "
-        "(median; 5 %% point %s, 95 %% point %s); it saves with probability %.1f %%; ",
+        "(median; 5 %% point %s, 95 %% point %s); it saves with probability %s; ",
         report_amount(path.purchase, a[0]), report_amount(path.first_year, a[1]),
         report_amount(today.first_year, a[2]), s->x[ANEMO_G_YEARS], report_amount(o->p50, a[3]),
-        report_amount(o->p5, a[4]), report_amount(o->p95, a[5]), 100 * o->probability);
+        report_amount(o->p5, a[4]), report_amount(o->p95, a[5]),
+        anemo_cost_percent(o->probability, saves));
     if (path.purchase > 0 && isnan(payback))
         add(text, "it is never paid back at the point values; ");
     else if (path.purchase > 0)
@@ -249,7 +251,7 @@ static void first_evidence(const anemo_report *report, page *p) {
     const cost_view *v = report->cost;
     int32_t box = machines_of(v, v->subject);
     box = box < 0 ? v->owned : box;
-    char text[TEXT_BYTES] = "", shares[TEXT_BYTES] = "";
+    char text[TEXT_BYTES] = "", shares[TEXT_BYTES] = "", percent[24];
     double share[ANEMO_SOURCE_CLASSES] = {0};
     report_counts n = report_count((const anemo_record *const *)report->records, report->n);
     if (box < 0 || !v->s->choice[box].capacity.known) {
@@ -260,7 +262,7 @@ static void first_evidence(const anemo_report *report, page *p) {
     cost_evidence_shares(v, box, share);
     for (int k = 0; k < ANEMO_SOURCE_CLASSES; k++)
         if (share[k] > 0 || k == ANEMO_CLASS_MEASURED || k == ANEMO_CLASS_PROJECTED)
-            add(shares, "%s%.0f %% %s", *shares ? ", " : "", 100 * share[k],
+            add(shares, "%s%s %s", *shares ? ", " : "", anemo_cost_percent(share[k], percent),
                 anemo_class_name((anemo_class)k));
     add(text, "of the yearly cost of %s %s. Its speed was measured on %s%s, with %s, %s; ",
         v->s->choice[box].id, shares, c->machine[0] ? c->machine : "a machine that is not told",

@@ -96,21 +96,36 @@ static anemo_status one_pair(const anemo_compare_case *c, anemo_compare_result *
     return ANEMO_OK;
 }
 
-/* Up to `pairs`, or until interrupted. */
-static void sample_to(const anemo_compare_case *c, anemo_compare_result *r, int64_t pairs,
-                      const anemo_compare_hooks *hooks) {
-    r->status = make_room(r, pairs, &r->error);
-    if (!r->status && c->open) {
-        r->status = c->open(c->ctx, &r->error);
-    }
+static bool is_interrupted(const anemo_compare_hooks *hooks) {
+    return hooks->interrupted && hooks->interrupted();
+}
+
+/* One opening: up to `pairs`, or until interrupted. */
+static void sample_opened(const anemo_compare_case *c, anemo_compare_result *r, int64_t pairs,
+                          const anemo_compare_hooks *hooks) {
+    r->status = c->open ? c->open(c->ctx, &r->error) : ANEMO_OK;
     if (r->status) {
         return;
     }
-    while (!r->status && r->pairs < pairs && !(hooks->interrupted && hooks->interrupted())) {
+    while (!r->status && r->pairs < pairs && !is_interrupted(hooks)) {
         r->status = one_pair(c, r);
     }
     if (c->close) {
         c->close(c->ctx);
+    }
+}
+
+/* Up to `pairs`: what is missing, in equal shares. */
+static void sample_to(const anemo_compare_case *c, anemo_compare_result *r, int64_t pairs,
+                      int32_t openings, const anemo_compare_hooks *hooks) {
+    const int64_t from = r->pairs;
+    const int32_t shares = openings > 1 ? openings : 1;
+    r->status = make_room(r, pairs, &r->error);
+    for (int32_t i = 1; !r->status && i <= shares && !is_interrupted(hooks); i++) {
+        const int64_t until = from + (pairs - from) * i / shares;
+        if (until > r->pairs) {
+            sample_opened(c, r, until, hooks);
+        }
     }
 }
 
@@ -130,8 +145,8 @@ static bool take_look(const anemo_compare_case *cases, int32_t n, const anemo_co
         if (!wants_more(r)) {
             continue;
         }
-        sample_to(&cases[i], r, pairs, hooks);
-        if (hooks->interrupted && hooks->interrupted()) {
+        sample_to(&cases[i], r, pairs, rule->openings, hooks);
+        if (is_interrupted(hooks)) {
             return false;
         }
         if (!r->status) {

@@ -38,6 +38,10 @@ typedef struct anemo_compare_rule {
     double level; /* 0.95: of the interval, at all looks together */
     int32_t n_looks;
     int64_t look[ANEMO_COMPARE_LOOKS]; /* pairs, ascending */
+    /* The pairs of a look are shared out over so many openings of the case (0: one): where a
+     * process lies in memory moves a small kernel by some per cent for as long as it lives, and
+     * pairs of one opening share that. */
+    int32_t openings;
 } anemo_compare_rule;
 
 /* delta 3 %, alpha 5 %, level 95 %, looks at 52, 104 and 208 pairs. */
@@ -65,8 +69,8 @@ typedef struct anemo_compare_case {
     /* Runs side 0 (A) or 1 (B) once and returns nanoseconds > 0. The caller has warmed it up and
      * chosen what "once" is: the same number of calls on both sides. */
     anemo_status (*sample)(void *ctx, int32_t side, double *ns, anemo_error *err);
-    /* Around each turn of the case, one a look; both may be NULL. What open() failed to open,
-     * close() is not called for. */
+    /* Around each turn of the case, rule.openings a look; both may be NULL. What open() failed to
+     * open, close() is not called for. */
     anemo_status (*open)(void *ctx, anemo_error *err);
     void (*close)(void *ctx);
     void *ctx;

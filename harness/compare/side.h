@@ -68,8 +68,13 @@ const bench_engine *anemo_model_side_engine(const anemo_side *side);
  *     it       "anemo-samples 1 WHAT\n"   once it is ready; WHAT names what it measures
  *     we       "CALLS\n"                  a number
  *     it       "NS\n"                     nanoseconds of those calls, or "error SENTENCE\n"
- * until its input ends. Its threads sleep while the other side's turn lasts
- * (OMP_WAIT_POLICY=passive). ANEMO_E_INPUT: it cannot be started or does not speak so. */
+ * until its input ends. Its threads spin for some microseconds after a parallel loop, or waking
+ * them would be most of a small kernel's time, and sleep while the other side's turn lasts. Its
+ * addresses are not drawn at random, where the system lets us ask for that: both sides lie alike.
+ * Where in physical memory they lie is drawn for each process, so that a comparison opens them
+ * ANEMO_CHILD_OPENINGS times a look (compare.h). ANEMO_E_INPUT: it cannot be started or does not
+ * speak so. */
+enum { ANEMO_CHILD_OPENINGS = 4 };
 anemo_status anemo_child_side_open(const char *const *arguments, anemo_side **out,
                                    anemo_error *err);
 const char *anemo_child_side_what(const anemo_side *side);

@@ -239,26 +239,37 @@ static void judge_evidence(const anemo_cost_scenario *s, anemo_verdict *v) {
     }
 }
 
+const char *anemo_cost_percent(double share, char text[24]) {
+    const bool edge = fabs(share - round(share)) < 1e-9; /* sums come so near */
+    if (!edge && share >= 0.9995)
+        snprintf(text, 24, "over 99.9 %%");
+    else if (!edge && share < 0.0005)
+        snprintf(text, 24, "under 0.1 %%");
+    else
+        snprintf(text, 24, edge ? "%.0f %%" : "%.1f %%", 100 * share);
+    return text;
+}
+
 static void say_reason(const anemo_cost_scenario *s, const anemo_cost_outcome *outcome,
                        int32_t owned, anemo_verdict *v) {
     const anemo_cost_outcome *o = &outcome[v->option], *own = &outcome[owned];
     const char *id = s->choice[v->option].id;
+    char saves[24], beats[24];
     if (v->money == ANEMO_DO_NOT_BUY && v->option != owned)
         snprintf(v->reason, sizeof v->reason,
-                 "%s costs less than owning with probability %.0f %% (rule: %.0f %%)", id,
-                 100 * o->beats_owning, 100 * s->rule.dominate);
+                 "%s costs less than owning with probability %s (rule: %g %%)", id,
+                 anemo_cost_percent(o->beats_owning, beats), 100 * s->rule.dominate);
     else if (v->money == ANEMO_RENT || v->money == ANEMO_BUY_PART)
-        snprintf(
-            v->reason, sizeof v->reason,
-            "%s saves with probability %.0f %% (rule: %.0f %%), and is cheaper than owning with "
-            "probability %.0f %%",
-            id, 100 * o->probability, 100 * s->rule.buy, 100 * o->beats_owning);
+        snprintf(v->reason, sizeof v->reason,
+                 "%s saves with probability %s (rule: %g %%), and is cheaper than owning with "
+                 "probability %s",
+                 id, anemo_cost_percent(o->probability, saves), 100 * s->rule.buy,
+                 anemo_cost_percent(o->beats_owning, beats));
     else
-        snprintf(
-            v->reason, sizeof v->reason,
-            "owning %s saves with probability %.0f %% (rule: buy from %.0f %%, do not up to %.0f "
-            "%%)",
-            s->choice[owned].id, 100 * own->probability, 100 * s->rule.buy, 100 * s->rule.refuse);
+        snprintf(v->reason, sizeof v->reason,
+                 "owning %s saves with probability %s (rule: buy from %g %%, do not up to %g %%)",
+                 s->choice[owned].id, anemo_cost_percent(own->probability, saves),
+                 100 * s->rule.buy, 100 * s->rule.refuse);
 }
 
 void anemo_cost_judge(const anemo_cost_scenario *s, const anemo_cost_outcome *outcome,

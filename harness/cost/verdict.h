@@ -31,6 +31,10 @@ anemo_accuracy_state anemo_cost_accuracy_state(const anemo_cost_scenario *s, int
 /* NULL: admissible; else why not (limits, sensitive requests, speed unknown). */
 const char *anemo_cost_inadmissible(const anemo_cost_scenario *s, int32_t option);
 
+/* A share or probability for people, "79.6 %": 0 % and 100 % only where it is that, else "under
+ * 0.1 %" and "over 99.9 %". Returns text. */
+const char *anemo_cost_percent(double share, char text[24]);
+
 typedef struct anemo_verdict {
     anemo_verdict_kind kind;
     anemo_verdict_kind

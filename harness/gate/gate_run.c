@@ -131,8 +131,8 @@ static anemo_status run_check(const anemo_gate_setting *setting, const anemo_gat
         p.program[1] = setting->base->program;
     }
     const anemo_compare_case one = case_of(&p);
-    const anemo_compare_rule rule =
-        anemo_compare_rule_fixed(setting->rule.delta, setting->rule.look[0]);
+    anemo_compare_rule rule = anemo_compare_rule_fixed(setting->rule.delta, setting->rule.look[0]);
+    rule.openings = setting->rule.openings;
     const anemo_compare_hooks hooks = {.interrupted = setting->hooks.interrupted};
     anemo_compare_result r = {0};
     *out = (anemo_gate_check){.trial = trial, .c = c};

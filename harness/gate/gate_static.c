@@ -201,21 +201,64 @@ static char *usage_of(const char *program, int *code) {
     return text;
 }
 
-/* Functions in the order in which they stand in both; a name may come once for each architecture.
- */
-static anemo_status compare_usages(taker *t, char *base, char *head) {
-    char *name[2], *usage[2];
-    anemo_status status = ANEMO_OK;
-    while (!status && (base = next_function(base, &name[0], &usage[0]))) {
-        anemo_gate_figure f = {{0}};
-        snprintf(f.what, sizeof f.what, "registers and spills of %.120s", name[0]);
-        snprintf(f.base, sizeof f.base, "%.99s", usage[0]);
-        char *rest = head ? next_function(head, &name[1], &usage[1]) : NULL;
-        const bool same = rest && strcmp(name[0], name[1]) == 0;
-        snprintf(f.head, sizeof f.head, "%.99s", same ? usage[1] : "another function");
-        head = rest;
-        status = add(t, &f);
+/* nvcc puts two hashes of a file's path into the names of what is local to it, and base and head
+ * lie in different folders: "_GLOBAL__N__8d7de512_25_embed_block_sm80_cu_f1a312af8copy_row". */
+static void forget_path(char *name) {
+    static const char *const before[] = {"_GLOBAL__N__", "_cu_"};
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        char *at = strstr(name, before[i]);
+        at = at ? at + strlen(before[i]) : NULL;
+        if (at && strspn(at, "0123456789abcdef") >= 8) {
+            memset(at, '-', 8);
+        }
     }
+}
+
+enum { MOST_FUNCTIONS = 16384 };
+
+typedef struct gpu_function {
+    char *name, *usage;
+    bool paired;
+} gpu_function;
+
+static int32_t functions_of(char *text, gpu_function *out) {
+    int32_t n = 0;
+    while (n < MOST_FUNCTIONS && (text = next_function(text, &out[n].name, &out[n].usage))) {
+        out[n].paired = false;
+        forget_path(out[n++].name);
+    }
+    return n;
+}
+
+static anemo_status add_usage(taker *t, const char *name, const char *base, const char *head) {
+    anemo_gate_figure f = {{0}};
+    snprintf(f.what, sizeof f.what, "registers and spills of %.120s", name);
+    snprintf(f.base, sizeof f.base, "%.99s", base);
+    snprintf(f.head, sizeof f.head, "%.99s", head);
+    return add(t, &f);
+}
+
+/* By name; one that comes once for each architecture, in that order. */
+static anemo_status compare_usages(taker *t, char *base, char *head) {
+    gpu_function *a = malloc(MOST_FUNCTIONS * sizeof *a), *b = malloc(MOST_FUNCTIONS * sizeof *b);
+    anemo_status status =
+        a && b ? ANEMO_OK : anemo_fail(t->err, ANEMO_E_MEMORY, "no memory for functions");
+    const int32_t n = status ? 0 : functions_of(base, a), m = status ? 0 : functions_of(head, b);
+    for (int32_t i = 0; !status && i < n; i++) {
+        int32_t j = 0;
+        while (j < m && (b[j].paired || strcmp(a[i].name, b[j].name) != 0)) {
+            j++;
+        }
+        status = add_usage(t, a[i].name, a[i].usage, j < m ? b[j].usage : "gone");
+        if (j < m) {
+            b[j].paired = true;
+        }
+    }
+    for (int32_t j = 0; !status && j < m; j++) {
+        status = b[j].paired ? ANEMO_OK : add_usage(t, b[j].name, "not there", b[j].usage);
+    }
+    free(a);
+    free(b);
     return status;
 }
 

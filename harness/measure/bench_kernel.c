@@ -165,8 +165,9 @@ static void choose_lines(session *s, case_run *run) {
     }
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
-        if (!only_named && better_than_c && line->fate == ANEMO_BENCH_MEASURED &&
-            is_plain_c(line->variant) && !is_baseline(s, line->variant)) {
+        if (!only_named && !s->options->all && better_than_c &&
+            line->fate == ANEMO_BENCH_MEASURED && is_plain_c(line->variant) &&
+            !is_baseline(s, line->variant)) {
             line->fate = ANEMO_BENCH_LEFT_OUT;
             snprintf(line->why, sizeof line->why, "plain C beside faster ones: name it to time it");
         }
@@ -226,7 +227,7 @@ anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *b
 /* Sets up and checks every line; then leaves out unnamed ones that are far too slow. */
 static anemo_status prepare_arms(session *s, case_run *run) {
     double call_ns[MOST_LINES], fastest_ns = INFINITY;
-    const bool only_named = names_variants(s, run->c->ops->op);
+    const bool keep = s->options->all || names_variants(s, run->c->ops->op);
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
         if (line->fate != ANEMO_BENCH_MEASURED) {
@@ -250,7 +251,7 @@ static anemo_status prepare_arms(session *s, case_run *run) {
     }
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
-        if (line->fate == ANEMO_BENCH_MEASURED && !only_named && !line->yardstick &&
+        if (line->fate == ANEMO_BENCH_MEASURED && !keep && !line->yardstick &&
             !is_baseline(s, line->variant) && call_ns[i] > TOO_SLOW * fastest_ns) {
             line->fate = ANEMO_BENCH_LEFT_OUT;
             snprintf(line->why, sizeof line->why,

@@ -31,6 +31,7 @@ anemo_status anemo_shape_custom(anemo_op op, const char *text, anemo_custom_shap
 typedef struct anemo_bench_kernel_options {
     const char *const *names; /* n_names ops (all their variants) or single variants; none: all */
     int32_t n_names;
+    bool all; /* leave out no variant but references: plain C and what is far too slow run, too */
     const char *shape;    /* a name, the part of it before '/', "all", or numbers as above; NULL:
                              the short shapes of the ops */
     const char *baseline; /* a variant that always runs too and that speed-ups are over; or NULL */
