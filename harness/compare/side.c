@@ -94,12 +94,11 @@ anemo_status anemo_kernel_bed_open(anemo_device *device, const anemo_kernel_prob
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a case");
     }
     bed->clock = anemo_clock_raw();
-    bed->setup = (bench_setup){.device = device,
-                               .weights = problem->weights,
-                               .seed = problem->seed,
-                               .cold_bytes = problem->caches == ANEMO_CACHES_COLD_WEIGHTS
-                                                 ? BENCH_COLD_CACHES * anemo_last_cache_bytes()
-                                                 : 0};
+    bed->setup = (bench_setup){
+        .device = device,
+        .weights = problem->weights,
+        .seed = problem->seed,
+        .cold_bytes = problem->caches == ANEMO_CACHES_COLD_WEIGHTS ? bench_cool_bytes() : 0};
     anemo_status status = ANEMO_OK;
     if (!bench_weight_type(problem->weights, &bed->setup.type)) {
         status = anemo_fail(err, ANEMO_E_INPUT, "weights '%s': expected " BENCH_WEIGHT_TYPES,

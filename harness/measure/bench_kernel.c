@@ -268,6 +268,17 @@ static anemo_status run_arm(void *ctx, int64_t call, anemo_error *err) {
     return bench_arm_run(ctx, call, err);
 }
 
+size_t bench_cool_bytes(void) {
+    return 2 * anemo_last_cache_bytes();
+}
+
+size_t bench_cold_bytes(void) {
+    enum { CACHES = 16, MEMORY_SHARE = 32 };
+    const size_t share = anemo_available_memory_bytes() / MEMORY_SHARE;
+    const size_t most = CACHES * anemo_last_cache_bytes(), least = bench_cool_bytes();
+    return share && share < most ? (share > least ? share : least) : most;
+}
+
 bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_caches caches) {
     const anemo_work *w = &c->work;
     bench_roof roof = {.ops = w->ops, .arithmetic = bench_arithmetic_of(v)};
@@ -611,7 +622,7 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
                           options->weights);
     }
     if (options->caches == ANEMO_CACHES_COLD_WEIGHTS) {
-        s.setup.cold_bytes = BENCH_COLD_CACHES * anemo_last_cache_bytes();
+        s.setup.cold_bytes = bench_cold_bytes();
     }
     bench_routing routing = {0};
     anemo_status status = read_routing(&s, &routing);

@@ -86,9 +86,12 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
 
 /* ---------------------------------------------------------------- shared with bench_targets.c */
 
-#define BENCH_COLD_CACHES                                                                          \
-    2 /* a round through an arm's copies reads so many times the last cache                        \
-       */
+/* Bytes of an arm's copies together. Cold, for shares of a ceiling: a round through them leaves
+ * next to nothing in the last cache, as the read probe's buffer does (of 2 caches 8-bit weights
+ * showed 102 to 105 % of it, of 16 caches 93 %); less where memory is short. Cool: 2 caches, for
+ * comparisons, which open many pairs. */
+size_t bench_cold_bytes(void);
+size_t bench_cool_bytes(void);
 
 const bench_op *bench_op_find(anemo_op op); /* NULL: an op without bench shapes */
 /* The peak that a variant's operations are held against. */

@@ -96,7 +96,7 @@ static anemo_status find_case(session *s, group_run *run, int32_t i) {
     bench_setup setup = {.device = s->device,
                          .weights = arms[i].weights,
                          .seed = s->options->seed,
-                         .cold_bytes = BENCH_COLD_CACHES * anemo_last_cache_bytes()};
+                         .cold_bytes = bench_cold_bytes()};
     (void)bench_weight_type(arms[i].weights, &setup.type); /* the file was checked */
     const bench_shape *shape = find_shape(&arms[i], &run->custom[i], s->err);
     anemo_status status = shape ? ANEMO_OK : ANEMO_E_INPUT;

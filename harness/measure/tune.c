@@ -461,12 +461,11 @@ static anemo_status time_lines(session *s, cell_run *run, anemo_tune_cell *cell)
 static anemo_status measure_cell(session *s, const call *c, int32_t range, const form *f,
                                  anemo_tune_cell *cell) {
     char weights[64];
-    const bench_setup setup = {
-        .device = s->device,
-        .weights = anemo_weight_type_name(&f->type, weights, sizeof weights),
-        .type = f->type,
-        .seed = s->options->seed,
-        .cold_bytes = s->report->cold ? BENCH_COLD_CACHES * anemo_last_cache_bytes() : 0};
+    const bench_setup setup = {.device = s->device,
+                               .weights = anemo_weight_type_name(&f->type, weights, sizeof weights),
+                               .type = f->type,
+                               .seed = s->options->seed,
+                               .cold_bytes = s->report->cold ? bench_cool_bytes() : 0};
     cell_run run = {0};
     cell->m_lo = c->range[range].lo;
     cell->m_hi = c->range[range].hi;
