@@ -354,6 +354,16 @@ static anemo_status run_fakes(fake_case *fakes, int32_t n, const anemo_compare_r
     return anemo_compare_run(cases, n, rule, &hooks, results, &err);
 }
 
+/* Of the 16 pairs that are remembered, each of which has both sides. */
+static int pairs_begun_by_a(const fake_case *c) {
+    int n = 0;
+    for (int i = 0; i < 32; i += 2) {
+        assert_int_equal(c->order[i] + c->order[i + 1], 'A' + 'B');
+        n += c->order[i] == 'A';
+    }
+    return n;
+}
+
 static void verdicts_and_looks(void **state) {
     (void)state;
     random_state = 4;
@@ -364,6 +374,7 @@ static void verdicts_and_looks(void **state) {
                          {.ratio = 1.03}};
     const anemo_compare_rule rule = anemo_compare_rule_usual();
     anemo_compare_result r[5];
+    int begins_with_a = 0;
     assert_int_equal(run_fakes(fakes, 5, &rule, r), ANEMO_OK);
     static const anemo_compare_verdict want[] = {ANEMO_VERDICT_PASS, ANEMO_VERDICT_REGRESSION,
                                                  ANEMO_VERDICT_INCONCLUSIVE, ANEMO_VERDICT_PASS,
@@ -375,10 +386,11 @@ static void verdicts_and_looks(void **state) {
         assert_int_equal(r[i].pairs, rule.look[r[i].look]);
         assert_int_equal(fakes[i].opened, fakes[i].closed);
         assert_int_equal(fakes[i].opened, r[i].look + 1);
-        assert_memory_equal(fakes[i].order, "ABBABAABABBABAAB", 16);
+        begins_with_a += pairs_begun_by_a(&fakes[i]);
         assert_near(r[i].ratio.value, fakes[i].ratio, 0.02);
         assert_near(r[i].time_ns[0].value, 1e5, 2e3);
     }
+    assert_in_range(begins_with_a, 20, 60); /* of 80, by lot */
     assert_int_equal(r[1].pairs, 52);
     assert_int_equal(r[2].pairs, 208);
     assert_true(r[1].differs && r[1].mde_regression > 1.03 && r[1].mde_regression < 1.1);

@@ -210,7 +210,7 @@ static void facts_that_do_not_fit(void **state) {
          "\"rule\":\"llama-perplexity\",\"context\":0,\"value\":5,\"tolerance\":0.1}",
          "context"},
     };
-    char path[512], text[512], facts[2048], said[1024];
+    char path[512], text[512], facts[2048];
     snprintf(path, sizeof path, "%s/facts.jsonl", folder);
     snprintf(text, sizeof text, "%s/text", folder);
     rewrite(text, "know Ada red", 12);

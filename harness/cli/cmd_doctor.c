@@ -4,6 +4,7 @@
 #include "harness/cli/table.h"
 #include "harness/measure/capability.h"
 #include "harness/measure/clock.h"
+#include "harness/measure/code_pages.h"
 #include "harness/measure/machine.h"
 #include "harness/measure/probe.h"
 
@@ -78,6 +79,7 @@ static anemo_table *machine_table(void) {
     row_bytes(table, "memory limit", m->memory_limit_bytes);
     row_number(table, "CPU quota", m->cpu_quota > 0 ? m->cpu_quota : NAN, "%.2f");
     row_text(table, "transparent huge pages", m->huge_pages);
+    row_bytes(table, "this program's code in them", (int64_t)anemo_code_huge_bytes());
     row_text(table, "governor", m->governor);
     row_text(table, "boost", m->boost);
     row_number(table, "maximum frequency, GHz",

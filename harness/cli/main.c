@@ -3,6 +3,7 @@
 #include "harness/cli/common.h"
 
 #include "anemo_config.h"
+#include "harness/measure/code_pages.h"
 
 #include <string.h>
 
@@ -98,6 +99,7 @@ static int unknown_command(const char *name) {
 }
 
 int main(int argc, char **argv) {
+    anemo_code_to_huge_pages();
     anemo_cli_catch_interrupts();
     if (argc < 2) {
         print_help(stderr);

@@ -1,10 +1,11 @@
 /* The table's loop: at each look every undecided case is sampled up to that number of pairs, then
  * the table is judged as a whole, because Holm needs all p-values of a look together. Which side of
- * a pair comes first is the sampler's order: AB BA BA AB, so that linear drift cancels within two
- * pairs and neither side always follows itself. */
+ * a pair comes first is drawn by lot: then a sign test of equal sides is exact whatever the machine
+ * does in time. In a fixed order (AB BA BA AB) something that comes every few samples, such as a
+ * timer, hits the same side again and again. */
 #include "harness/compare/compare.h"
 
-#include "harness/measure/sample.h"
+#include "harness/measure/bench_weight.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -77,20 +78,26 @@ static anemo_status make_room(anemo_compare_result *r, int64_t pairs, anemo_erro
     return ANEMO_OK;
 }
 
+/* Side 0 or 1, by lot. */
+static int32_t first_side(void) {
+    static uint64_t lots;
+    return (int32_t)(bench_hash(lots++) >> 63);
+}
+
 static anemo_status one_pair(const anemo_compare_case *c, anemo_compare_result *r) {
-    int32_t order[2];
-    anemo_sample_order(r->pairs, 2, order);
+    const int32_t first = first_side();
     for (int i = 0; i < 2; i++) {
+        const int32_t side = i ? 1 - first : first;
         double ns = NAN;
-        const anemo_status status = c->sample(c->ctx, order[i], &ns, &r->error);
+        const anemo_status status = c->sample(c->ctx, side, &ns, &r->error);
         if (status) {
             return status;
         }
         if (!(ns > 0 && isfinite(ns))) {
             return anemo_fail(&r->error, ANEMO_E_NUMERIC, "%s: side %c took %g ns", c->name,
-                              'A' + order[i], ns);
+                              'A' + side, ns);
         }
-        r->ns[order[i]][r->pairs] = ns;
+        r->ns[side][r->pairs] = ns;
     }
     r->pairs++;
     return ANEMO_OK;

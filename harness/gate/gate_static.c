@@ -127,7 +127,9 @@ static char *read_text(const char *path) {
 static bool read_instructions(const taker *t, const char *program, char text[100], char why[200]) {
     char log[PATH_MAX];
     snprintf(log, sizeof log, "%s/callgrind.log", t->scratch);
-    const char *const arguments[] = {"valgrind",
+    const char *const arguments[] = {"env", /* valgrind does not follow code that moves */
+                                     "ANEMO_CODE_PAGES=small",
+                                     "valgrind",
                                      "--tool=callgrind",
                                      "--callgrind-out-file=/dev/null",
                                      "--toggle-collect=anemo_step_submit",
