@@ -399,6 +399,38 @@ static void verdicts_and_looks(void **state) {
     anemo_compare_results_free(r, 5);
 }
 
+/* 10 ns, every fifth turn of a side 1000. */
+static anemo_status spiky_sample(void *ctx, int32_t side, double *ns, anemo_error *err) {
+    int64_t *calls = ctx;
+    (void)err;
+    *ns = ++calls[side] % 5 == 0 ? 1000 : 10;
+    return ANEMO_OK;
+}
+
+static void a_pair_is_the_median_of_its_turns(void **state) {
+    (void)state;
+    int64_t calls[2] = {0, 0};
+    int32_t turns = 5;
+    const anemo_compare_case one = {
+        .name = "turns", .sample = spiky_sample, .ctx = calls, .turns = &turns};
+    const anemo_compare_rule rule = anemo_compare_rule_fixed(0.03, 6);
+    anemo_compare_result r;
+    anemo_error err;
+    assert_int_equal(anemo_compare_run(&one, 1, &rule, NULL, &r, &err), ANEMO_OK);
+    for (int side = 0; side < 2; side++) {
+        assert_int_equal(calls[side], 5 * 6);
+        for (int64_t i = 0; i < 6; i++) {
+            assert_true(r.ns[side][i] == 10);
+        }
+    }
+    anemo_compare_results_free(&r, 1);
+    for (turns = 0; turns <= ANEMO_COMPARE_TURNS + 1; turns += ANEMO_COMPARE_TURNS + 1) {
+        assert_int_equal(anemo_compare_run(&one, 1, &rule, NULL, &r, &err), ANEMO_OK);
+        assert_int_equal(r.status, ANEMO_E_INPUT);
+        anemo_compare_results_free(&r, 1);
+    }
+}
+
 /* A bad place in memory costs a tenth and stays until the case is opened again. */
 static anemo_status placed_sample(void *ctx, int32_t side, double *ns, anemo_error *err) {
     fake_case *c = ctx;
@@ -604,6 +636,7 @@ int main(void) {
         cmocka_unit_test(autocorrelation_costs_coverage),
         cmocka_unit_test(fewer_than_six_say_so),
         cmocka_unit_test(verdicts_and_looks),
+        cmocka_unit_test(a_pair_is_the_median_of_its_turns),
         cmocka_unit_test(one_bad_opening_does_not_decide),
         cmocka_unit_test(failures_stay_with_their_case),
         cmocka_unit_test(an_interrupt_ends_it),

@@ -45,6 +45,7 @@ static anemo_status sample(void *ctx, int64_t units, double *ns, anemo_error *er
 static anemo_selftest_bed bed_of(fake *f) {
     return (anemo_selftest_bed){.name = "fake",
                                 .unit = "rows",
+                                .turns = 1,
                                 .sample = sample,
                                 .ctx = f,
                                 .units = {{100, 100}, {100, 102}, {100, 104}, {100, 106}}};
@@ -80,6 +81,22 @@ static void all_bounds_hold_on_a_calm_bed(void **state) {
     assert_true(counts[0].rank_20 > counts[0].blocks / 4);
     assert_true(counts[0].blocks_hi - counts[0].blocks_lo >
                 2 * (counts[0].pairs_hi - counts[0].pairs_lo));
+}
+
+/* Noise that hides +4 % in one turn does not in the median of 31. */
+static void turns_calm_a_bed(void **state) {
+    (void)state;
+    static const int64_t trials[ANEMO_SELFTEST_EFFECTS] = {1, 1, 100, 1};
+    for (int32_t turns = 1; turns <= 31; turns += 30) {
+        fake f = {.random = 5, .spread = 0.06};
+        anemo_selftest_counts counts[ANEMO_SELFTEST_EFFECTS];
+        anemo_selftest_bound bounds[ANEMO_SELFTEST_BOUNDS];
+        anemo_selftest_bed bed = bed_of(&f);
+        bed.turns = turns;
+        run(&bed, trials, counts, bounds);
+        assert_int_equal(bounds[4].state, turns == 1 ? ANEMO_BOUND_MISSED : ANEMO_BOUND_HOLDS);
+        assert_true(fabs(counts[2].side_ns / 1e6 - 1) < 0.05); /* not the sum of turns */
+    }
 }
 
 static void a_noisy_bed_misses_the_effects(void **state) {
@@ -223,6 +240,7 @@ int main(void) {
         cmocka_unit_test(bounds_are_decided_as_they_say),
         cmocka_unit_test(failures_and_interrupts_come_through),
         cmocka_unit_test(real_beds_open_and_run),
+        cmocka_unit_test(turns_calm_a_bed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

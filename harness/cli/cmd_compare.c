@@ -423,7 +423,7 @@ static anemo_status write_record(anemo_record_sink *sink, const comparison *run,
     anemo_record_number(record, "sampling", "delta", rule->delta);
     anemo_record_text(record, "sampling", "looks", looks);
     anemo_record_flag(record, "sampling", "interleaved", true);
-    anemo_record_integer(record, "sampling", "calls_per_sample", c->pair.calls);
+    anemo_record_integer(record, "sampling", "calls_per_sample", c->pair.calls * c->pair.turns);
     anemo_record_text(record, "sampling", "interval",
                       "paired ratio: exact sign test, level over all looks together");
     bench_record_noise(record, noise);
@@ -463,7 +463,8 @@ static anemo_status run_cases(comparison *run, anemo_compare_result *results, an
                                         .sample = sample_case,
                                         .open = run->keep_open ? NULL : open_case,
                                         .close = run->keep_open ? NULL : close_case,
-                                        .ctx = &run->cases[i]};
+                                        .ctx = &run->cases[i],
+                                        .turns = &run->cases[i].pair.turns};
     }
     anemo_status status = run->keep_open ? open_case(&run->cases[0], err) : ANEMO_OK;
     status = status ? status : anemo_compare_run(cases, run->n, &rule, &hooks, results, err);

@@ -1,6 +1,6 @@
 /* The table's loop: at each look every undecided case is sampled up to that number of pairs, then
  * the table is judged as a whole, because Holm needs all p-values of a look together. Which side of
- * a pair comes first is drawn by lot: then a sign test of equal sides is exact whatever the machine
+ * a turn comes first is drawn by lot: then a sign test of equal sides is exact whatever the machine
  * does in time. In a fixed order (AB BA BA AB) something that comes every few samples, such as a
  * timer, hits the same side again and again. */
 #include "harness/compare/compare.h"
@@ -84,20 +84,42 @@ static int32_t first_side(void) {
     return (int32_t)(bench_hash(lots++) >> 63);
 }
 
-static anemo_status one_pair(const anemo_compare_case *c, anemo_compare_result *r) {
+static anemo_status one_turn(const anemo_compare_case *c, double ns[2], anemo_error *err) {
     const int32_t first = first_side();
     for (int i = 0; i < 2; i++) {
         const int32_t side = i ? 1 - first : first;
-        double ns = NAN;
-        const anemo_status status = c->sample(c->ctx, side, &ns, &r->error);
+        ns[side] = NAN;
+        const anemo_status status = c->sample(c->ctx, side, &ns[side], err);
         if (status) {
             return status;
         }
-        if (!(ns > 0 && isfinite(ns))) {
-            return anemo_fail(&r->error, ANEMO_E_NUMERIC, "%s: side %c took %g ns", c->name,
-                              'A' + side, ns);
+        if (!(ns[side] > 0 && isfinite(ns[side]))) {
+            return anemo_fail(err, ANEMO_E_NUMERIC, "%s: side %c took %g ns", c->name, 'A' + side,
+                              ns[side]);
         }
-        r->ns[side][r->pairs] = ns;
+    }
+    return ANEMO_OK;
+}
+
+static anemo_status one_pair(const anemo_compare_case *c, anemo_compare_result *r) {
+    const int32_t turns = c->turns ? *c->turns : 1;
+    double ns[2][ANEMO_COMPARE_TURNS];
+    if (turns < 1 || turns > ANEMO_COMPARE_TURNS) {
+        return anemo_fail(&r->error, ANEMO_E_INPUT, "%s: %d turns a pair; 1 to %d are possible",
+                          c->name, turns, ANEMO_COMPARE_TURNS);
+    }
+    for (int32_t t = 0; t < turns; t++) {
+        double turn[2];
+        const anemo_status status = one_turn(c, turn, &r->error);
+        if (status) {
+            return status;
+        }
+        ns[0][t] = turn[0];
+        ns[1][t] = turn[1];
+    }
+    for (int side = 0; side < 2; side++) {
+        anemo_stats_sort(ns[side], turns);
+        r->ns[side][r->pairs] = anemo_stats_quantile(ns[side], turns, 0.5);
     }
     r->pairs++;
     return ANEMO_OK;

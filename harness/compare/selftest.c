@@ -41,7 +41,8 @@ static anemo_status paired_trial(trial_sides *sides, int effect, bool (*interrup
                                  anemo_selftest_counts *counts, trial_log *log, anemo_error *err) {
     const anemo_compare_rule rule =
         effect == 1 ? anemo_compare_rule_fixed(0.03, MORE) : anemo_compare_rule_usual();
-    const anemo_compare_case c = {.name = sides->bed->name, .sample = sample_side, .ctx = sides};
+    const anemo_compare_case c = {
+        .name = sides->bed->name, .sample = sample_side, .ctx = sides, .turns = &sides->bed->turns};
     const anemo_compare_hooks hooks = {.interrupted = interrupted};
     anemo_compare_result r;
     anemo_status status = anemo_compare_run(&c, 1, &rule, &hooks, &r, err);
@@ -69,6 +70,19 @@ static double mean(const double *x, int64_t n) {
     return sum / (double)n;
 }
 
+/* A sample of a block: as many turns as a side has in a pair, in one piece. */
+static anemo_status block_sample(void *ctx, int32_t side, double *ns, anemo_error *err) {
+    const trial_sides *sides = ctx;
+    anemo_status status = ANEMO_OK;
+    *ns = 0;
+    for (int32_t t = 0; !status && t < sides->bed->turns; t++) {
+        double turn_ns = 0;
+        status = sample_side(ctx, side, &turn_ns, err);
+        *ns += turn_ns / sides->bed->turns;
+    }
+    return status;
+}
+
 /* 52 samples of A, then 52 of B. The rules at 20 see the end of the one and the start of the other:
  * blocks of 20, one behind the other. */
 static anemo_status block_trial(trial_sides *sides, anemo_selftest_counts *counts, trial_log *log,
@@ -76,7 +90,7 @@ static anemo_status block_trial(trial_sides *sides, anemo_selftest_counts *count
     double ns[2][MORE];
     for (int side = 0; side < 2; side++) {
         for (int i = 0; i < MORE; i++) {
-            const anemo_status status = sample_side(sides, side, &ns[side][i], err);
+            const anemo_status status = block_sample(sides, side, &ns[side][i], err);
             if (status) {
                 return status;
             }

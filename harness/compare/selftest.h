@@ -14,15 +14,16 @@ enum { ANEMO_SELFTEST_EFFECTS = 4 }; /* none, +2 %, +4 %, +6 % */
 
 typedef struct anemo_selftest_bed {
     char name[96], unit[16];
+    int32_t turns; /* of a pair, compare.h */
     /* Does `units` units of work; nanoseconds of one call. */
     anemo_status (*sample)(void *ctx, int64_t units, double *ns, anemo_error *err);
     void (*close)(struct anemo_selftest_bed *bed); /* NULL: nothing to free */
     void *ctx;
-    int64_t units[ANEMO_SELFTEST_EFFECTS][2]; /* of sides A and B; e.g. {{17, 17}, {50, 51}, ..} */
+    int64_t units[ANEMO_SELFTEST_EFFECTS][2]; /* of sides A and B; e.g. {{8, 8}, {50, 51}, ..} */
 } anemo_selftest_bed;
 
-/* add_rmsnorm, rows of 512 floats in the second cache, about 0.5 ms a sample; the best variant
- * that runs here, checked first. */
+/* add_rmsnorm, rows of 64 floats in the second cache, about 0.15 ms a turn; the best variant that
+ * runs here, checked first. */
 anemo_status anemo_selftest_kernel_bed(anemo_device *device, anemo_selftest_bed *out,
                                        anemo_error *err);
 /* Decode of the model at `path`, one session, tokens of forks of one prompt. */

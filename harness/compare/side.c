@@ -15,9 +15,9 @@ anemo_status anemo_side_pair_sample(void *ctx, int32_t side, double *ns, anemo_e
     return status;
 }
 
-/* One call of each side, then of two more calls the faster, decides how many make a sample. */
+/* One call of each side, then of two more calls the faster, decides how many make a pair. */
 static anemo_status choose_calls(anemo_side_pair *pair, anemo_error *err) {
-    pair->calls = 1;
+    pair->calls = pair->turns = 1;
     double fastest_ns = INFINITY;
     for (int i = 0; i < 6; i++) {
         double ns;
@@ -30,7 +30,9 @@ static anemo_status choose_calls(anemo_side_pair *pair, anemo_error *err) {
     if (!(fastest_ns > 0)) {
         return anemo_fail(err, ANEMO_E_NUMERIC, "a call took %g ns", fastest_ns);
     }
-    pair->calls = (int64_t)fmin(MOST_CALLS, fmax(1, ceil(pair->sample_ns / fastest_ns)));
+    const double calls = fmin(MOST_CALLS, fmax(1, ceil(pair->sample_ns / fastest_ns)));
+    pair->turns = (int32_t)fmin(ANEMO_PAIR_TURNS, calls);
+    pair->calls = (int64_t)ceil(calls / pair->turns);
     return ANEMO_OK;
 }
 

@@ -20,14 +20,17 @@ struct anemo_side {
 
 typedef struct anemo_side_pair {
     anemo_side *side[2];
-    double sample_ns; /* a sample lasts at least this: the more calls, the calmer the ratio */
-    int64_t calls;    /* per sample, the same on both sides */
+    double sample_ns; /* a pair has at least this of each side: the more, the calmer the ratio */
+    int64_t calls;    /* of a turn, the same on both sides */
+    int32_t turns;    /* of a pair: ANEMO_PAIR_TURNS, fewer where a call takes long */
     int64_t warm_up_rounds;
     bool steady; /* warm-up ended because two windows agreed, not by its cap */
 } anemo_side_pair;
 
-/* Chooses `calls` so that the faster side's sample lasts sample_ns, and runs both in turns until
- * two windows of rounds agree within 2 %, at most about half a second. */
+enum { ANEMO_PAIR_TURNS = 5 };
+
+/* Chooses `calls` and `turns` so that a pair has sample_ns of the faster side, and runs both in
+ * turns until two windows of rounds agree within 2 %, at most about half a second. */
 anemo_status anemo_side_pair_warm_up(anemo_side_pair *pair, anemo_error *err);
 /* anemo_compare_case.sample with a pair as ctx; nanoseconds of one call. */
 anemo_status anemo_side_pair_sample(void *pair, int32_t side, double *ns, anemo_error *err);

@@ -99,7 +99,8 @@ static anemo_compare_case case_of(pairing *p) {
                                 .sample = sample_pair,
                                 .open = open_pair,
                                 .close = close_pair,
-                                .ctx = p};
+                                .ctx = p,
+                                .turns = &p->pair.turns};
 }
 
 /* ---------------------------------------------------------------- canaries and the swap */
