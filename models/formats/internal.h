@@ -202,6 +202,7 @@ typedef enum anemo_naming {
     ANEMO_NAMING_MISTRAL, /* consolidated.safetensors */
     ANEMO_NAMING_MISTRAL_MOE
 } anemo_naming;
+anemo_naming anemo_hf_naming(anemo_arch arch); /* of Hugging Face's safetensors */
 #define ANEMO_ROLE_NAME_BYTES 128
 void anemo_role_name(anemo_naming naming, anemo_tensor_role role, int64_t layer, int64_t expert,
                      char name[ANEMO_ROLE_NAME_BYTES]);

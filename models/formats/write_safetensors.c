@@ -1,4 +1,4 @@
-/* A checkpoint -> config.json and model.safetensors in the layout of compressed-tensors.
+/* A checkpoint -> model.safetensors in the layout of compressed-tensors (config.json: hf_keys.c).
  *
  *     4 bits  X.weight_packed i32 [n, k / 8], X.weight_scale f16 [n, groups], X.weight_shape i64
  * [2] 8 bits  X.weight i8 [n, k], X.weight_scale f16 [n, groups], or f32 [n, 1] for one per row
@@ -12,87 +12,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* ---------------------------------------------------------------- config.json */
-
-static const char *arch_word(const anemo_hparams *h, bool class_name) {
-    if (class_name)
-        return h->experts ? "MixtralForCausalLM" : "MistralForCausalLM";
-    return h->experts ? "mixtral" : "mistral";
-}
-
-static json_t *quantisation_of(const anemo_conversion *c) {
-    json_t *weights = json_pack("{s:i,s:s,s:b,s:s}", "num_bits", c->bits, "type", "int",
-                                "symmetric", 1, "strategy", c->group ? "group" : "channel");
-    if (c->group)
-        json_object_set_new(weights, "group_size", json_integer(c->group));
-    return json_pack("{s:s,s:s,s:s,s:[],s:{s:{s:[s,s],s:o,s:n}}}", "quant_method",
-                     "compressed-tensors", "format",
-                     c->bits == 4 ? "pack-quantized" : "int-quantized", "quantization_status",
-                     "compressed", "ignore", "config_groups", "group_0", "targets", "Linear",
-                     "Embedding", "weights", weights, "input_activations");
-}
-
-/* A float that came from a GGUF file, as the shortest decimal number that is the same float. */
-static double shortest(double value) {
-    char text[32];
-    if (value != (double)(float)value)
-        return value;
-    for (int digits = 1; digits <= 9; ++digits) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if ((float)strtod(text, NULL) == (float)value)
-            break;
-    }
-    return strtod(text, NULL);
-}
-
-static json_t *config_of(const anemo_conversion *c) {
-    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    const struct {
-        const char *key;
-        int64_t value;
-        bool there;
-    } numbers[] = {
-        {"vocab_size", h->vocab, true},
-        {"hidden_size", h->d, true},
-        {"intermediate_size", h->ffn, true},
-        {"num_hidden_layers", h->layers, true},
-        {"num_attention_heads", h->heads, true},
-        {"num_key_value_heads", h->kv_heads, true},
-        {"head_dim", h->head_dim, true},
-        {"max_position_embeddings", h->context_max, true},
-        {"num_local_experts", h->experts, h->experts > 0},
-        {"num_experts_per_tok", h->experts_per_token, h->experts > 0},
-        {"bos_token_id", h->bos, h->bos >= 0},
-    };
-    json_t *config = json_pack(
-        "{s:[s],s:s,s:s,s:f,s:f,s:b,s:s}", "architectures", arch_word(h, true), "model_type",
-        arch_word(h, false), "hidden_act", "silu", "rms_norm_eps", shortest(h->rms_eps),
-        "rope_theta", h->rope_theta, "tie_word_embeddings", h->tied, "torch_dtype", "float16");
-    json_t *ends = json_array();
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
-        if (numbers[i].there)
-            json_object_set_new(config, numbers[i].key, json_integer(numbers[i].value));
-    for (int32_t i = 0; i < h->n_eos; ++i)
-        json_array_append_new(ends, json_integer(h->eos[i]));
-    json_object_set_new(config, "eos_token_id", ends);
-    json_object_set_new(config, "sliding_window",
-                        h->window ? json_integer(h->window) : json_null());
-    json_object_set_new(config, "quantization_config", quantisation_of(c));
-    return config;
-}
-
-anemo_status anemo_write_config(anemo_conversion *c) {
-    json_t *config = config_of(c);
-    char *text = config ? json_dumps(config, JSON_INDENT(1)) : NULL;
-    anemo_status status = text ? anemo_conversion_put(c, text, strlen(text))
-                               : anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
-    if (status == ANEMO_OK)
-        status = anemo_conversion_put(c, "\n", 1);
-    free(text);
-    json_decref(config);
-    return status;
-}
-
 /* ---------------------------------------------------------------- header */
 
 typedef anemo_status visit(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
@@ -100,10 +19,10 @@ typedef anemo_status visit(anemo_conversion *c, anemo_tensor_role role, int64_t 
 
 static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    const anemo_naming naming = h->experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
+    const anemo_naming naming = anemo_hf_naming(h->arch);
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
-        if (!anemo_has_role(h, (anemo_tensor_role)role))
-            continue;
+        if (!anemo_has_role(h, (anemo_tensor_role)role) || role == ANEMO_T_ROPE_FACTORS)
+            continue; /* factors stand in config.json */
         for (int64_t layer = 0; layer < anemo_role_layers(h, role); ++layer)
             for (int64_t e = 0; e < anemo_role_experts(h, role); ++e) {
                 char name[ANEMO_ROLE_NAME_BYTES];
