@@ -426,6 +426,11 @@ void anemo_checkpoint_close(anemo_checkpoint *checkpoint) {
     free(checkpoint);
 }
 
+void anemo_checkpoint_expect(const anemo_checkpoint *checkpoint, bool in_order) {
+    for (size_t i = 0; i < checkpoint->n_files; ++i)
+        anemo_map_expect(&checkpoint->files[i], in_order);
+}
+
 const anemo_hparams *anemo_checkpoint_hparams(const anemo_checkpoint *checkpoint) {
     return &checkpoint->hparams;
 }

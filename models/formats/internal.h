@@ -44,6 +44,8 @@ typedef struct anemo_mapped_file {
 
 /* Maps a regular file read-only. Missing, unreadable, not a regular file, empty: ANEMO_E_INPUT. */
 anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_error *err);
+/* anemo_checkpoint_expect() of one file. */
+void anemo_map_expect(const anemo_mapped_file *file, bool in_order);
 void anemo_map_close(anemo_mapped_file *file);
 /* directory/name, malloc'ed; NULL without memory. */
 char *anemo_join_path(const char *directory, const char *name);
