@@ -326,6 +326,14 @@ static double logit_difference(const char *one, const char *other) {
     return difference;
 }
 
+static void check_holds(const char *path, const char *words) {
+    size_t bytes;
+    char *text = test_read_file(path, &bytes);
+    assert_non_null(text);
+    assert_non_null(memmem(text, bytes, words, strlen(words)));
+    free(text);
+}
+
 static void check_same_folder(const char *a, const char *b, bool config) {
     static const char *const names[] = {"model.safetensors", "config.json"};
     char files[2][700];
@@ -360,6 +368,10 @@ static void every_family_in_safetensors(void **state) {
             check_same_hparams(from, made);
             check_same_hparams(from, copied);
             check_same_folder(made, copied, false);
+            snprintf(file, sizeof file, "%s/config.json", made);
+            check_holds(file, "\"pack-quantized\""); /* as others read it, whatever the bits */
+            snprintf(file, sizeof file, "%s/model.safetensors", made);
+            check_holds(file, "model.layers.0.self_attn.q_proj.weight_packed");
             if (t == 2)
                 continue; /* GGUF has no rows of one scale */
             quantise(made, gguf, targets[t], -1);

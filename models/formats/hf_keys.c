@@ -105,8 +105,7 @@ static json_t *quantisation_of(const anemo_conversion *c, const anemo_hparams *h
     if (families[h->arch].router)
         json_array_append_new(ignore, json_string(families[h->arch].router));
     return json_pack("{s:s,s:s,s:s,s:o,s:{s:{s:[s,s],s:o,s:n}}}", "quant_method",
-                     "compressed-tensors", "format",
-                     c->bits == 4 ? "pack-quantized" : "int-quantized", "quantization_status",
+                     "compressed-tensors", "format", "pack-quantized", "quantization_status",
                      "compressed", "ignore", ignore, "config_groups", "group_0", "targets",
                      "Linear", "Embedding", "weights", weights, "input_activations");
 }

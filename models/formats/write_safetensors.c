@@ -1,7 +1,9 @@
-/* A checkpoint -> model.safetensors in the layout of compressed-tensors (config.json: hf_keys.c).
+/* A checkpoint -> model.safetensors in the layout of compressed-tensors, pack-quantized
+ * (config.json: hf_keys.c).
  *
- *     4 bits  X.weight_packed i32 [n, k / 8], X.weight_scale f16 [n, groups], X.weight_shape i64
- * [2] 8 bits  X.weight i8 [n, k], X.weight_scale f16 [n, groups], or f32 [n, 1] for one per row
+ *     X.weight_packed  i32 [n, k * bits / 32], the first column in the low bits, rows padded
+ *     X.weight_scale   f16 [n, groups]; f32 [n, 1] for 8 bits and one scale per row
+ *     X.weight_shape   i64 [2]: n, k
  *
  * All matrices but the router are quantised, the embedding too, so that a model is as small here as
  * in GGUF; norms and router are F32. The header is made first; then each matrix is written once,
@@ -41,6 +43,11 @@ static int64_t groups_of(const anemo_conversion *c, int64_t k) {
     return c->group ? (k + c->group - 1) / c->group : 1;
 }
 
+/* 32-bit words of a row of codes. */
+static int64_t words_of(const anemo_conversion *c, int64_t k) {
+    return (k * c->bits + 31) / 32;
+}
+
 typedef struct header {
     json_t *root;
     int64_t offset;
@@ -68,16 +75,11 @@ static anemo_status add_tensor(anemo_conversion *c, anemo_tensor_role role, int6
         add_entry(context, name, "", "F32", anemo_roles[role].vector ? 0 : n, k, 4 * n * k);
         return ANEMO_OK;
     }
-    const int64_t words = (k + 7) / 8, groups = groups_of(c, k);
-    if (c->bits == 4) {
-        add_entry(context, name, "_packed", "I32", n, words, 4 * n * words);
-        add_entry(context, name, "_scale", "F16", n, groups, 2 * n * groups);
-        add_entry(context, name, "_shape", "I64", 0, 2, 16);
-    } else {
-        add_entry(context, name, "", "I8", n, k, n * k);
-        add_entry(context, name, "_scale", c->group ? "F16" : "F32", n, groups,
-                  (c->group ? 2 : 4) * n * groups);
-    }
+    const int64_t words = words_of(c, k), groups = groups_of(c, k);
+    const bool f32 = c->bits == 8 && !c->group;
+    add_entry(context, name, "_packed", "I32", n, words, 4 * n * words);
+    add_entry(context, name, "_scale", f32 ? "F32" : "F16", n, groups, (f32 ? 4 : 2) * n * groups);
+    add_entry(context, name, "_shape", "I64", 0, 2, 16);
     return ANEMO_OK;
 }
 
@@ -145,13 +147,10 @@ static anemo_status make_row(anemo_conversion *c, const anemo_weight *w, int64_t
 }
 
 static anemo_status put_codes(anemo_conversion *c, int64_t k, buffers *b) {
-    if (c->bits == 8) {
-        for (int64_t i = 0; i < k; ++i)
-            b->out[i] = b->codes[i] ^ 0x80;
-        return anemo_conversion_put(c, b->out, (size_t)k);
-    }
-    const int64_t words = (k + 7) / 8;
-    memset(b->codes + k, 0, (size_t)(8 * words - k));
+    const int64_t words = words_of(c, k), codes = words * 32 / c->bits;
+    memset(b->codes + k, 0, (size_t)(codes - k));
+    if (c->bits == 8)
+        return anemo_conversion_put(c, b->codes, (size_t)codes);
     for (int64_t i = 0; i < 4 * words; ++i)
         b->out[i] = (uint8_t)(b->codes[2 * i] | b->codes[2 * i + 1] << 4);
     return anemo_conversion_put(c, b->out, (size_t)(4 * words));
@@ -187,7 +186,7 @@ static anemo_status put_quantised(anemo_conversion *c, anemo_tensor_role role,
         ANEMO_TRY(put_codes(c, w->k, b));
     }
     ANEMO_TRY(put_scales(c, b->scales, w->n * groups));
-    return c->bits == 4 ? put_shape(c, w->n, w->k) : ANEMO_OK;
+    return put_shape(c, w->n, w->k);
 }
 
 static anemo_status put_floats(anemo_conversion *c, const float *x, int64_t k, buffers *b) {
