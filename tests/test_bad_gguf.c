@@ -95,6 +95,8 @@ static void gguf_keys(void **state) {
         {0, NULL, 'f', "llama.rope.scaling.factor", 4, "", {"scaling.factor is 4"}},
         {0, NULL, 'f', "llama.rope.scale_linear", 4, "", {"scale_linear is 4"}},
         {0, NULL, 's', "llama.rope.scale_linear", 4, "1", {"scale_linear is 1"}},
+        {0, NULL, 'f', "llama.rope.scaling.attn_factor", 2, "", {"scaling.attn_factor is 2"}},
+        {0, NULL, 'f', "llama.rope.freq_base_swa", 9, "", {"freq_base_swa is 9", "absent"}},
         {0, "llama.rope.freq_base", 'f', "llama.rope.freq_base", 0, "", {"freq_base is 0"}},
         {0, "llama.rope.freq_base", 'f', "llama.rope.freq_base", -1, "", {"freq_base is -1"}},
         {0,
@@ -210,20 +212,19 @@ static void gguf_values(void **state) {
         check_refusal(path, cases[i].words, COUNT(cases[i].words));
     }
     /* arrays where numbers are wanted */
-    const int32_t uneven[2] = {2, 1};
     gguf_writer *writer = gguf_model(0);
     gguf_drop(writer, "llama.attention.head_count_kv");
-    gguf_add_i32s(writer, "llama.attention.head_count_kv", uneven, 2);
+    gguf_add_i32s(writer, "llama.attention.head_count_kv", (const int32_t[]){2, 2}, 2);
     gguf_write(writer, path);
-    refused(path, "head_count_kv is an array of 2 values", "the same number for every layer");
+    refused(path, "head_count_kv is an array of 2 values", "block_count is 1");
     gguf_drop(writer, "llama.attention.head_count_kv");
-    gguf_add_i32s(writer, "llama.attention.head_count_kv", uneven, 0);
+    gguf_add_i32s(writer, "llama.attention.head_count_kv", (const int32_t[]){0}, 0);
     gguf_write(writer, path);
     refused(path, "head_count_kv is an array of 0 values");
     gguf_drop(writer, "llama.attention.head_count_kv");
     gguf_add_f32s(writer, "llama.attention.head_count_kv", (const float[]){2}, 1);
     gguf_write(writer, path);
-    refused(path, "head_count_kv is an array of 1 values", "32-bit integers");
+    refused(path, "head_count_kv is an array of 1 values", "array of integers");
     gguf_drop(writer, "llama.attention.head_count_kv");
     gguf_add_raw(writer, "llama.attention.head_count_kv", 10, "\0\0\0\0\0\0\0\x80", 8);
     gguf_write(writer, path);
@@ -234,6 +235,43 @@ static void gguf_values(void **state) {
     gguf_write(writer, path);
     refused(path, "head_count_kv is -1", "1 to");
     gguf_writer_free(writer);
+}
+
+/* Layers that differ: the key, the first layer that does, and both values; a file of three layers
+ * whose arrays repeat one number is the model that the number says (test_formats). */
+static void gguf_uneven_layers(void **state) {
+    (void)state;
+    static const struct {
+        const char *key;
+        int32_t values[3];
+        const char *words[3];
+    } cases[] = {
+        {"llama.attention.head_count", {4, 4, 2}, {"head_count is 4 in layer 0 and 2 in layer 2"}},
+        {"llama.attention.head_count_kv",
+         {2, 4, 4},
+         {"head_count_kv is 2 in layer 0 and 4 in layer 1", "the same number in every layer"}},
+        {"llama.attention.head_count_kv",
+         {2, 0, 2},
+         {"head_count_kv is 2 in layer 0 and 0 in layer 1"}},
+        {"llama.feed_forward_length",
+         {64, 64, 96},
+         {"feed_forward_length is 64 in layer 0 and 96 in layer 2"}},
+        {"llama.attention.head_count_kv",
+         {-1, -1, -1},
+         {"llama.attention.head_count_kv is -1", "1 to"}},
+    };
+    const char *path = tiny_path(folder, "bad.gguf");
+    anemo_hparams h = tiny_hparams(0);
+    h.layers = 3;
+    for (size_t i = 0; i < COUNT(cases); ++i) {
+        gguf_writer *writer = tiny_gguf(&h, ANEMO_NAMING_GGUF, ANEMO_GGML_F32);
+        gguf_drop(writer, cases[i].key);
+        gguf_add_i32s(writer, cases[i].key, cases[i].values, 3);
+        gguf_write(writer, path);
+        gguf_writer_free(writer);
+        check_refusal(path, cases[i].words, COUNT(cases[i].words));
+        refused(path, "bad.gguf: ");
+    }
 }
 
 static void gguf_tensors(void **state) {
@@ -367,10 +405,8 @@ static void gguf_heads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        bad_file_test(gguf_keys),
-        bad_file_test(gguf_values),
-        bad_file_test(gguf_tensors),
-        bad_file_test(gguf_heads),
+        bad_file_test(gguf_keys),    bad_file_test(gguf_values), bad_file_test(gguf_uneven_layers),
+        bad_file_test(gguf_tensors), bad_file_test(gguf_heads),
     };
     return cmocka_run_group_tests_name("bad GGUF files", tests, NULL, NULL);
 }

@@ -408,6 +408,33 @@ static void gguf_key_forms(void **state) {
     anemo_checkpoint_close(checkpoint);
 }
 
+/* Arrays with one number per layer, in the element types that writers use: read as that number. */
+static void gguf_even_layers(void **state) {
+    (void)state;
+    anemo_hparams h = tiny_hparams(0);
+    h.layers = 3;
+    gguf_writer *writer = tiny_gguf(&h, ANEMO_NAMING_GGUF, ANEMO_GGML_F32);
+    gguf_drop(writer, "llama.attention.head_count");
+    gguf_add_i32s(writer, "llama.attention.head_count", (const int32_t[]){4, 4, 4}, 3);
+    gguf_drop(writer, "llama.attention.head_count_kv");
+    gguf_add_raw(writer, "llama.attention.head_count_kv", 9, /* u8 */
+                 "\0\0\0\0\3\0\0\0\0\0\0\0\2\2\2", 15);
+    gguf_drop(writer, "llama.feed_forward_length");
+    gguf_add_raw(writer, "llama.feed_forward_length", 9, /* u64 */
+                 "\12\0\0\0\3\0\0\0\0\0\0\0\100\0\0\0\0\0\0\0\100\0\0\0\0\0\0\0\100\0\0\0"
+                 "\0\0\0\0",
+                 36);
+    gguf_add_u32(writer, "llama.attention.sliding_window", 4);
+    gguf_add_raw(writer, "llama.attention.sliding_window_pattern", 9, /* bools: all windowed */
+                 "\7\0\0\0\3\0\0\0\0\0\0\0\1\1\1", 15);
+    anemo_checkpoint *checkpoint = open_gguf(writer);
+    const anemo_hparams *read = anemo_checkpoint_hparams(checkpoint);
+    assert_true(read->heads == 4 && read->kv_heads == 2 && read->ffn == 64);
+    assert_true(read->arch == ANEMO_ARCH_MISTRAL && read->window == 4);
+    assert_int_equal(anemo_full_layers(read), 0);
+    anemo_checkpoint_close(checkpoint);
+}
+
 /* ---------------------------------------------------------------- tokenizer, identity, requests */
 
 static void tokenizer_is_found(void **state) {
@@ -754,6 +781,7 @@ int main(void) {
         cmocka_unit_test(config_forms),
         cmocka_unit_test(published_config),
         cmocka_unit_test_setup_teardown(gguf_key_forms, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(gguf_even_layers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tokenizer_is_found, set_up, tear_down),
         cmocka_unit_test_setup_teardown(identity_follows_headers, set_up, tear_down),
         cmocka_unit_test(sha256_vectors),

@@ -287,6 +287,119 @@ static void every_family(void **state) {
     }
 }
 
+/* What both say of the mathematics; GGUF has a float where config.json has digits. */
+static void check_same_hparams(const char *one, const char *other) {
+    anemo_checkpoint *x = open_model(one), *y = open_model(other);
+    const anemo_hparams *a = anemo_checkpoint_hparams(x), *b = anemo_checkpoint_hparams(y);
+    assert_int_equal(a->arch, b->arch);
+    assert_memory_equal(&a->vocab, &b->vocab,
+                        offsetof(anemo_hparams, rms_eps) - offsetof(anemo_hparams, vocab));
+    assert_true(fabs(a->rms_eps / b->rms_eps - 1) < 1e-6 && a->rope_theta == b->rope_theta);
+    assert_true(a->tied == b->tied && a->bos == b->bos && a->n_eos == b->n_eos);
+    assert_memory_equal(a->eos, b->eos, (size_t)a->n_eos * sizeof *a->eos);
+    assert_true(a->rope.kind == b->rope.kind && a->rope.truncate == b->rope.truncate);
+    assert_true(a->rope.factor == b->rope.factor && a->rope.low == b->rope.low);
+    assert_true(a->rope.high == b->rope.high);
+    assert_true(a->rope.original_context == b->rope.original_context);
+    assert_true(fabs(a->rope.magnitude - b->rope.magnitude) < 1e-6);
+    assert_true(fabs(a->temperature - b->temperature) < 1e-7);
+    assert_int_equal(a->temperature_period, b->temperature_period);
+    assert_int_equal(a->raw_weights, b->raw_weights);
+    assert_memory_equal(a->full_layers, b->full_layers, sizeof a->full_layers);
+    anemo_checkpoint_close(x);
+    anemo_checkpoint_close(y);
+}
+
+/* Largest difference of logits, in standard deviations of the first model's. */
+static double logit_difference(const char *one, const char *other) {
+    int32_t tokens[40];
+    for (int i = 0; i < 40; ++i)
+        tokens[i] = 1 + i * 7 % 40;
+    const run_case x = {.path = one, .window = -1, .reference = true},
+                   y = {.path = other, .window = -1, .reference = true};
+    run_result a = run_model(&x, tokens, 40), b = run_model(&y, tokens, 40);
+    const int64_t n = a.n * a.vocab;
+    const double difference =
+        largest_difference(a.logits, b.logits, n) / standard_deviation(a.logits, n);
+    run_result_free(&a);
+    run_result_free(&b);
+    return difference;
+}
+
+static void check_holds(const char *path, const char *words) {
+    size_t bytes;
+    char *text = test_read_file(path, &bytes);
+    assert_non_null(text);
+    assert_non_null(memmem(text, bytes, words, strlen(words)));
+    free(text);
+}
+
+static void check_same_folder(const char *a, const char *b, bool config) {
+    static const char *const names[] = {"model.safetensors", "config.json"};
+    char files[2][700];
+    for (int i = 0; i < (config ? 2 : 1); ++i) {
+        snprintf(files[0], sizeof files[0], "%s/%s", a, names[i]);
+        snprintf(files[1], sizeof files[1], "%s/%s", b, names[i]);
+        check_same_file(files[0], files[1]);
+    }
+}
+
+/* Every other family as safetensors, from its directory and from its GGUF file: the same weights
+ * and the same mathematics; and safetensors -> GGUF -> safetensors: the same bytes. */
+static void every_family_in_safetensors(void **state) {
+    (void)state;
+    static const char *const families[] = {"llama3", "ministral", "ministral3", "qwen3-moe"};
+    static const char *const targets[] = {"q4:g32", "q8:g32", "q8:row"};
+    for (size_t f = 0; f < COUNT(families); ++f)
+        for (size_t t = 0; t < COUNT(targets); ++t) {
+            char from[600], file[700], made[600], copied[650], gguf[650], back[650];
+            snprintf(from, sizeof from, MODELS "%s", families[f]);
+            snprintf(file, sizeof file, "%s/model-bf16.gguf", from);
+            snprintf(made, sizeof made, "%s/%s-%zu", folder, families[f], t);
+            snprintf(copied, sizeof copied, "%s-copied", made);
+            snprintf(gguf, sizeof gguf, "%s.gguf", made);
+            snprintf(back, sizeof back, "%s-back", made);
+            quantise(from, made, targets[t], -1);
+            quantise(file, copied, targets[t], -1);
+            const double relative = relative_error(from, made);
+            print_message("%-11s %-7s relative error %.5f\n", families[f], targets[t], relative);
+            assert_true(relative < (t == 0 ? 0.1 : 0.007));
+            assert_true(logit_difference(made, copied) <= 1e-4);
+            check_same_hparams(from, made);
+            check_same_hparams(from, copied);
+            check_same_folder(made, copied, false);
+            snprintf(file, sizeof file, "%s/config.json", made);
+            check_holds(file, "\"pack-quantized\""); /* as others read it, whatever the bits */
+            snprintf(file, sizeof file, "%s/model.safetensors", made);
+            check_holds(file, "model.layers.0.self_attn.q_proj.weight_packed");
+            if (t == 2)
+                continue; /* GGUF has no rows of one scale */
+            quantise(made, gguf, targets[t], -1);
+            quantise(gguf, back, targets[t], -1);
+            check_same_folder(made, back, true);
+        }
+}
+
+/* Quotients of rotation that no published scaling gives have no word in config.json. */
+static void factors_of_nobody(void **state) {
+    (void)state;
+    const anemo_hparams h = tiny_hparams(0);
+    const float factors[8] = {1, 1, 1, 3, 2, 8, 8, 8};
+    gguf_writer *w = tiny_gguf(&h, ANEMO_NAMING_GGUF, ANEMO_GGML_F32);
+    const char *from = tiny_path(folder, "from.gguf"), *out = tiny_path(folder, "out");
+    int64_t fallbacks;
+    gguf_add_tensor(w, "rope_freqs.weight", ANEMO_GGML_F32, 1, (const uint64_t[]){8}, factors,
+                    sizeof factors);
+    gguf_write(w, from);
+    gguf_writer_free(w);
+    assert_int_equal(
+        anemo_quantise_model(from, out, "q8:row", NULL, NULL, NULL, &fallbacks, &error),
+        ANEMO_E_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "from.gguf: rope_freqs.weight holds no scaling"));
+    assert_int_equal(access(out, F_OK), -1);
+    quantise(from, tiny_path(folder, "out.gguf"), "q8:g32", 0);
+}
+
 /* Keys of a GGUF source, the vocabulary among them, are kept; a file without one has it beside. */
 static void keys_and_tokenizers(void **state) {
     (void)state;
@@ -377,7 +490,8 @@ static void command_line(void **state) {
         {MODELS "mistral-full", "b", "q6_k", "no q6_k in safetensors"},
         {MODELS "nothing", "b", "q8:row", "there is no such model"},
         {"synth:tiny:f32", "b", "q8:row", "it is synthetic"},
-        {MODELS "qwen3-moe", "b", "q8:row", "qwen3-moe cannot be written as safetensors"},
+        {MODELS "gpt-oss", "b", "q8:row", "gpt-oss cannot be written as safetensors"},
+        {MODELS "gpt-oss-mxfp4/model-bf16.gguf", "b", "q4:g32", "accepted: a name that ends in"},
     };
     for (size_t i = 0; i < COUNT(wrong); ++i) {
         r = program_run("quantize", wrong[i].in, wrong[i].out, "--to", wrong[i].to);
@@ -423,11 +537,12 @@ static void values_out_of_range(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        bad_file_test(every_target), bad_file_test(ggml_bytes),
-        bad_file_test(round_trips),  bad_file_test(logits_are_those_of_requantising),
-        bad_file_test(every_family), bad_file_test(keys_and_tokenizers),
-        bad_file_test(interrupted),  bad_file_test(full_disk),
-        bad_file_test(command_line), bad_file_test(values_out_of_range),
+        bad_file_test(every_target),      bad_file_test(ggml_bytes),
+        bad_file_test(round_trips),       bad_file_test(logits_are_those_of_requantising),
+        bad_file_test(every_family),      bad_file_test(every_family_in_safetensors),
+        bad_file_test(factors_of_nobody), bad_file_test(keys_and_tokenizers),
+        bad_file_test(interrupted),       bad_file_test(full_disk),
+        bad_file_test(command_line),      bad_file_test(values_out_of_range),
     };
     return cmocka_run_group_tests_name("quantize", tests, NULL, NULL);
 }

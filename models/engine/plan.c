@@ -610,6 +610,8 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, b
     if (status == ANEMO_OK && options->packed_cache != NULL) {
         status =
             anemo_packed_cache_open(options->packed_cache, plan->model, anew, &plan->cache, err);
+        anemo_checkpoint_expect(plan->model->checkpoint,
+                                plan->cache == NULL || !anemo_packed_cache_reads(plan->cache));
     }
     if (status == ANEMO_OK && plan->chooser.backend != ANEMO_CPU) {
         status = anemo_device_create_cpu(0, NULL, &plan->packers, err);
@@ -670,6 +672,7 @@ anemo_status anemo_plan_create(anemo_model *model, anemo_device *device,
             return anemo_fail(err, ANEMO_E_MEMORY, "plan: no memory");
         }
         const anemo_status status = build(plan, options, anew, err);
+        anemo_checkpoint_expect(model->checkpoint, true);
         if (status == ANEMO_OK) {
             anemo_plan_note_cache(plan, refused);
             *out = plan;

@@ -254,19 +254,6 @@ static void find_tokenizer(anemo_checkpoint *checkpoint, const char *folder) {
     }
 }
 
-static anemo_naming hf_naming(anemo_arch arch) {
-    switch (arch) {
-    case ANEMO_ARCH_MIXTRAL:
-        return ANEMO_NAMING_HF_MIXTRAL;
-    case ANEMO_ARCH_QWEN3MOE:
-        return ANEMO_NAMING_HF_QWEN3MOE;
-    case ANEMO_ARCH_GPTOSS:
-        return ANEMO_NAMING_HF_GPTOSS;
-    default:
-        return ANEMO_NAMING_HF;
-    }
-}
-
 static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *err) {
     anemo_mapped_file *file = NULL;
     anemo_sha256 sha;
@@ -284,7 +271,7 @@ static anemo_status open_directory(anemo_checkpoint *checkpoint, anemo_error *er
     if (checkpoint->hparams.multimodal) /* the flag's default changed with transformers' versions */
         checkpoint->hparams.tied = !anemo_tensors_find(&checkpoint->tensors, "lm_head.weight");
     ANEMO_TRY(anemo_packed_find(&quantisation, &checkpoint->tensors, &checkpoint->packed, err));
-    checkpoint->naming = hf_naming(checkpoint->hparams.arch);
+    checkpoint->naming = anemo_hf_naming(checkpoint->hparams.arch);
     ANEMO_TRY(check_tensors(checkpoint, err));
     find_tokenizer(checkpoint, checkpoint->path);
     return ANEMO_OK;
@@ -437,6 +424,11 @@ void anemo_checkpoint_close(anemo_checkpoint *checkpoint) {
     free(checkpoint->tokenizer_path);
     free(checkpoint->path);
     free(checkpoint);
+}
+
+void anemo_checkpoint_expect(const anemo_checkpoint *checkpoint, bool in_order) {
+    for (size_t i = 0; i < checkpoint->n_files; ++i)
+        anemo_map_expect(&checkpoint->files[i], in_order);
 }
 
 const anemo_hparams *anemo_checkpoint_hparams(const anemo_checkpoint *checkpoint) {

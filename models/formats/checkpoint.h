@@ -96,6 +96,9 @@ typedef enum anemo_tensor_role {
  * a supported type, are checked here. */
 anemo_status anemo_checkpoint_open(const char *path, anemo_checkpoint **out, anemo_error *err);
 void anemo_checkpoint_close(anemo_checkpoint *checkpoint);
+/* How weights will be read: everything in order (as it is after opening), or here and there a row,
+ * so that the kernel need not read ahead. Advice: values are the same either way. */
+void anemo_checkpoint_expect(const anemo_checkpoint *checkpoint, bool in_order);
 const anemo_hparams *anemo_checkpoint_hparams(const anemo_checkpoint *checkpoint);
 const char *anemo_checkpoint_path(const anemo_checkpoint *checkpoint);
 /* What a synthetic model is made of; NULL: it lies in files. */

@@ -241,16 +241,9 @@ static anemo_status refuse_existing(const char *out, anemo_error *err) {
 }
 
 static anemo_status check_architecture(const anemo_conversion *c) {
-    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
     if (c->ggml != ANEMO_GGML_NONE)
         return anemo_checkpoint_gguf(c->from) ? ANEMO_OK : anemo_gguf_expressible(c->from, c->err);
-    if (h->arch != ANEMO_ARCH_MISTRAL && h->arch != ANEMO_ARCH_MIXTRAL)
-        return anemo_fail(c->err, ANEMO_E_UNSUPPORTED,
-                          "%s: %s cannot be written as safetensors; accepted: a name that ends in "
-                          ".gguf, or mistral, mixtral, and llama where its maths is mistral's",
-                          anemo_show_path(anemo_checkpoint_path(c->from)).text,
-                          anemo_arch_name(h->arch));
-    return ANEMO_OK;
+    return anemo_hf_expressible(c->from, c->err);
 }
 
 static anemo_status check_source(const anemo_conversion *c) {

@@ -69,9 +69,11 @@ anemo_status anemo_gguf_put_model_keys(anemo_conversion *c, uint64_t *n);
 /* synth_vocabulary.c: the keys of a vocabulary of `vocab` made-up tokens, and how many they are. */
 enum { ANEMO_SYNTH_VOCABULARY_KEYS = 7, ANEMO_SYNTH_VOCABULARY_LEAST = 286 };
 anemo_status anemo_write_synth_vocabulary(anemo_conversion *c, int64_t vocab);
-/* The weights; config.json is anemo_write_config's. */
+/* The weights; config.json is anemo_write_config's (hf_keys.c). */
 anemo_status anemo_write_safetensors(anemo_conversion *c);
 anemo_status anemo_write_config(anemo_conversion *c);
+/* Refuses by name what no Hugging Face form says. */
+anemo_status anemo_hf_expressible(const anemo_checkpoint *from, anemo_error *err);
 
 /* checkpoint.c: the first file, where the checkpoint is a GGUF; else NULL. */
 const anemo_mapped_file *anemo_checkpoint_gguf(const anemo_checkpoint *checkpoint);

@@ -95,8 +95,12 @@ anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_erro
         anemo_map_close(out);
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: out of memory", anemo_show_path(path).text);
     }
-    madvise(data, out->bytes, MADV_SEQUENTIAL); /* weights are read once, in order, when packed */
+    anemo_map_expect(out, true); /* weights are read once, in order, when packed */
     return ANEMO_OK;
+}
+
+void anemo_map_expect(const anemo_mapped_file *file, bool in_order) {
+    madvise((void *)(uintptr_t)file->data, file->bytes, in_order ? MADV_SEQUENTIAL : MADV_RANDOM);
 }
 
 void anemo_map_close(anemo_mapped_file *file) {

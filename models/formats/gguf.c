@@ -85,8 +85,7 @@ static anemo_status check_name(const cursor *c, const char *what, const uint8_t 
 
 /* ---------------------------------------------------------------- values */
 
-/* Bytes of a scalar type; 0 for strings, arrays and unknown types. */
-static uint64_t scalar_bytes(uint32_t type) {
+uint64_t gguf_scalar_bytes(uint32_t type) {
     static const uint8_t bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
     return type < sizeof bytes ? bytes[type] : 0;
 }
@@ -102,7 +101,7 @@ static anemo_status skip_array(cursor *c, const char *key, int depth, gguf_value
 static anemo_status skip_value(cursor *c, const char *key, uint32_t type, int depth,
                                gguf_value *value) {
     const uint8_t *data = NULL;
-    size_t bytes = (size_t)scalar_bytes(type);
+    size_t bytes = (size_t)gguf_scalar_bytes(type);
     if (type == GGUF_ARRAY)
         return skip_array(c, key, depth + 1, value);
     if (type == GGUF_STRING)
@@ -128,7 +127,7 @@ static anemo_status skip_array(cursor *c, const char *key, int depth, gguf_value
                           depth, NESTING_LIMIT);
     ANEMO_TRY(take_u32(c, key, &element));
     ANEMO_TRY(take_u64(c, key, &count));
-    const uint64_t bytes = scalar_bytes(element);
+    const uint64_t bytes = gguf_scalar_bytes(element);
     if (value)
         *value = (gguf_value){.key = value->key,
                               .key_bytes = value->key_bytes,

@@ -41,6 +41,8 @@ anemo_status gguf_parse(const anemo_mapped_file *file, gguf_file *out, anemo_ten
                         anemo_error *err);
 void gguf_free(gguf_file *gguf);
 const gguf_value *gguf_find(const gguf_file *gguf, const char *key);
+/* Bytes of a scalar type; 0 for strings, arrays and unknown types. */
+uint64_t gguf_scalar_bytes(uint32_t type);
 /* A scalar of `type` at `p` as integer; false for floats and what does not fit. */
 bool gguf_as_int(uint32_t type, const uint8_t *p, int64_t *out);
 

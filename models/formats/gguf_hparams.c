@@ -45,6 +45,7 @@ static const family families[] = {
 #define CONTEXT           ".context_length"
 #define RMS_EPS           ".attention.layer_norm_rms_epsilon"
 #define ROPE_THETA        ".rope.freq_base"
+#define WINDOW_THETA      ".rope.freq_base_swa" /* of layers with a window */
 #define ROTARY            ".rope.dimension_count"
 #define SCALING           ".rope.scaling.type"
 #define ORIGINAL_CONTEXT  ".rope.scaling.original_context_length"
@@ -141,19 +142,31 @@ static bool is_text(const gguf_value *value, const char *text) {
            memcmp(value->data, text, strlen(text)) == 0;
 }
 
-/* A number, or an array that repeats one number for each layer. */
-static anemo_status read_per_layer(const keys *k, const char *key, int64_t *out) {
+/* A number, or an array with one for each layer. A plan has one size of each buffer and KV page for
+ * all layers, and no family needs more: layers that differ are refused, with the first that does.
+ */
+static anemo_status read_per_layer(const keys *k, const char *key, int64_t layers, int64_t *out) {
     const gguf_value *value = find(k, key);
     if (!value || value->type != GGUF_ARRAY)
         return read_int(k, key, out);
-    const size_t bytes = value->element == GGUF_U32 || value->element == GGUF_I32 ? 4 : 0;
+    const uint64_t bytes = gguf_scalar_bytes(value->element);
     if (bytes == 0 || value->count == 0 || !gguf_as_int(value->element, value->data, out))
-        return refuse(k, key, "an integer, or an array of 32-bit integers, one per layer");
-    for (uint64_t i = 1; i < value->count; ++i) {
+        return refuse(k, key, "an integer, or an array of integers, one per layer");
+    if (value->count != (uint64_t)layers)
+        return anemo_fail(k->err, ANEMO_E_INPUT,
+                          "%s: %s is an array of %" PRIu64 " values; accepted: an integer, or one "
+                          "per layer (block_count is %" PRId64 ")",
+                          k->gguf->path, full(k, key).text, value->count, layers);
+    for (uint64_t layer = 1; layer < value->count; ++layer) {
         int64_t other = 0;
-        gguf_as_int(value->element, value->data + i * bytes, &other);
+        if (!gguf_as_int(value->element, value->data + layer * bytes, &other))
+            return refuse(k, key, "an integer, or an array of integers, one per layer");
         if (other != *out)
-            return refuse(k, key, "the same number for every layer (others are not supported yet)");
+            return anemo_fail(k->err, ANEMO_E_INPUT,
+                              "%s: %s is %" PRId64 " in layer 0 and %" PRId64 " in layer %" PRIu64
+                              "; accepted: the same number in every layer (others are not "
+                              "supported yet)",
+                              k->gguf->path, full(k, key).text, *out, other, layer);
     }
     return ANEMO_OK;
 }
@@ -185,6 +198,7 @@ static anemo_status refuse_unsupported(const keys *k) {
         {".embedding_scale", 1, "absent"},
         {".rope.scaling.yarn_ext_factor", 1, "1"},
         {".rope.scaling.yarn_attn_factor", 1, "1"},
+        {".rope.scaling.attn_factor", 1, "1"},
         {".attn_logit_softcapping", 0, "absent"},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) {
@@ -235,7 +249,11 @@ static anemo_status read_temperature(const keys *k, anemo_hparams *h) {
 }
 
 static anemo_status read_rope(const keys *k, const anemo_tensors *tensors, anemo_hparams *h) {
+    double of_windows;
     ANEMO_TRY(read_real_or(k, ROPE_THETA, 10000, &h->rope_theta));
+    ANEMO_TRY(read_real_or(k, WINDOW_THETA, h->rope_theta, &of_windows));
+    if (of_windows != h->rope_theta)
+        return refuse(k, WINDOW_THETA, "absent, or the value of rope.freq_base");
     h->rope_pairing = (int32_t)k->family->pairing;
     const gguf_value *type = find(k, SCALING);
     if (type && k->family->yarn && is_text(type, "yarn")) {
@@ -310,10 +328,10 @@ static anemo_status read_windows(const keys *k, anemo_hparams *h) {
 
 static anemo_status read_heads(const keys *k, anemo_hparams *h) {
     int64_t value_length = 0, rotary = 0;
-    ANEMO_TRY(read_per_layer(k, HEADS, &h->heads));
+    ANEMO_TRY(read_per_layer(k, HEADS, h->layers, &h->heads));
     h->kv_heads = h->heads;
     if (find(k, KV_HEADS))
-        ANEMO_TRY(read_per_layer(k, KV_HEADS, &h->kv_heads));
+        ANEMO_TRY(read_per_layer(k, KV_HEADS, h->layers, &h->kv_heads));
     if (!find(k, HEAD_DIM) && (h->heads < 1 || h->d % h->heads != 0))
         return refuse(k, HEADS,
                       "a divisor of embedding_length where attention.key_length is absent");
@@ -390,8 +408,8 @@ static anemo_status read_all(const keys *k, const anemo_tensors *tensors, anemo_
     const bool moe = h->arch == ANEMO_ARCH_QWEN3MOE || h->arch == ANEMO_ARCH_GPTOSS;
     ANEMO_TRY(refuse_unsupported(k));
     ANEMO_TRY(read_int(k, D, &h->d));
-    ANEMO_TRY(read_per_layer(k, moe ? EXPERT_FFN : FFN, &h->ffn));
     ANEMO_TRY(read_int(k, LAYERS, &h->layers));
+    ANEMO_TRY(read_per_layer(k, moe ? EXPERT_FFN : FFN, h->layers, &h->ffn));
     ANEMO_TRY(read_int(k, CONTEXT, &h->context_max));
     ANEMO_TRY(read_real(k, RMS_EPS, &h->rms_eps));
     ANEMO_TRY(read_heads(k, h));

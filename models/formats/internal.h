@@ -44,6 +44,8 @@ typedef struct anemo_mapped_file {
 
 /* Maps a regular file read-only. Missing, unreadable, not a regular file, empty: ANEMO_E_INPUT. */
 anemo_status anemo_map_open(const char *path, anemo_mapped_file *out, anemo_error *err);
+/* anemo_checkpoint_expect() of one file. */
+void anemo_map_expect(const anemo_mapped_file *file, bool in_order);
 void anemo_map_close(anemo_mapped_file *file);
 /* directory/name, malloc'ed; NULL without memory. */
 char *anemo_join_path(const char *directory, const char *name);
@@ -202,6 +204,7 @@ typedef enum anemo_naming {
     ANEMO_NAMING_MISTRAL, /* consolidated.safetensors */
     ANEMO_NAMING_MISTRAL_MOE
 } anemo_naming;
+anemo_naming anemo_hf_naming(anemo_arch arch); /* of Hugging Face's safetensors */
 #define ANEMO_ROLE_NAME_BYTES 128
 void anemo_role_name(anemo_naming naming, anemo_tensor_role role, int64_t layer, int64_t expert,
                      char name[ANEMO_ROLE_NAME_BYTES]);

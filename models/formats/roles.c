@@ -208,6 +208,19 @@ static const role_name role_names[][ANEMO_T_COUNT] = {
          [ANEMO_T_DOWN] = {LAYERS, ".feed_forward.experts.", ".w2.weight"}},
 };
 
+anemo_naming anemo_hf_naming(anemo_arch arch) {
+    switch (arch) {
+    case ANEMO_ARCH_MIXTRAL:
+        return ANEMO_NAMING_HF_MIXTRAL;
+    case ANEMO_ARCH_QWEN3MOE:
+        return ANEMO_NAMING_HF_QWEN3MOE;
+    case ANEMO_ARCH_GPTOSS:
+        return ANEMO_NAMING_HF_GPTOSS;
+    default:
+        return ANEMO_NAMING_HF;
+    }
+}
+
 void anemo_role_name(anemo_naming naming, anemo_tensor_role role, int64_t layer, int64_t expert,
                      char name[ANEMO_ROLE_NAME_BYTES]) {
     const role_name *form = &role_names[naming][role];

@@ -1,7 +1,9 @@
-/* A checkpoint -> config.json and model.safetensors in the layout of compressed-tensors.
+/* A checkpoint -> model.safetensors in the layout of compressed-tensors, pack-quantized
+ * (config.json: hf_keys.c).
  *
- *     4 bits  X.weight_packed i32 [n, k / 8], X.weight_scale f16 [n, groups], X.weight_shape i64
- * [2] 8 bits  X.weight i8 [n, k], X.weight_scale f16 [n, groups], or f32 [n, 1] for one per row
+ *     X.weight_packed  i32 [n, k * bits / 32], the first column in the low bits, rows padded
+ *     X.weight_scale   f16 [n, groups]; f32 [n, 1] for 8 bits and one scale per row
+ *     X.weight_shape   i64 [2]: n, k
  *
  * All matrices but the router are quantised, the embedding too, so that a model is as small here as
  * in GGUF; norms and router are F32. The header is made first; then each matrix is written once,
@@ -12,87 +14,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* ---------------------------------------------------------------- config.json */
-
-static const char *arch_word(const anemo_hparams *h, bool class_name) {
-    if (class_name)
-        return h->experts ? "MixtralForCausalLM" : "MistralForCausalLM";
-    return h->experts ? "mixtral" : "mistral";
-}
-
-static json_t *quantisation_of(const anemo_conversion *c) {
-    json_t *weights = json_pack("{s:i,s:s,s:b,s:s}", "num_bits", c->bits, "type", "int",
-                                "symmetric", 1, "strategy", c->group ? "group" : "channel");
-    if (c->group)
-        json_object_set_new(weights, "group_size", json_integer(c->group));
-    return json_pack("{s:s,s:s,s:s,s:[],s:{s:{s:[s,s],s:o,s:n}}}", "quant_method",
-                     "compressed-tensors", "format",
-                     c->bits == 4 ? "pack-quantized" : "int-quantized", "quantization_status",
-                     "compressed", "ignore", "config_groups", "group_0", "targets", "Linear",
-                     "Embedding", "weights", weights, "input_activations");
-}
-
-/* A float that came from a GGUF file, as the shortest decimal number that is the same float. */
-static double shortest(double value) {
-    char text[32];
-    if (value != (double)(float)value)
-        return value;
-    for (int digits = 1; digits <= 9; ++digits) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if ((float)strtod(text, NULL) == (float)value)
-            break;
-    }
-    return strtod(text, NULL);
-}
-
-static json_t *config_of(const anemo_conversion *c) {
-    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    const struct {
-        const char *key;
-        int64_t value;
-        bool there;
-    } numbers[] = {
-        {"vocab_size", h->vocab, true},
-        {"hidden_size", h->d, true},
-        {"intermediate_size", h->ffn, true},
-        {"num_hidden_layers", h->layers, true},
-        {"num_attention_heads", h->heads, true},
-        {"num_key_value_heads", h->kv_heads, true},
-        {"head_dim", h->head_dim, true},
-        {"max_position_embeddings", h->context_max, true},
-        {"num_local_experts", h->experts, h->experts > 0},
-        {"num_experts_per_tok", h->experts_per_token, h->experts > 0},
-        {"bos_token_id", h->bos, h->bos >= 0},
-    };
-    json_t *config = json_pack(
-        "{s:[s],s:s,s:s,s:f,s:f,s:b,s:s}", "architectures", arch_word(h, true), "model_type",
-        arch_word(h, false), "hidden_act", "silu", "rms_norm_eps", shortest(h->rms_eps),
-        "rope_theta", h->rope_theta, "tie_word_embeddings", h->tied, "torch_dtype", "float16");
-    json_t *ends = json_array();
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
-        if (numbers[i].there)
-            json_object_set_new(config, numbers[i].key, json_integer(numbers[i].value));
-    for (int32_t i = 0; i < h->n_eos; ++i)
-        json_array_append_new(ends, json_integer(h->eos[i]));
-    json_object_set_new(config, "eos_token_id", ends);
-    json_object_set_new(config, "sliding_window",
-                        h->window ? json_integer(h->window) : json_null());
-    json_object_set_new(config, "quantization_config", quantisation_of(c));
-    return config;
-}
-
-anemo_status anemo_write_config(anemo_conversion *c) {
-    json_t *config = config_of(c);
-    char *text = config ? json_dumps(config, JSON_INDENT(1)) : NULL;
-    anemo_status status = text ? anemo_conversion_put(c, text, strlen(text))
-                               : anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", c->path);
-    if (status == ANEMO_OK)
-        status = anemo_conversion_put(c, "\n", 1);
-    free(text);
-    json_decref(config);
-    return status;
-}
-
 /* ---------------------------------------------------------------- header */
 
 typedef anemo_status visit(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
@@ -100,10 +21,10 @@ typedef anemo_status visit(anemo_conversion *c, anemo_tensor_role role, int64_t 
 
 static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
     const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    const anemo_naming naming = h->experts ? ANEMO_NAMING_HF_MIXTRAL : ANEMO_NAMING_HF;
+    const anemo_naming naming = anemo_hf_naming(h->arch);
     for (int role = 0; role < ANEMO_T_COUNT; ++role) {
-        if (!anemo_has_role(h, (anemo_tensor_role)role))
-            continue;
+        if (!anemo_has_role(h, (anemo_tensor_role)role) || role == ANEMO_T_ROPE_FACTORS)
+            continue; /* factors stand in config.json */
         for (int64_t layer = 0; layer < anemo_role_layers(h, role); ++layer)
             for (int64_t e = 0; e < anemo_role_experts(h, role); ++e) {
                 char name[ANEMO_ROLE_NAME_BYTES];
@@ -120,6 +41,11 @@ static bool is_plain(anemo_tensor_role role) {
 
 static int64_t groups_of(const anemo_conversion *c, int64_t k) {
     return c->group ? (k + c->group - 1) / c->group : 1;
+}
+
+/* 32-bit words of a row of codes. */
+static int64_t words_of(const anemo_conversion *c, int64_t k) {
+    return (k * c->bits + 31) / 32;
 }
 
 typedef struct header {
@@ -149,16 +75,11 @@ static anemo_status add_tensor(anemo_conversion *c, anemo_tensor_role role, int6
         add_entry(context, name, "", "F32", anemo_roles[role].vector ? 0 : n, k, 4 * n * k);
         return ANEMO_OK;
     }
-    const int64_t words = (k + 7) / 8, groups = groups_of(c, k);
-    if (c->bits == 4) {
-        add_entry(context, name, "_packed", "I32", n, words, 4 * n * words);
-        add_entry(context, name, "_scale", "F16", n, groups, 2 * n * groups);
-        add_entry(context, name, "_shape", "I64", 0, 2, 16);
-    } else {
-        add_entry(context, name, "", "I8", n, k, n * k);
-        add_entry(context, name, "_scale", c->group ? "F16" : "F32", n, groups,
-                  (c->group ? 2 : 4) * n * groups);
-    }
+    const int64_t words = words_of(c, k), groups = groups_of(c, k);
+    const bool f32 = c->bits == 8 && !c->group;
+    add_entry(context, name, "_packed", "I32", n, words, 4 * n * words);
+    add_entry(context, name, "_scale", f32 ? "F32" : "F16", n, groups, (f32 ? 4 : 2) * n * groups);
+    add_entry(context, name, "_shape", "I64", 0, 2, 16);
     return ANEMO_OK;
 }
 
@@ -226,13 +147,10 @@ static anemo_status make_row(anemo_conversion *c, const anemo_weight *w, int64_t
 }
 
 static anemo_status put_codes(anemo_conversion *c, int64_t k, buffers *b) {
-    if (c->bits == 8) {
-        for (int64_t i = 0; i < k; ++i)
-            b->out[i] = b->codes[i] ^ 0x80;
-        return anemo_conversion_put(c, b->out, (size_t)k);
-    }
-    const int64_t words = (k + 7) / 8;
-    memset(b->codes + k, 0, (size_t)(8 * words - k));
+    const int64_t words = words_of(c, k), codes = words * 32 / c->bits;
+    memset(b->codes + k, 0, (size_t)(codes - k));
+    if (c->bits == 8)
+        return anemo_conversion_put(c, b->codes, (size_t)codes);
     for (int64_t i = 0; i < 4 * words; ++i)
         b->out[i] = (uint8_t)(b->codes[2 * i] | b->codes[2 * i + 1] << 4);
     return anemo_conversion_put(c, b->out, (size_t)(4 * words));
@@ -268,7 +186,7 @@ static anemo_status put_quantised(anemo_conversion *c, anemo_tensor_role role,
         ANEMO_TRY(put_codes(c, w->k, b));
     }
     ANEMO_TRY(put_scales(c, b->scales, w->n * groups));
-    return c->bits == 4 ? put_shape(c, w->n, w->k) : ANEMO_OK;
+    return put_shape(c, w->n, w->k);
 }
 
 static anemo_status put_floats(anemo_conversion *c, const float *x, int64_t k, buffers *b) {

@@ -61,15 +61,15 @@ def check_gguf(path, bound):
     return f"{len(reader.tensors)} tensors, {sorted(types)}, largest relative error {worst:.4f}"
 
 
-def check_safetensors(path, bound):
+def check_safetensors(path, bound, bits):
     tensors, worst, n = load_file(path / "model.safetensors"), 0.0, 0
     for name, want in source.items():
         if name in tensors and name + "_scale" not in tensors:
             assert np.array_equal(tensors[name].numpy(), want), name
             continue
         scale = tensors[name + "_scale"].float()
-        codes = (tensors[name] if name in tensors else
-                 unpack_from_int32(tensors[name + "_packed"], 4, torch.Size(tensors[name + "_shape"].tolist())))
+        shape = torch.Size(tensors[name + "_shape"].tolist())
+        codes = unpack_from_int32(tensors[name + "_packed"], bits, shape)
         values = codes.float().reshape(*scale.shape, -1) * scale[..., None]
         got, n = values.reshape(want.shape).numpy(), n + 1
         worst = max(worst, float(np.sqrt(((got - want) ** 2).mean() / (want ** 2).mean())))
@@ -84,4 +84,4 @@ with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder) / (to.replace(":", "-") + (".gguf" if kind == "g" else ""))
             subprocess.run([anemo, "quantize", model, out, "--to", to], check=True, stdout=subprocess.DEVNULL)
             print(f"{to:8} {'GGUF' if kind == 'g' else 'safetensors':12}",
-                  check_gguf(out, bound) if kind == "g" else check_safetensors(out, bound))
+                  check_gguf(out, bound) if kind == "g" else check_safetensors(out, bound, int(to[1])))
