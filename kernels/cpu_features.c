@@ -59,6 +59,16 @@ static uint32_t detect(void) {
     return features;
 }
 
+static bool detect_second_level(void) {
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx || d != signature_AMD_edx ||
+        c != signature_AMD_ecx || !__get_cpuid(1, &a, &b, &c, &d)) {
+        return false;
+    }
+    const uint32_t family = (a >> 8 & 0xf) + (a >> 20 & 0xff); /* base 15 and the extended one */
+    return family == 25;
+}
+
 void anemo_cpu_brand(char *name, size_t name_bytes) {
     uint32_t words[12];
     char text[sizeof words + 1];
@@ -97,6 +107,10 @@ static uint32_t detect(void) {
 }
 #endif
 
+static bool detect_second_level(void) {
+    return false;
+}
+
 void anemo_cpu_brand(char *name, size_t name_bytes) {
     snprintf(name, name_bytes, ANEMO_AARCH64 ? "aarch64 CPU" : "CPU");
 }
@@ -112,6 +126,16 @@ uint32_t anemo_cpu_features_hardware(void) {
         atomic_store_explicit(&known, features, memory_order_relaxed);
     }
     return features & ~(1u << 31);
+}
+
+bool anemo_cpu_prefetches_to_second_level(void) {
+    static _Atomic int known; /* 1: no, 2: yes */
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!answer) {
+        answer = detect_second_level() ? 2 : 1;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == 2;
 }
 
 uint32_t anemo_cpu_features(void) {

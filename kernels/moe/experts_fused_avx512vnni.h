@@ -15,7 +15,7 @@ static inline size_t experts_fused_workspace(const anemo_moe_experts_problem *p,
 static inline anemo_status experts_fused_run(const anemo_exec *exec,
                                              const anemo_moe_experts_problem *p,
                                              const anemo_moe_experts_args *a, const anemo_act *act,
-                                             experts_tile_fn tile) {
+                                             experts_tile_fn tile, anemo_vnni_streams_fn streams) {
     if (a->tokens < 0 || a->tokens > p->tokens_max) {
         return ANEMO_E_INPUT;
     }
@@ -23,7 +23,7 @@ static inline anemo_status experts_fused_run(const anemo_exec *exec,
         return ANEMO_E_MEMORY;
     }
     uint8_t *memory = exec->workspace;
-    const experts_job job = experts_job_of(p, a, act, tile, memory);
+    const experts_job job = experts_job_of(p, a, act, tile, streams, memory);
     moe_dispatch d = moe_dispatch_of(p, &a->plan, memory + experts_hidden_bytes(p, act));
     moe_dispatch_run(exec, &d, experts_gate_up, &job, experts_groups(&job),
                      job.group / ANEMO_N32_ROWS);
@@ -38,6 +38,11 @@ static inline anemo_status experts_fused_run(const anemo_exec *exec,
                               float out[][ANEMO_TILE_COLUMNS]) {                                   \
         vnni_tile_rows(width, group_, false, mr, t, ahead, out);                                   \
     }                                                                                              \
+    static void streams_##group_(int64_t mr, const anemo_vnni_tile *t,                             \
+                                 const uint8_t *const block[VNNI_STREAMS],                         \
+                                 float out[][ANEMO_TILE_COLUMNS]) {                                \
+        vnni_streams_rows(width, group_, mr, t, block, out);                                       \
+    }                                                                                              \
     static bool accepts_##group_(const void *problem, char *why, size_t why_bytes) {               \
         return experts_accepts(problem, group_, why, why_bytes);                                   \
     }                                                                                              \
@@ -47,7 +52,8 @@ static inline anemo_status experts_fused_run(const anemo_exec *exec,
     }                                                                                              \
     static anemo_status run_##group_(const anemo_exec *exec, const void *problem,                  \
                                      const void *args) {                                           \
-        return experts_fused_run(exec, problem, args, &anemo_act_a8_g##group_, tile_##group_);     \
+        return experts_fused_run(exec, problem, args, &anemo_act_a8_g##group_, tile_##group_,      \
+                                 streams_##group_);                                                \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \

@@ -33,7 +33,7 @@ extern const anemo_act anemo_act_a8_g32;
 static void tile_1(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                    float out[][ANEMO_TILE_COLUMNS]) {
     (void)mr, (void)ahead;
-    vnni_tile_rows(4, 32, false, 1, t, (anemo_vnni_ahead){NULL, 0}, out);
+    vnni_tile_rows(4, 32, false, 1, t, (anemo_vnni_ahead){.at = NULL}, out);
 }
 
 static bool accepts(const void *problem, char *why, size_t why_bytes) {
@@ -54,7 +54,7 @@ static anemo_status run(const anemo_exec *exec, const void *problem, const void 
     if (exec->workspace_bytes < workspace_bytes(p, exec->n_threads)) {
         return ANEMO_E_MEMORY;
     }
-    naive_call c = {.job = experts_job_of(p, a, &anemo_act_a8_g32, tile_1, exec->workspace)};
+    naive_call c = {.job = experts_job_of(p, a, &anemo_act_a8_g32, tile_1, NULL, exec->workspace)};
     for (int64_t i = 0; i < a->tokens * p->top_k; i++) {
         c.expert = a->plan.expert[i];
         c.row = a->plan.row_of[i];

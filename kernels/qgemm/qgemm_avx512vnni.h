@@ -16,6 +16,7 @@
 #include "kernels/qgemm/epilogue.h"
 #include "kernels/qgemm/heads_avx512vnni.h"
 #include "kernels/qgemm/qgemm_internal.h"
+#include "kernels/qgemm/streams_avx512vnni.h"
 
 typedef void (*anemo_vnni_rows_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                    float out[][ANEMO_TILE_COLUMNS]);
@@ -46,6 +47,7 @@ typedef struct anemo_vnni_job {
     int64_t stretches; /* pieces x is cut into */
     int64_t fit;       /* tiles of a stretch, at most */
     anemo_vnni_rows_fn tile, fine;
+    anemo_vnni_streams_fn streams; /* NULL: tiles only */
     int64_t *headed; /* per thread, VNNI_APART words apart: the stretch that its heads are of */
     int32_t *heads;  /* per thread, part and tile of a stretch */
     int64_t thread_words;
@@ -102,9 +104,13 @@ static inline vnni_stretch vnni_stretch_of(const anemo_vnni_job *j, int64_t inde
 static inline anemo_vnni_ahead vnni_ahead(const uint8_t *block, const anemo_n32_shape *shape,
                                           const vnni_stretch *s, int64_t tile, int64_t lines) {
     const int64_t share = 64 * lines * (shape->k_padded / 32) * (tile - s->first);
-    const bool alone = s->last - s->first == 1;
-    return (anemo_vnni_ahead){block + (alone ? VNNI_NEAR : (int64_t)shape->block_bytes + share),
-                              lines};
+    if (s->last - s->first == 1) {
+        const bool none = vnni_asks_nothing(shape);
+        return (anemo_vnni_ahead){.at = block + VNNI_NEAR, .lines = none ? 0 : lines, .none = none};
+    }
+    return (anemo_vnni_ahead){.at = block + shape->block_bytes + share,
+                              .lines = lines,
+                              .second_level = anemo_cpu_prefetches_to_second_level()};
 }
 
 /* anemo_epilogue_row for a whole tile, in vectors: the same additions in the same order. */
@@ -164,11 +170,68 @@ static inline void vnni_fetch_first(const anemo_vnni_job *j, int64_t item) {
     }
 }
 
+/* Blocks `item` and item + apart of W, or with ACT_MUL gate and up of block `item`. */
+static inline void vnni_stream_item(const anemo_vnni_job *j, int thread, int64_t item,
+                                    int64_t apart) {
+    const bool act_mul = j->p->epilogue == ANEMO_EPI_ACT_MUL;
+    const int64_t mr = j->a->m;
+    float out[VNNI_STREAMS * VNNI_STREAM_ROWS][ANEMO_TILE_COLUMNS];
+    const uint8_t *block[VNNI_STREAMS];
+    anemo_qgemm_block b[VNNI_STREAMS];
+    anemo_vnni_tile t = {.shape = &j->part[0].shape, .heads = vnni_heads_at(j, thread, 0, 0)};
+    for (int64_t i = 0; i < mr; i++) {
+        t.row[i] = (const int8_t *)j->a->x + (size_t)i * j->row_bytes;
+    }
+    for (int s = 0; s < VNNI_STREAMS; s++) {
+        b[s] = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item + (act_mul ? 0 : s * apart));
+        b[s].part = act_mul ? s : b[s].part;
+        block[s] = (const uint8_t *)j->a->weight[b[s].part] +
+                   (size_t)(b[s].row / ANEMO_N32_ROWS) * t.shape->block_bytes;
+    }
+    j->streams(mr, &t, block, out);
+    if (!act_mul) {
+        vnni_store(j, b[0], 0, mr, out);
+        vnni_store(j, b[1], 0, mr, out + mr);
+        return;
+    }
+    for (int64_t i = 0; i < mr; i++) {
+        anemo_epilogue_act_mul(j->p, j->a, i, b[0].row, b[0].rows, out[i], out[mr + i]);
+    }
+}
+
+/* Returns the first item that is left for tiles. */
+static inline int64_t vnni_stream_items(const anemo_vnni_job *j, int64_t begin, int64_t end,
+                                        int thread) {
+    const int64_t each =
+        j->p->epilogue == ANEMO_EPI_ACT_MUL ? end - begin : (end - begin) / VNNI_STREAMS;
+    int64_t *headed = j->headed + thread * VNNI_APART;
+    if (*headed != 0) {
+        vnni_head_stretch(j, thread, 0, 1);
+        *headed = 0;
+    }
+    for (int64_t i = 0; i < each; i++) {
+        vnni_stream_item(j, thread, begin + i, each);
+    }
+    return j->p->epilogue == ANEMO_EPI_ACT_MUL ? end : begin + VNNI_STREAMS * each;
+}
+
+/* Can W be read as streams: few rows, and all parts of the same plain type? */
+static inline bool vnni_streams_fit(const anemo_vnni_job *j) {
+    bool fit = vnni_wants_streams() && j->a->m > 0 && j->a->m <= VNNI_STREAM_ROWS &&
+               vnni_is_plain(&j->part[0].shape, j->act_group, j->part[0].fine);
+    for (int32_t i = 1; i < j->p->n_parts; i++) {
+        fit = fit && memcmp(&j->p->type[i], &j->p->type[0], sizeof j->p->type[0]) == 0;
+    }
+    return fit;
+}
+
 static inline void vnni_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const anemo_vnni_job *j = ctx;
     int64_t *headed = j->headed + thread * VNNI_APART, block = begin % j->blocks;
     vnni_stretch s = vnni_stretch_of(j, begin / j->blocks);
-    if (j->tiles == 1) {
+    if (j->streams) {
+        begin = block = vnni_stream_items(j, begin, end, thread);
+    } else if (j->tiles == 1) {
         vnni_fetch_first(j, begin);
     }
     for (int64_t item = begin; item < end; item++, block++) {
@@ -240,7 +303,8 @@ static inline size_t anemo_vnni_workspace(const anemo_qgemm_problem *p, const an
 
 static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qgemm_problem *p,
                                           const anemo_qgemm_args *a, const anemo_act *act,
-                                          anemo_vnni_rows_fn tile, anemo_vnni_rows_fn fine) {
+                                          anemo_vnni_rows_fn tile, anemo_vnni_rows_fn fine,
+                                          anemo_vnni_streams_fn streams) {
     anemo_vnni_job j = vnni_job_of(p, act);
     j.a = a;
     j.tile = tile;
@@ -263,6 +327,7 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
         exec->n_threads == 1 ? 1 : anemo_ceil_div(4 * (int64_t)exec->n_threads, j.blocks);
     j.stretches = for_cache > for_threads ? for_cache : for_threads;
     j.stretches = j.stretches < j.tiles ? j.stretches : j.tiles;
+    j.streams = vnni_streams_fit(&j) ? streams : NULL;
     const int64_t items = j.blocks * j.stretches;
     const int64_t piece = anemo_ceil_div(items, (int64_t)VNNI_PIECES * exec->n_threads);
     exec->parallel(exec, items, j.tiles == 1 ? piece : 0, vnni_items, &j);
@@ -281,6 +346,11 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
                             float out[][ANEMO_TILE_COLUMNS]) {                                     \
         vnni_tile_rows(code_, group_, true, mr, t, ahead, out);                                    \
     }                                                                                              \
+    static void streams_##act_(int64_t mr, const anemo_vnni_tile *t,                               \
+                               const uint8_t *const block[VNNI_STREAMS],                           \
+                               float out[][ANEMO_TILE_COLUMNS]) {                                  \
+        vnni_streams_rows(code_, group_, mr, t, block, out);                                       \
+    }                                                                                              \
     static bool accepts_##act_(const void *problem, char *why, size_t why_bytes) {                 \
         return anemo_vnni_accepts(problem, group_, why, why_bytes);                                \
     }                                                                                              \
@@ -289,8 +359,8 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     }                                                                                              \
     static anemo_status run_##act_(const anemo_exec *exec, const void *problem,                    \
                                    const void *args) {                                             \
-        return anemo_vnni_run(exec, problem, args, &anemo_act_a8_##act_, rows_##act_,              \
-                              fine_##act_);                                                        \
+        return anemo_vnni_run(exec, problem, args, &anemo_act_a8_##act_, rows_##act_, fine_##act_, \
+                              streams_##act_);                                                     \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \

@@ -44,7 +44,8 @@
  * too little time. On two threads of Zen 5, 14336 x 4096, group 32, W in memory, this alone took
  * the time to 0.85 [0.82, 0.90] (w4, m = 1), 0.71 (2), 0.58 (4), 0.92 (8). 4, 16 and 32 KiB were no
  * better at 50 GB/s, and 2 and 4 KiB up to 18 % worse at 80. Reading two distant blocks in turns
- * gained as much as it lost (a plain loop gains 7 %).
+ * gained as much as it lost (a plain loop gains 7 %). On Zen 4 it is the other way round: one or
+ * two rows read two blocks in turns and ask for nothing (streams_avx512vnni.h).
  *
  * Rejected: decoding a block of W to bytes first (and/shift run beside the dot products: w4 and w8
  * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit); of
@@ -58,6 +59,7 @@
 #define ANEMO_TILE_AVX512VNNI_H
 
 #include "anemo_config.h"
+#include "kernels/prefetch.h"
 #include "kernels/qgemm/layout_n32.h"
 
 #include <immintrin.h>
@@ -85,7 +87,16 @@ enum { VNNI_NEAR = 8192 };
 typedef struct anemo_vnni_ahead {
     const uint8_t *at;
     int64_t lines;
+    bool second_level; /* prefetch.h */
+    bool none;         /* a single tile leaves W to the hardware's prefetcher */
 } anemo_vnni_ahead;
+
+/* Is a single tile's W best left to the hardware's prefetcher? Measured on Zen 4 for codes of 8
+ * bits, 14336 x 4096 from memory, time of asking over time of not: m = 1 1.10 to 1.43, 2 1.09
+ * to 1.36, 3 1.09, 4 and 6 1.03; for codes of 4 bits, m = 1 1.03, 2 1.02, 3, 4 and 6 0.88. */
+static inline bool vnni_asks_nothing(const anemo_n32_shape *s) {
+    return s->bits == 8 && anemo_cpu_prefetches_to_second_level();
+}
 
 /* What is broadcast from an a8 record, straight from memory: four codes or a sum, and a scale. */
 typedef int32_t anemo_a8_word __attribute__((may_alias, aligned(4)));
@@ -184,16 +195,28 @@ ANEMO_VNNI_INLINE __m512i vnni_to_fifth(__m512i bits, int bit) {
     }
 }
 
+/* A line of W. In halves where few rows read it from memory: Zen 4 reads on faster so (prefetch.h).
+ */
+ANEMO_VNNI_INLINE __m512i vnni_line(bool halves, const uint8_t *at) {
+    if (!halves) {
+        return _mm512_loadu_si512(at);
+    }
+    __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)at);
+    __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(at + 32));
+    __asm__("" : "+v"(low), "+v"(high)); /* or GCC makes one load of the two */
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
 /* Codes of 8 columns: w0 holds k..k+3 and w1 k+4..k+7 of 2 x 16 rows of W, from step `step` of the
  * 32 columns at w. */
-ANEMO_VNNI_INLINE void vnni_decode(int code, const uint8_t *w, int step, __m512i table,
+ANEMO_VNNI_INLINE void vnni_decode(int code, bool halves, const uint8_t *w, int step, __m512i table,
                                    __m512i w0[2], __m512i w1[2]) {
     const __m512i low = _mm512_set1_epi8(15), fifth = _mm512_set1_epi8(16);
     if (code == 6) {
         const __m512i six = _mm512_set1_epi8(63);
-        const __m512i a = _mm512_loadu_si512(w + 192 * step);
-        const __m512i b = _mm512_loadu_si512(w + 192 * step + 64);
-        const __m512i c = _mm512_loadu_si512(w + 192 * step + 128);
+        const __m512i a = vnni_line(halves, w + 192 * step);
+        const __m512i b = vnni_line(halves, w + 192 * step + 64);
+        const __m512i c = vnni_line(halves, w + 192 * step + 128);
         w0[0] = _mm512_and_si512(a, six);
         w0[1] = _mm512_and_si512(b, six);
         w1[0] = _mm512_and_si512(c, six);
@@ -207,12 +230,12 @@ ANEMO_VNNI_INLINE void vnni_decode(int code, const uint8_t *w, int step, __m512i
     ANEMO_VNNI_UNROLL
     for (int v = 0; v < 2; v++) {
         if (code == 8) {
-            w0[v] = _mm512_loadu_si512(w + 256 * step + 128 * v);
-            w1[v] = _mm512_loadu_si512(w + 256 * step + 128 * v + 64);
+            w0[v] = vnni_line(halves, w + 256 * step + 128 * v);
+            w1[v] = vnni_line(halves, w + 256 * step + 128 * v + 64);
             continue;
         }
         const uint8_t *nibbles = w + (code == 5 ? 128 : 0) + 128 * step + 64 * v;
-        const __m512i both = _mm512_loadu_si512(nibbles);
+        const __m512i both = vnni_line(halves, nibbles);
         w0[v] = _mm512_and_si512(both, low);
         w1[v] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
         if (code == 5) {
@@ -235,6 +258,10 @@ typedef struct vnni_integers {
 
 #define VNNI_SETS(mr) ((mr) <= 3 ? 2 : 1)
 
+/* Few enough rows that reading W from memory is all that matters: they read it in halves of a line.
+ */
+#define VNNI_HALVES(mr) ((mr) <= 2)
+
 /* Adds 4 columns of rows first .. last-1. */
 ANEMO_VNNI_INLINE void vnni_dot(int first, int last, const int8_t *const row[ANEMO_TILE_ROWS],
                                 int64_t column, const __m512i w[2],
@@ -250,9 +277,10 @@ ANEMO_VNNI_INLINE void vnni_dot(int first, int last, const int8_t *const row[ANE
 /* One or two rows are a single tile: it asks for what it reads, VNNI_NEAR later, line by line. */
 #define VNNI_ALONE(mr) ((mr) <= 2)
 
-ANEMO_VNNI_INLINE void vnni_near(int code, int mr, const uint8_t *w, int step) {
+ANEMO_VNNI_INLINE void vnni_near(int code, int mr, const uint8_t *w, int step,
+                                 const anemo_vnni_ahead *ahead) {
     const int quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
-    if (!VNNI_ALONE(mr)) {
+    if (!VNNI_ALONE(mr) || ahead->none) {
         return;
     }
     ANEMO_VNNI_UNROLL
@@ -268,7 +296,7 @@ ANEMO_VNNI_INLINE void vnni_fetch(int mr, int step, anemo_vnni_ahead *ahead) {
         return;
     }
     for (int64_t line = step; line < ahead->lines; line += 4) {
-        _mm_prefetch((const char *)ahead->at, _MM_HINT_T0);
+        anemo_prefetch_far(ahead->at, ahead->second_level);
         ahead->at += 64;
     }
 }
@@ -278,8 +306,8 @@ ANEMO_VNNI_INLINE void vnni_one(int code, int mr, const int8_t *const row[ANEMO_
                                 const uint8_t *w, int64_t column, int step, __m512i table,
                                 anemo_vnni_ahead *ahead, vnni_integers *n) {
     __m512i w0[2], w1[2];
-    vnni_decode(code, w, step, table, w0, w1);
-    vnni_near(code, mr, w, step);
+    vnni_decode(code, VNNI_HALVES(mr), w, step, table, w0, w1);
+    vnni_near(code, mr, w, step, ahead);
     vnni_dot(0, mr, row, column + 8 * step, w0, n->sum[0]);
     vnni_dot(0, mr, row, column + 8 * step + 4, w1, n->sum[VNNI_SETS(mr) - 1]);
     vnni_fetch(mr, step, ahead);
@@ -351,11 +379,12 @@ ANEMO_VNNI_INLINE void vnni_join(bool has_offset, bool scaled, int mr, int i, co
 ANEMO_VNNI_INLINE void vnni_last(int code, bool has_offset, bool scaled, int mr,
                                  const int8_t *const row[ANEMO_TILE_ROWS], const uint8_t *w,
                                  int64_t column, int step, __m512i table, const int32_t *head,
-                                 vnni_integers *n, const __m512 scale[2], const __m512 offset[2],
+                                 const anemo_vnni_ahead *ahead, vnni_integers *n,
+                                 const __m512 scale[2], const __m512 offset[2],
                                  __m512 y[ANEMO_TILE_ROWS][2]) {
     __m512i w0[2], w1[2];
-    vnni_decode(code, w, step, table, w0, w1);
-    vnni_near(code, mr, w, step);
+    vnni_decode(code, VNNI_HALVES(mr), w, step, table, w0, w1);
+    vnni_near(code, mr, w, step, ahead);
     vnni_dot(0, mr, row, column + 8 * step, w0, n->sum[0]);
     ANEMO_VNNI_UNROLL
     for (int i = 0; i <= mr; i++) {
@@ -388,7 +417,7 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool sca
                                   __m512 y[ANEMO_TILE_ROWS][2]) {
     vnni_integers n;
     vnni_start(has_offset, mr, head, &n);
-    if (VNNI_ALONE(mr)) { /* a header's line */
+    if (VNNI_ALONE(mr) && !ahead->none) { /* a header's line */
         _mm_prefetch((const char *)w - 64 + VNNI_NEAR, _MM_HINT_T0);
     }
     if (__builtin_constant_p(quads) && quads == 4) { /* straight: a loop's copies cost 3 % */
@@ -403,7 +432,8 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool sca
         }
     }
     vnni_steps(code, mr, row, w, column, 0, 3, table, ahead, &n);
-    vnni_last(code, has_offset, scaled, mr, row, w, column, 3, table, head, &n, scale, offset, y);
+    vnni_last(code, has_offset, scaled, mr, row, w, column, 3, table, head, ahead, &n, scale,
+              offset, y);
     vnni_fetch(mr, 3, ahead);
 }
 
@@ -417,12 +447,12 @@ ANEMO_VNNI_INLINE void vnni_half(int code, bool has_offset, int mr,
     vnni_start(has_offset, mr, head, &n);
     if (first == 0) {
         vnni_steps(code, mr, row, w, column, 0, 1, table, ahead, &n);
-        vnni_last(code, has_offset, false, mr, row, w, column, 1, table, head, &n, scale, offset,
-                  part);
+        vnni_last(code, has_offset, false, mr, row, w, column, 1, table, head, ahead, &n, scale,
+                  offset, part);
     } else {
         vnni_steps(code, mr, row, w, column, 2, 3, table, ahead, &n);
-        vnni_last(code, has_offset, false, mr, row, w, column, 3, table, head, &n, scale, offset,
-                  part);
+        vnni_last(code, has_offset, false, mr, row, w, column, 3, table, head, ahead, &n, scale,
+                  offset, part);
     }
 }
 
@@ -491,6 +521,20 @@ static inline bool vnni_is_plain(const anemo_n32_shape *s, int act_group, bool f
            fine == (act_group == 0);
 }
 
+/* out = y, times the rows' scales where the groups left them out. */
+ANEMO_VNNI_INLINE void vnni_store_plain(bool scaled, int mr,
+                                        const int8_t *const row[ANEMO_TILE_ROWS], int64_t k,
+                                        __m512 y[ANEMO_TILE_ROWS][2],
+                                        float out[][ANEMO_TILE_COLUMNS]) {
+    ANEMO_VNNI_UNROLL
+    for (int i = 0; i < mr; i++) {
+        const __m512 sx =
+            _mm512_set1_ps(scaled ? 1.0f : vnni_float(row[i] + anemo_round_up(k, 128)));
+        _mm512_storeu_ps(out[i], scaled ? y[i][0] : _mm512_mul_ps(y[i][0], sx));
+        _mm512_storeu_ps(out[i] + 16, scaled ? y[i][1] : _mm512_mul_ps(y[i][1], sx));
+    }
+}
+
 /* The same result as vnni_tile or vnni_tile_fine: nothing but one group after the other. */
 ANEMO_VNNI_INLINE void vnni_tile_plain(int code, int quads, bool scaled, int mr,
                                        const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
@@ -515,13 +559,7 @@ ANEMO_VNNI_INLINE void vnni_tile_plain(int code, int quads, bool scaled, int mr,
         head += scaled ? 2 * VNNI_HEAD : VNNI_HEAD;
         w += 64 + quads * quad_bytes;
     }
-    ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        const __m512 sx =
-            _mm512_set1_ps(scaled ? 1.0f : vnni_float(row[i] + anemo_round_up(k, 128)));
-        _mm512_storeu_ps(out[i], scaled ? y[i][0] : _mm512_mul_ps(y[i][0], sx));
-        _mm512_storeu_ps(out[i] + 16, scaled ? y[i][1] : _mm512_mul_ps(y[i][1], sx));
-    }
+    vnni_store_plain(scaled, mr, row, k, y, out);
 }
 
 /* The same where weight groups are finer: groups of 16 under act_group 32, or any under act_group

@@ -5,6 +5,7 @@
 #define ANEMO_SWA_SPLIT_ROWS_H
 
 #include "kernels/dense/common.h"
+#include "kernels/prefetch.h"
 #include "kernels/swa/kv_page.h"
 
 enum {
@@ -42,11 +43,15 @@ SWA_INLINE size_t score_at(int heads, int h, int j) {
     return heads == 4 ? (slot / n * 4 + (size_t)h) * n + slot % n : (size_t)h * KEY_BLOCK + slot;
 }
 
-/* Asks for a line of some keys ahead of *key into the L1 cache. */
-SWA_INLINE void prefetch_ahead(const char *const *key, size_t offset) {
+/* What a walk over a block asks for: nothing, or the same of keys further on, into a level of cache
+ * (kernels/prefetch.h). */
+typedef enum fetch { FETCH_NOTHING, FETCH_FIRST_LEVEL, FETCH_SECOND_LEVEL } fetch;
+
+/* Asks for a line of some keys ahead of *key. */
+SWA_INLINE void prefetch_ahead(const char *const *key, size_t offset, fetch ahead) {
     SWA_UNROLL
     for (int i = AHEAD; i > 0; i -= AGAIN)
-        _mm_prefetch(key[i] + offset, _MM_HINT_T0);
+        anemo_prefetch_far(key[i] + offset, ahead == FETCH_SECOND_LEVEL);
 }
 
 /* ---------------------------------------------------------------- scores */
@@ -70,7 +75,7 @@ SWA_INLINE void score_step(int type, int heads, const char *const *key, const fl
 /* The score of query h and key j, j in [from, to), heads <= 4, to score_at; q[h * dq + i], zero
  * behind d. Each of the VL lanes is a chain of fused multiply-adds over the elements lane, lane +
  * VL, ...; v_join and v_store_scores join the chains as a tree. */
-SWA_INLINE void score_heads(int type, int heads, int64_t d, const key_block *b, bool ahead,
+SWA_INLINE void score_heads(int type, int heads, int64_t d, const key_block *b, fetch ahead,
                             int from, int to, const float *q, float *s) {
     const int64_t dq = anemo_round_up(d, VL);
     const int line = 64 / element_bytes(type); /* elements */
@@ -91,13 +96,13 @@ SWA_INLINE void score_heads(int type, int heads, int64_t d, const key_block *b, 
                 if (ahead) { /* each line once, its turn spread over the steps */
                     SWA_UNROLL
                     for (int i = v / VL; i < ROW_KEYS; i += line / VL)
-                        prefetch_ahead(b->key + j + i, (size_t)(c * element_bytes(type)));
+                        prefetch_ahead(b->key + j + i, (size_t)(c * element_bytes(type)), ahead);
                 }
                 score_step(type, heads, key, q, dq, c + v, sum);
             }
         }
         for (int i = 0; ahead && c < d && i < ROW_KEYS; i++)
-            prefetch_ahead(b->key + j + i, (size_t)(c * element_bytes(type)));
+            prefetch_ahead(b->key + j + i, (size_t)(c * element_bytes(type)), ahead);
         for (; c + VL <= d; c += VL)
             score_step(type, heads, key, q, dq, c, sum);
         if (c < d) {
@@ -189,7 +194,7 @@ static void soften_four(float *s, int lo, int hi, const key_block *b, bool scale
  * value[j][c ..], the sums of `heads` x `cols` vectors in registers, each in the order of j. `left`
  * elements are there from c on, if they are fewer than VL. */
 SWA_INLINE void mix_columns(int type, int heads, int cols, int64_t left, size_t value_offset,
-                            const key_block *b, bool ahead, int from, int to, const float *s,
+                            const key_block *b, fetch ahead, int from, int to, const float *s,
                             const float *shrink, float *out, int64_t dp, int64_t c) {
     const size_t offset = value_offset + (size_t)(c * element_bytes(type));
     vf sum[4][ROW_COLS];
@@ -206,7 +211,7 @@ SWA_INLINE void mix_columns(int type, int heads, int cols, int64_t left, size_t 
         if (ahead && c * element_bytes(type) % 64 == 0) {
             SWA_UNROLL
             for (int at = 0; at < cols * VL * element_bytes(type); at += 64)
-                prefetch_ahead(b->key + j, offset + (size_t)at);
+                prefetch_ahead(b->key + j, offset + (size_t)at, ahead);
         }
         SWA_UNROLL
         for (int i = 0; i < cols; i++)
@@ -229,7 +234,7 @@ SWA_INLINE void mix_columns(int type, int heads, int cols, int64_t left, size_t 
 }
 
 SWA_INLINE void mix_heads(int type, int heads, int64_t d, size_t value_offset, const key_block *b,
-                          bool ahead, int from, int to, const float *s, const float *shrink,
+                          fetch ahead, int from, int to, const float *s, const float *shrink,
                           float *out) {
     const int64_t dp = anemo_round_up(d, 2 * VL);
     int64_t c = 0;
@@ -244,18 +249,18 @@ SWA_INLINE void mix_heads(int type, int heads, int64_t d, size_t value_offset, c
 
 /* ------------------------------------------- every type, 4, 2 or 1 heads, some head_dims apart */
 
-typedef void (*score_function)(const vectors *x, const key_block *b, bool ahead, int from, int to,
+typedef void (*score_function)(const vectors *x, const key_block *b, fetch ahead, int from, int to,
                                const float *q, float *s);
-typedef void (*mix_function)(const vectors *x, const key_block *b, bool ahead, int from, int to,
+typedef void (*mix_function)(const vectors *x, const key_block *b, fetch ahead, int from, int to,
                              const float *s, const float *shrink, float *out);
 
 #define SWA_ROW_KERNELS(name, type, heads, d)                                                      \
-    static void score_##name(const vectors *x, const key_block *b, bool ahead, int from, int to,   \
+    static void score_##name(const vectors *x, const key_block *b, fetch ahead, int from, int to,  \
                              const float *q, float *s) {                                           \
         (void)x;                                                                                   \
         score_heads(type, heads, d, b, ahead, from, to, q, s);                                     \
     }                                                                                              \
-    static void mix_##name(const vectors *x, const key_block *b, bool ahead, int from, int to,     \
+    static void mix_##name(const vectors *x, const key_block *b, fetch ahead, int from, int to,    \
                            const float *s, const float *shrink, float *out) {                      \
         mix_heads(type, heads, d, x->value_offset, b, ahead, from, to, s, shrink, out);            \
     }
@@ -296,14 +301,14 @@ static int kernel_of(const vectors *x, int64_t heads) {
 
 /* Slots [from, to) of a block for the `group` queries of one row; their states are max[group],
  * sum[group], out[group][dp]. s is scratch for group * KEY_BLOCK floats, shrink for group. */
-static void attend_row(const vectors *x, const key_block *b, bool ahead, int from, int to,
+static void attend_row(const vectors *x, const key_block *b, fetch ahead, int from, int to,
                        int64_t group, const float *q, int64_t dq, float *s, float *shrink,
                        float *max, float *sum, float *out, int64_t dp) {
     const bool scaled = x->type == ANEMO_KV_Q8;
     for (int64_t h = 0, n; h < group; h += n) {
         n = heads_of(group - h);
-        score_functions[x->type][kernel_of(x, n)](x, b, ahead && h == 0, from, to, q + h * dq,
-                                                  s + h * KEY_BLOCK);
+        score_functions[x->type][kernel_of(x, n)](x, b, h == 0 ? ahead : FETCH_NOTHING, from, to,
+                                                  q + h * dq, s + h * KEY_BLOCK);
     }
     for (int64_t h = 0, n; h < group; h += n) {
         n = heads_of(group - h);
@@ -315,8 +320,8 @@ static void attend_row(const vectors *x, const key_block *b, bool ahead, int fro
     }
     for (int64_t h = 0, n; h < group; h += n) {
         n = heads_of(group - h);
-        mix_functions[x->type][kernel_of(x, n)](x, b, ahead && h == 0, from, to, s + h * KEY_BLOCK,
-                                                shrink + h, out + h * dp);
+        mix_functions[x->type][kernel_of(x, n)](x, b, h == 0 ? ahead : FETCH_NOTHING, from, to,
+                                                s + h * KEY_BLOCK, shrink + h, out + h * dp);
     }
 }
 

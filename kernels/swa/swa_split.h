@@ -56,6 +56,13 @@
  * speed between them: 31 to 63 % before (no window, 7168 keys: 33 to 65 %), 68 to 79 % now (73 to
  * 89 %).
  *
+ * Zen 4 is the other way round: with 24 buffers for misses of the first level, prefetches into it
+ * are in the way of everything else (kernels/prefetch.h), and its first level would not hold 72
+ * keys and values of 128 in f16. In turns on 2 cores, of the roof: T0 72, 48, 24 keys ahead 49 %,
+ * T0 48, 24 the same, T0 once 32 ahead 47, nothing 39; T1 once, 32 to 128 ahead, 80 to 88; T1 64
+ * and T0 16 ahead 92; T1 72, 48, 24, as it is there, 97 (memory slow then: 26 GB/s; at 52 GB/s T1
+ * once has 80).
+ *
  * Units stay whole while there are SPLIT_BELOW per thread: a task per span has its prefetches over
  * the border made by another core (72 % instead of 80 % of the roof, measured on Zen 4).
  *
@@ -117,6 +124,7 @@ typedef struct split_job {
     plan plan;
     kv_pages pages;
     vectors x;
+    fetch ahead;              /* of the first row of a tile */
     int64_t n_tiles, n_spans; /* of all sequences; of the tile with most */
     int64_t slot_queries;     /* of the largest tile */
     int64_t task_spans;       /* of a task, where units are split */
@@ -247,8 +255,9 @@ static void rows_on_block(const split_job *job, const tile *t, const key_block *
         int from, to;
         visible_slots(job, t, b, r, &from, &to);
         if (from < to)
-            attend_row(&job->x, b, r == 0, from, to, at->group, m + at->q + i * at->dq, at->dq,
-                       m + at->s, m + at->shrink, s.max + i, s.sum + i, s.out + i * at->dp, at->dp);
+            attend_row(&job->x, b, r == 0 ? job->ahead : FETCH_NOTHING, from, to, at->group,
+                       m + at->q + i * at->dq, at->dq, m + at->s, m + at->shrink, s.max + i,
+                       s.sum + i, s.out + i * at->dp, at->dp);
     }
 }
 
@@ -516,6 +525,7 @@ static anemo_status run(const anemo_exec *exec, const void *problem, const void 
                       .d = p->kv.head_dim,
                       .value_offset = job.pages.value_offset,
                       .bytes = job.pages.vector_bytes};
+    job.ahead = anemo_cpu_prefetches_to_second_level() ? FETCH_SECOND_LEVEL : FETCH_FIRST_LEVEL;
     job.memory = exec->workspace;
     job.slots = job.memory + exec->n_threads * job.plan.floats;
     count_tiles(&job);
