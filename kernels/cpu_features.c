@@ -8,6 +8,8 @@
 #include <stdio.h>
 
 #if ANEMO_X86
+#include "kernels/prefetch.h"
+
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -128,15 +130,22 @@ uint32_t anemo_cpu_features_hardware(void) {
     return features & ~(1u << 31);
 }
 
+static _Atomic int second_level; /* 0: not known yet, 1: no, 2: yes */
+
 bool anemo_cpu_prefetches_to_second_level(void) {
-    static _Atomic int known; /* 1: no, 2: yes */
-    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    int answer = atomic_load_explicit(&second_level, memory_order_relaxed);
     if (!answer) {
         answer = detect_second_level() ? 2 : 1;
-        atomic_store_explicit(&known, answer, memory_order_relaxed);
+        atomic_store_explicit(&second_level, answer, memory_order_relaxed);
     }
     return answer == 2;
 }
+
+#if ANEMO_X86
+void anemo_cpu_pretend_second_level(int answer) {
+    atomic_store_explicit(&second_level, answer + 1, memory_order_relaxed);
+}
+#endif
 
 uint32_t anemo_cpu_features(void) {
     return anemo_cpu_features_hardware() & ~atomic_load_explicit(&hidden, memory_order_relaxed);

@@ -24,6 +24,10 @@
 
 #include <immintrin.h>
 
+/* For tests: what anemo_cpu_prefetches_to_second_level says from now on, 0 or 1; -1: as the
+ * processor is. Results do not depend on it. */
+void anemo_cpu_pretend_second_level(int answer);
+
 /* second_level: what anemo_cpu_prefetches_to_second_level says, for lines far away. */
 static inline __attribute__((always_inline)) void anemo_prefetch_far(const void *line,
                                                                      bool second_level) {
