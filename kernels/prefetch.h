@@ -2,7 +2,7 @@
  *
  * Which level it should come to depends on how many misses of the first level a core can have under
  * way. Zen 4 has 24 buffers for them. A prefetch into the first level holds one for as long as
- * memory takes, and while all are taken, loads that would hit the second level wait, too: W4A8 at
+ * memory takes, and while all are taken, loads that would hit the second level wait, too: W8A8 at
  * 16 rows then neither computed nor read at full speed. A prefetch into the second level lets its
  * buffer go. Time with it over time without, two cores of Zen 4, weights and KV in memory, all in
  * turns:

@@ -333,6 +333,17 @@ static void test_batches_and_eviction(void **state) {
     for (int i = 1; i < 100; i++) {
         assert_true(s.batch[i] == s.batch[i - 1] || s.batch[i] == s.batch[i - 1] + 1);
     }
+    double switches = 0;
+    assert_int_equal(s.n_batches, s.batch[99] + 1); /* what disturbed each batch, and each sample */
+    for (int i = 0; i < 100; i++) {
+        assert_true(s.switches[0][i] >= 0);
+        switches += s.switches[0][i];
+        const anemo_noise *noise = &s.batch_noise[s.batch[i]];
+        assert_true(noise->involuntary_switches >= 0);
+        assert_false(noise->pressure_fraction < 0);
+        assert_false(noise->steal_fraction < 0 || noise->steal_fraction > 1);
+    }
+    assert_true(switches <= (double)s.noise.involuntary_switches);
     anemo_samples_free(&s);
 }
 

@@ -164,6 +164,38 @@ static void samples_lie_beside_the_records(void **state) {
     assert_true(n == 0 && samples == NULL);
 }
 
+/* In the line of their samples, and nowhere in the record. */
+static void noise_lies_beside_its_samples(void **state) {
+    (void)state;
+    static const double seconds[] = {1e-3, 2e-3}, switches[] = {3, NAN};
+    char records[600], beside[600];
+    size_t bytes;
+    anemo_error err = {0};
+    anemo_record_sink *sink = NULL;
+    snprintf(records, sizeof records, "%s/noise.jsonl", folder);
+    snprintf(beside, sizeof beside, "%s/noise.samples", folder);
+    anemo_record *r = sample(0);
+    anemo_record_metric(r, "noisy", "s", true, 1e-3, 1e-3, 2e-3, 2);
+    anemo_record_samples(r, seconds, 2);
+    anemo_record_sample_noise(r, "involuntary_switches", switches, 2);
+    assert_int_equal(anemo_record_sink_open(records, &sink, &err), ANEMO_OK);
+    assert_int_equal(anemo_record_write(sink, r, &err), ANEMO_OK);
+    assert_int_equal(anemo_record_sink_close(sink, &err), ANEMO_OK);
+    char *text = test_read_file(beside, &bytes);
+    assert_contains(text,
+                    "\"samples\":[0.001,0.002],\"noise\":{\"involuntary_switches\":[3.0,null]}}");
+    free(text);
+    text = test_read_file(records, &bytes);
+    assert_null(strstr(text, "involuntary_switches"));
+    free(text);
+    anemo_record_sample_noise(r, "steal_fraction", switches, 1); /* of another number of samples */
+    assert_int_equal(anemo_record_sink_open(records, &sink, &err), ANEMO_OK);
+    assert_int_equal(anemo_record_write(sink, r, &err), ANEMO_E_INPUT);
+    assert_contains(err.text, "noise steal_fraction");
+    assert_int_equal(anemo_record_sink_close(sink, &err), ANEMO_OK);
+    anemo_record_free(r);
+}
+
 static void ids_differ(void **state) {
     (void)state;
     anemo_record *r[200];
@@ -418,6 +450,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(what_is_written_is_read),
         TEST(samples_lie_beside_the_records),
+        TEST(noise_lies_beside_its_samples),
         TEST(ids_differ),
         TEST(reasons_make_the_verdict),
         TEST(wrong_records_are_refused),

@@ -1,6 +1,7 @@
 #include "harness/measure/bench_roof.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,6 +152,32 @@ static void record_reasons(anemo_record *record, const anemo_samples *samples,
     }
 }
 
+/* What disturbed each sample: its own involuntary switches, and what its batch says of the rest. */
+static void record_sample_noise(anemo_record *record, const anemo_samples *samples, int32_t arm,
+                                double *scratch) {
+    static const struct {
+        const char *key;
+        size_t at;
+        double unit;
+    } of_batch[] = {{"steal_fraction", offsetof(anemo_noise, steal_fraction), 1},
+                    {"pressure_fraction", offsetof(anemo_noise, pressure_fraction), 1},
+                    {"frequency_hz", offsetof(anemo_noise, frequency_khz), 1e3}};
+    const size_t n = (size_t)samples->n;
+    if (!samples->switches || !samples->batch_noise) {
+        return;
+    }
+    anemo_record_sample_noise(record, "involuntary_switches", samples->switches[arm], n);
+    for (size_t k = 0; k < sizeof of_batch / sizeof *of_batch; k++) {
+        for (size_t i = 0; i < n; i++) {
+            const char *noise = (const char *)&samples->batch_noise[samples->batch[i]];
+            double value;
+            memcpy(&value, noise + of_batch[k].at, sizeof value);
+            scratch[i] = value * of_batch[k].unit;
+        }
+        anemo_record_sample_noise(record, of_batch[k].key, scratch, n);
+    }
+}
+
 static void record_time(anemo_record *record, const anemo_samples *samples, int32_t arm,
                         const anemo_estimate *t) {
     anemo_record_metric(record, "time", "s", true, t->value, t->lo, t->hi, t->n);
@@ -160,6 +187,7 @@ static void record_time(anemo_record *record, const anemo_samples *samples, int3
     }
     if (raw) { /* without memory for the copy the record still holds the result */
         anemo_record_samples(record, raw, (size_t)samples->n);
+        record_sample_noise(record, samples, arm, raw);
     }
     free(raw);
 }

@@ -67,6 +67,11 @@ static void read_frequency(anemo_noise_reading *r) {
     r->frequency_khz = n ? sum / n : NAN;
 }
 
+double anemo_noise_involuntary_switches(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_nivcsw : NAN;
+}
+
 anemo_noise_reading anemo_noise_read(void) {
     anemo_noise_reading r = {.involuntary_switches = -1,
                              .total = NAN,

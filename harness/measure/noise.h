@@ -24,6 +24,8 @@ typedef struct anemo_noise {
 } anemo_noise;
 
 anemo_noise_reading anemo_noise_read(void);
+/* Only that, in half a microsecond; NaN: not told. */
+double anemo_noise_involuntary_switches(void);
 anemo_noise anemo_noise_between(const anemo_noise_reading *from, const anemo_noise_reading *to);
 
 #endif

@@ -132,7 +132,7 @@ typedef struct sampler {
     int64_t *calls;   /* [n_arms] made so far */
     int32_t *order;   /* [n_arms] scratch */
     double *round_ns; /* [n_arms] of the last round, per call */
-    double *round_joules;
+    double *round_joules, *round_switches;
     uint64_t spent_ns;
     int64_t next_look; /* rounds at which the ci rule looks again */
     anemo_error *err;
@@ -157,7 +157,7 @@ static anemo_status one_round(sampler *s, int64_t round) {
         if (!status && s->how->caches == ANEMO_CACHES_COLD) {
             status = s->how->evict(s->how->hooks_ctx, s->err);
         }
-        const double before = joules_now(s);
+        const double before = joules_now(s), switches = anemo_noise_involuntary_switches();
         const uint64_t start = anemo_clock_now(&s->how->clock);
         for (int64_t c = 0; !status && c < calls; c++) {
             status = s->arms[a].run(s->arms[a].ctx, s->calls[a]++, s->err);
@@ -166,6 +166,7 @@ static anemo_status one_round(sampler *s, int64_t round) {
         if (status) {
             return status;
         }
+        s->round_switches[a] = anemo_noise_involuntary_switches() - switches;
         s->round_joules[a] = (joules_now(s) - before) / (double)calls;
         s->round_ns[a] = (double)took_ns / (double)calls;
         s->spent_ns += took_ns;
@@ -241,7 +242,8 @@ static anemo_status keep_round(sampler *s, int64_t batch) {
         out->batch = batches ? batches : out->batch;
         bool good = batches != NULL;
         for (int32_t a = 0; good && a < s->n_arms; a++) {
-            good = grow(&out->ns[a], capacity) && (!out->joules || grow(&out->joules[a], capacity));
+            good = grow(&out->ns[a], capacity) && grow(&out->switches[a], capacity) &&
+                   (!out->joules || grow(&out->joules[a], capacity));
         }
         if (!good) {
             return anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for %lld samples",
@@ -251,11 +253,25 @@ static anemo_status keep_round(sampler *s, int64_t batch) {
     }
     for (int32_t a = 0; a < s->n_arms; a++) {
         out->ns[a][out->n] = s->round_ns[a];
+        out->switches[a][out->n] = s->round_switches[a];
         if (out->joules) {
             out->joules[a][out->n] = s->round_joules[a];
         }
     }
     out->batch[out->n++] = (int32_t)batch;
+    return ANEMO_OK;
+}
+
+static anemo_status keep_batch(sampler *s, const anemo_noise_reading *begin) {
+    anemo_samples *out = s->out;
+    const anemo_noise_reading end = anemo_noise_read();
+    anemo_noise *more =
+        realloc(out->batch_noise, (size_t)(out->n_batches + 1) * sizeof *out->batch_noise);
+    if (!more) {
+        return anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for a batch's noise");
+    }
+    out->batch_noise = more;
+    more[out->n_batches++] = anemo_noise_between(begin, &end);
     return ANEMO_OK;
 }
 
@@ -291,6 +307,7 @@ static anemo_status sample_batches(sampler *s) {
     int64_t batch = 0;
     for (; !done; batch++) {
         anemo_status status = between(s, batch);
+        const anemo_noise_reading begin = anemo_noise_read();
         const uint64_t batch_end_ns = s->spent_ns + batch_ns;
         while (!status && !done && s->spent_ns < batch_end_ns) {
             status = one_round(s, s->out->n);
@@ -301,6 +318,7 @@ static anemo_status sample_batches(sampler *s) {
             s->out->interrupted = interrupted(s);
             done = s->out->rule_met || s->out->interrupted || s->spent_ns >= s->how->stop.cap_ns;
         }
+        status = status ? status : keep_batch(s, &begin);
         if (status) {
             return status;
         }
@@ -344,10 +362,12 @@ anemo_status anemo_sample(const anemo_arm *arms, int32_t n_arms, const anemo_sam
     s.order = calloc(n, sizeof *s.order);
     s.round_ns = calloc(n, sizeof *s.round_ns);
     s.round_joules = calloc(n, sizeof *s.round_joules);
+    s.round_switches = calloc(n, sizeof *s.round_switches);
+    out->switches = calloc(n, sizeof *out->switches);
     out->joules = how->joules ? calloc(n, sizeof *out->joules) : NULL;
     anemo_status status = ANEMO_OK;
-    if (!out->ns || !s.calls || !s.order || !s.round_ns || !s.round_joules ||
-        (how->joules && !out->joules)) {
+    if (!out->ns || !out->switches || !s.calls || !s.order || !s.round_ns || !s.round_joules ||
+        !s.round_switches || (how->joules && !out->joules)) {
         status = anemo_fail(err, ANEMO_E_MEMORY, "no memory for the sampler");
     } else {
         status = sample_all(&s);
@@ -356,6 +376,7 @@ anemo_status anemo_sample(const anemo_arm *arms, int32_t n_arms, const anemo_sam
     free(s.order);
     free(s.round_ns);
     free(s.round_joules);
+    free(s.round_switches);
     if (status) {
         anemo_samples_free(out);
     }
@@ -366,7 +387,10 @@ void anemo_samples_free(anemo_samples *samples) {
     for (int32_t a = 0; a < samples->n_arms; a++) {
         free(samples->ns ? samples->ns[a] : NULL);
         free(samples->joules ? samples->joules[a] : NULL);
+        free(samples->switches ? samples->switches[a] : NULL);
     }
+    free(samples->switches);
+    free(samples->batch_noise);
     free(samples->ns);
     free(samples->joules);
     free(samples->batch);

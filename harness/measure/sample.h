@@ -69,10 +69,15 @@ typedef struct anemo_sampling {
 
 typedef struct anemo_samples {
     int32_t n_arms;
-    int64_t n;                /* rounds */
-    double **ns;              /* [n_arms][n]: nanoseconds per call */
-    double **joules;          /* [n_arms][n]: per call, NaN where not told; NULL: nobody counts */
-    int32_t *batch;           /* [n]: the batch of each round */
+    int64_t n;         /* rounds */
+    double **ns;       /* [n_arms][n]: nanoseconds per call */
+    double **joules;   /* [n_arms][n]: per call, NaN where not told; NULL: nobody counts */
+    double **switches; /* [n_arms][n]: involuntary ones of this process; NaN: not told */
+    int32_t *batch;    /* [n]: the batch of each round */
+    /* [n_batches], of each batch's rounds: what the system counts in ticks of 10 ms is not told of
+     * single samples. */
+    anemo_noise *batch_noise;
+    int32_t n_batches;
     int64_t calls_per_sample; /* the same for all arms: another count would bias their ratio */
     int64_t warm_up_rounds;
     bool steady;      /* warm-up ended because two windows agreed, not by its cap */

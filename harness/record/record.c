@@ -301,6 +301,22 @@ void anemo_record_samples(anemo_record *record, const double *samples, size_t n)
         problem(record, "samples come after their metric");
 }
 
+void anemo_record_sample_noise(anemo_record *record, const char *key, const double *values,
+                               size_t n) {
+    if (!record)
+        return;
+    json_t *metrics = json_object_get(record->root, "metrics");
+    json_t *last = json_array_get(metrics, json_array_size(metrics) - 1);
+    json_t *noise = json_object_get(last, "sample_noise"), *list = json_array();
+    if (last && !noise && json_object_set_new(last, "sample_noise", json_object()) == 0)
+        noise = json_object_get(last, "sample_noise");
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, isfinite(values[i]) ? json_real(values[i]) : json_null());
+    if (json_array_size(list) != n || json_object_set_new(noise, key, list) != 0 ||
+        json_array_size(json_object_get(last, "samples")) != n)
+        problem(record, "noise %s comes after as many samples of a metric", key);
+}
+
 void anemo_record_reason(anemo_record *record, const char *code, bool invalidates) {
     if (!record)
         return;

@@ -56,9 +56,13 @@ void anemo_record_device(anemo_record *record, anemo_device *device);
 void anemo_record_metric(anemo_record *record, const char *name, const char *unit,
                          bool lower_is_better, double value, double lo, double hi, int64_t n);
 /* Raw samples of the metric added last. Written to a file, they go to one beside it: NAME.samples
- * for NAME.jsonl, JSON Lines of {schema_version, id, metric, unit, samples}; the metric then holds
- * "samples_file" and "samples_sha256", the hash of that line. */
+ * for NAME.jsonl, JSON Lines of {schema_version, id, metric, unit, samples, noise}; the metric then
+ * holds "samples_file" and "samples_sha256", the hash of that line. */
 void anemo_record_samples(anemo_record *record, const double *samples, size_t n);
+/* What was noted beside each of those samples, in their order: goes to the same line, as noise.KEY.
+ * NaN: not told there (null in the file). n must be that of the samples. */
+void anemo_record_sample_noise(anemo_record *record, const char *key, const double *values,
+                               size_t n);
 /* A reason makes the verdict WEAK, an invalidating one INVALID; without any it is VALID. A code
  * comes once however often it is given. */
 void anemo_record_reason(anemo_record *record, const char *code, bool invalidates);

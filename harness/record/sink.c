@@ -225,6 +225,11 @@ static anemo_status move_samples(anemo_record_sink *sink, json_t *root, json_t *
         json_pack("{s:i, s:O, s:O, s:O, s:O}", "schema_version", ANEMO_RECORD_SCHEMA, "id",
                   json_object_get(root, "id"), "metric", json_object_get(metric, "name"), "unit",
                   json_object_get(metric, "unit"), "samples", json_object_get(metric, "samples"));
+    json_t *noise = json_object_get(metric, "sample_noise");
+    if (line && noise && json_object_set(line, "noise", noise) != 0) {
+        json_decref(line);
+        line = NULL;
+    }
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(line);
     if (!text)
@@ -235,6 +240,7 @@ static anemo_status move_samples(anemo_record_sink *sink, json_t *root, json_t *
     status = append(&sink->samples, text, bytes, err);
     free(text);
     json_object_del(metric, "samples");
+    json_object_del(metric, "sample_noise");
     json_object_set_new(metric, "samples_file",
                         json_string(slash ? slash + 1 : sink->samples.path));
     json_object_set_new(metric, "samples_sha256", json_string(hash));
