@@ -14,9 +14,9 @@
  *   qgemm W8A8, a single tile, 8 KiB ahead: m = 1, 2, 3, 4, 6       1.00, 1.17, 1.07, 1.09, 1.02
  *
  * So it is for lines that are far away (a block of W, some dozens of keys); what is 8 KiB ahead
- * comes to the first level everywhere. Zen 5, whose core drops prefetches to the second level when
- * too many misses are under way (swa/swa_split.h), and processors that were not measured ask for
- * the first. */
+ * comes to the first level wherever it is asked for. Zen 5, whose core drops prefetches to the
+ * second level when too many misses are under way (swa/swa_split.h), and processors that were not
+ * measured ask for the first. */
 #ifndef ANEMO_PREFETCH_H
 #define ANEMO_PREFETCH_H
 
