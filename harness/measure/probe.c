@@ -374,7 +374,8 @@ typedef struct pace_run {
     int64_t iterations[2];
 } pace_run;
 
-/* Turns of the two alternate, so that the clock is that of the form's own time. */
+/* Turns of the two alternate, so that the clock is that of the form's own time: a processor that
+ * slows down for wide vectors keeps that clock for longer than a turn. */
 static void take_paced_turns(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const pace_run *run = ctx;
@@ -389,7 +390,8 @@ static void take_paced_turns(void *ctx, int64_t begin, int64_t end, int thread) 
     }
 }
 
-/* Instructions per second in the best turn of form `which` on this thread; 0: it went wrong. */
+/* Instructions per second in the best turn of form `which` on this thread, without the first, whose
+ * clock is still that of what ran before; 0: it went wrong. */
 static double pace_of(const pace_run *run, int64_t thread, int which) {
     const anemo_probe_turn *turns = run->probe->turns + (size_t)thread * run->probe->most_turns;
     const double amount = run->form[which]->vectors_per_iteration * (double)run->iterations[which];
@@ -397,6 +399,9 @@ static double pace_of(const pace_run *run, int64_t thread, int which) {
     for (int i = which; i < COMPUTE_TURNS; i += 2) {
         if (!turns[i].right) {
             return 0;
+        }
+        if (i < 2) {
+            continue;
         }
         best = fmax(best, amount / ((double)(turns[i].end_ns - turns[i].begin_ns) * 1e-9));
     }
