@@ -71,10 +71,11 @@ const char *anemo_quantise_target(int32_t index);
 typedef bool (*anemo_quantise_progress)(void *context, double done, double total,
                                         const char *tensor);
 /* Writes the model `in` with every matrix but the router as `to`: a GGUF file where `out` ends in
- * .gguf, else a new directory of safetensors (compressed-tensors layout). Matrices that are in that
- * form already are copied code by code. `out` must not exist, and appears only when it is complete.
- * exec: threads that make the rows of a GGUF; NULL: the caller's alone. The bytes are the same.
- * *fallbacks: matrices that got another type because their rows are no multiple of its block. */
+ * .gguf, else a new directory of safetensors (compressed-tensors layout; the embedding stays
+ * floats). Matrices that are in that form already are copied code by code. `out` must not exist,
+ * and appears only when it is complete. exec: threads that make the rows of a GGUF; NULL: the
+ * caller's alone. The bytes are the same. *fallbacks: matrices that got another type because their
+ * rows are no multiple of its block. */
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   const anemo_exec *exec, anemo_quantise_progress progress,
                                   void *context, int64_t *fallbacks, anemo_error *err);

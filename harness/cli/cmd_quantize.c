@@ -54,7 +54,8 @@ int anemo_cmd_quantize(int argc, char **argv) {
         .max_arguments = 2,
         .about = "Writes the model IN (a directory or a .gguf file) with every matrix but the "
                  "router as TYPE. OUT is a GGUF file where its name ends in .gguf, else a new "
-                 "directory of safetensors. OUT appears when it is complete, and not before.",
+                 "directory of safetensors, where the embedding stays floats, as other programs "
+                 "expect it there. OUT appears when it is complete, and not before.",
         .example = "  anemo quantize models/default small.gguf --to q4_0\n"
                    "  anemo quantize model.gguf small --to q4:g128",
         .shared = ANEMO_CLI_QUIET | ANEMO_CLI_THREADS,

@@ -104,10 +104,12 @@ static json_t *quantisation_of(const anemo_conversion *c, const anemo_hparams *h
         json_object_set_new(weights, "group_size", json_integer(c->group));
     if (families[h->arch].router)
         json_array_append_new(ignore, json_string(families[h->arch].router));
-    return json_pack("{s:s,s:s,s:s,s:o,s:{s:{s:[s,s],s:o,s:n}}}", "quant_method",
+    if (h->tied)
+        json_array_append_new(ignore, json_string("lm_head"));
+    return json_pack("{s:s,s:s,s:s,s:o,s:{s:{s:[s],s:o,s:n}}}", "quant_method",
                      "compressed-tensors", "format", "pack-quantized", "quantization_status",
                      "compressed", "ignore", ignore, "config_groups", "group_0", "targets",
-                     "Linear", "Embedding", "weights", weights, "input_activations");
+                     "Linear", "weights", weights, "input_activations");
 }
 
 /* ---------------------------------------------------------------- parts of the model */

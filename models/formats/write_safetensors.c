@@ -5,9 +5,11 @@
  *     X.weight_scale   f16 [n, groups]; f32 [n, 1] for 8 bits and one scale per row
  *     X.weight_shape   i64 [2]: n, k
  *
- * All matrices but the router are quantised, the embedding too, so that a model is as small here as
- * in GGUF; norms and router are F32. The header is made first; then each matrix is written once,
- * row by row, with only its scales kept. */
+ * Quantised are the matrices that are torch.nn.Linear there, but for the router. The embedding has
+ * no quantised form in transformers and stays floats: BF16 or F16 as the source has it, F32 where
+ * the source is quantised, so that nothing is lost; a model whose output is its embedding keeps
+ * both. Norms and router are F32. The header is made first; then each matrix is written once, row
+ * by row, with only its scales kept. */
 #include "models/formats/convert.h"
 #include "models/formats/json.h"
 
@@ -36,7 +38,19 @@ static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
 }
 
 static bool is_plain(anemo_tensor_role role) {
-    return anemo_roles[role].vector || role == ANEMO_T_ROUTER;
+    return anemo_roles[role].vector || role == ANEMO_T_ROUTER || role == ANEMO_T_EMBED;
+}
+
+/* What a plain tensor is stored as. */
+static anemo_status plain_code(anemo_conversion *c, anemo_tensor_role role, anemo_code *code) {
+    anemo_weight w;
+    *code = ANEMO_CODE_F32;
+    if (role != ANEMO_T_EMBED)
+        return ANEMO_OK;
+    ANEMO_TRY(anemo_checkpoint_weight(c->from, role, 0, 0, &w, c->err));
+    if (w.type.code == ANEMO_CODE_F16 || w.type.code == ANEMO_CODE_BF16)
+        *code = w.type.code;
+    return ANEMO_OK;
 }
 
 static int64_t groups_of(const anemo_conversion *c, int64_t k) {
@@ -72,7 +86,12 @@ static anemo_status add_tensor(anemo_conversion *c, anemo_tensor_role role, int6
     (void)layer, (void)expert;
     anemo_role_shape(anemo_checkpoint_hparams(c->from), role, &n, &k);
     if (is_plain(role)) {
-        add_entry(context, name, "", "F32", anemo_roles[role].vector ? 0 : n, k, 4 * n * k);
+        static const char *const dtypes[] = {
+            [ANEMO_CODE_F32] = "F32", [ANEMO_CODE_F16] = "F16", [ANEMO_CODE_BF16] = "BF16"};
+        anemo_code code;
+        ANEMO_TRY(plain_code(c, role, &code));
+        add_entry(context, name, "", dtypes[code], anemo_roles[role].vector ? 0 : n, k,
+                  (code == ANEMO_CODE_F32 ? 4 : 2) * n * k);
         return ANEMO_OK;
     }
     const int64_t words = words_of(c, k), groups = groups_of(c, k);
@@ -189,10 +208,17 @@ static anemo_status put_quantised(anemo_conversion *c, anemo_tensor_role role,
     return put_shape(c, w->n, w->k);
 }
 
-static anemo_status put_floats(anemo_conversion *c, const float *x, int64_t k, buffers *b) {
+/* Exact: the values of a 16-bit form came from it. */
+static anemo_status put_floats(anemo_conversion *c, anemo_code code, const float *x, int64_t k,
+                               buffers *b) {
+    const int bytes = code == ANEMO_CODE_F32 ? 4 : 2;
     for (int64_t i = 0; i < k; ++i)
-        put_little(b->out + 4 * i, anemo_f32_bits(x[i]), 4);
-    return anemo_conversion_put(c, b->out, (size_t)(4 * k));
+        put_little(b->out + bytes * i,
+                   code == ANEMO_CODE_F16    ? anemo_f32_f16(x[i])
+                   : code == ANEMO_CODE_BF16 ? anemo_f32_bits(x[i]) >> 16
+                                             : anemo_f32_bits(x[i]),
+                   bytes);
+    return anemo_conversion_put(c, b->out, (size_t)(bytes * k));
 }
 
 static anemo_status put_parts(anemo_conversion *c, anemo_tensor_role role, int64_t layer,
@@ -200,13 +226,15 @@ static anemo_status put_parts(anemo_conversion *c, anemo_tensor_role role, int64
     anemo_weight w;
     if (anemo_roles[role].vector) {
         ANEMO_TRY(anemo_checkpoint_vector(c->from, role, layer, b->values, k, c->err));
-        return put_floats(c, b->values, k, b);
+        return put_floats(c, ANEMO_CODE_F32, b->values, k, b);
     }
     ANEMO_TRY(anemo_checkpoint_weight(c->from, role, layer, expert, &w, c->err));
-    if (role == ANEMO_T_ROUTER) {
+    if (is_plain(role)) {
+        anemo_code code;
+        ANEMO_TRY(plain_code(c, role, &code));
         for (int64_t row = 0; row < w.n; ++row) {
             anemo_weight_row_f32(&w, row, b->values, b->scratch);
-            ANEMO_TRY(put_floats(c, b->values, k, b));
+            ANEMO_TRY(put_floats(c, code, b->values, k, b));
         }
     } else {
         ANEMO_TRY(put_quantised(c, role, &w, name, b));

@@ -65,7 +65,7 @@ def check_safetensors(path, bound, bits):
     tensors, worst, n = load_file(path / "model.safetensors"), 0.0, 0
     for name, want in source.items():
         if name in tensors and name + "_scale" not in tensors:
-            assert np.array_equal(tensors[name].numpy(), want), name
+            assert np.array_equal(tensors[name].float().numpy(), want), name
             continue
         scale = tensors[name + "_scale"].float()
         shape = torch.Size(tensors[name + "_shape"].tolist())
