@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "anemo_config.h"
+#include "harness/measure/capability.h"
 #include "harness/measure/clock.h"
 #include "harness/measure/probe.h"
 #include "harness/measure/probe_form.h"
@@ -462,6 +463,20 @@ static void test_rate(void **state) {
     assert_near(anemo_probe_rate(t[0], 2, 2, 3, 100, 0), 3e7, 1);
 }
 
+/* A VNNI probe that does not start an instruction a cycle is badly compiled (it once was, for
+ * Cascade Lake, at 0.6). Tried again, since neighbours can take part of a core. */
+static void check_vnni_pace(anemo_probe *probe, anemo_probe_pace pace) {
+    anemo_error err;
+    for (int i = 0; i < 20 && pace.per_cycle < 0.97; i++) {
+        assert_int_equal(anemo_probe_measure_pace(probe, ANEMO_CEILING_INT8, &pace, &err),
+                         ANEMO_OK);
+    }
+    print_message("%s: %.3f a cycle at %.2f GHz\n", pace.form, pace.per_cycle, pace.hz * 1e-9);
+#if !ANEMO_SANITIZE
+    assert_true(pace.per_cycle >= 0.97);
+#endif
+}
+
 static void test_ceilings(void **state) {
     (void)state;
     anemo_device *device;
@@ -491,11 +506,27 @@ static void test_ceilings(void **state) {
         assert_int_equal(pace.form != NULL, pace.per_cycle > 0 && pace.hz > 0);
         if (c == ANEMO_CEILING_INT8 && anemo_cpu_features() & ANEMO_CPU_AVX512_VNNI) {
             assert_non_null(strstr(pace.form, "vnni"));
+            check_vnni_pace(probe, pace);
         }
     }
     assert_int_equal(anemo_probe_evict(probe, &err), ANEMO_OK);
     anemo_probe_free(probe);
     anemo_device_free(device);
+}
+
+/* ---------------------------------------------------------------- what can be measured */
+
+/* The demo asks twice. */
+static void test_capabilities_twice(void **state) {
+    (void)state;
+    static anemo_capability lists[2][ANEMO_CAPABILITIES_MAX];
+    const int32_t n = anemo_capabilities(lists[0], ANEMO_CAPABILITIES_MAX);
+    assert_true(n > 10);
+    assert_int_equal(anemo_capabilities(lists[1], ANEMO_CAPABILITIES_MAX), n);
+    for (int32_t i = 0; i < n; i++) {
+        assert_string_equal(lists[0][i].name, lists[1][i].name);
+        assert_true(lists[0][i].detail[0] && lists[1][i].detail[0]);
+    }
 }
 
 int main(void) {
@@ -518,6 +549,7 @@ int main(void) {
         cmocka_unit_test(test_read_forms_agree),
         cmocka_unit_test(test_ceilings),
         cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_capabilities_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
