@@ -70,15 +70,20 @@ const char *anemo_quantise_target(int32_t index);
 /* After each matrix, in values done and in all; false: stop. */
 typedef bool (*anemo_quantise_progress)(void *context, double done, double total,
                                         const char *tensor);
+/* What else there is to say of a model that was written. */
+typedef struct anemo_quantise_report {
+    int64_t fallbacks; /* matrices that got another type: rows that are no multiple of its block */
+    anemo_error no_vocabulary; /* why a GGUF has none; "": it has one, or is no GGUF */
+} anemo_quantise_report;
 /* Writes the model `in` with every matrix but the router as `to`: a GGUF file where `out` ends in
  * .gguf, else a new directory of safetensors (compressed-tensors layout; the embedding stays
  * floats). Matrices that are in that form already are copied code by code. `out` must not exist,
- * and appears only when it is complete. exec: threads that make the rows of a GGUF; NULL: the
- * caller's alone. The bytes are the same. *fallbacks: matrices that got another type because their
- * rows are no multiple of its block. */
+ * and appears only when it is complete. The tokenizer of a directory becomes the vocabulary of the
+ * GGUF, so that it gives the same ids; where that cannot be, its file lies beside. exec: threads
+ * that make the rows of a GGUF; NULL: the caller's alone. The bytes are the same. */
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   const anemo_exec *exec, anemo_quantise_progress progress,
-                                  void *context, int64_t *fallbacks, anemo_error *err);
+                                  void *context, anemo_quantise_report *report, anemo_error *err);
 
 /* Writes a synth: model to a GGUF file, with a vocabulary made for it, so that other engines can
  * run the same shape; `out` as above. */

@@ -26,11 +26,11 @@ static const anemo_exec *threads; /* that make rows; NULL: this one */
 
 /* fallbacks -1: however many there are. */
 static void quantise(const char *in, const char *out, const char *to, int64_t fallbacks) {
-    int64_t met = -1;
+    anemo_quantise_report report;
     error.text[0] = '\0';
-    if (anemo_quantise_model(in, out, to, threads, NULL, NULL, &met, &error) != ANEMO_OK)
+    if (anemo_quantise_model(in, out, to, threads, NULL, NULL, &report, &error) != ANEMO_OK)
         fail_msg("%s", error.text);
-    assert_true(fallbacks < 0 || met == fallbacks);
+    assert_true(fallbacks < 0 || report.fallbacks == fallbacks);
 }
 
 static anemo_checkpoint *open_model(const char *path) {
@@ -410,14 +410,13 @@ static void factors_of_nobody(void **state) {
     const float factors[8] = {1, 1, 1, 3, 2, 8, 8, 8};
     gguf_writer *w = tiny_gguf(&h, ANEMO_NAMING_GGUF, ANEMO_GGML_F32);
     const char *from = tiny_path(folder, "from.gguf"), *out = tiny_path(folder, "out");
-    int64_t fallbacks;
+    anemo_quantise_report report;
     gguf_add_tensor(w, "rope_freqs.weight", ANEMO_GGML_F32, 1, (const uint64_t[]){8}, factors,
                     sizeof factors);
     gguf_write(w, from);
     gguf_writer_free(w);
-    assert_int_equal(
-        anemo_quantise_model(from, out, "q8:row", NULL, NULL, NULL, &fallbacks, &error),
-        ANEMO_E_UNSUPPORTED);
+    assert_int_equal(anemo_quantise_model(from, out, "q8:row", NULL, NULL, NULL, &report, &error),
+                     ANEMO_E_UNSUPPORTED);
     assert_non_null(strstr(error.text, "from.gguf: rope_freqs.weight holds no scaling"));
     assert_int_equal(access(out, F_OK), -1);
     quantise(from, tiny_path(folder, "out.gguf"), "q8:g32", 0);
@@ -468,10 +467,10 @@ static void interrupted(void **state) {
     static const char *const cases[][2] = {{"a.gguf", "q4_0"}, {"a", "q8:row"}};
     for (size_t i = 0; i < COUNT(cases); ++i) {
         int calls = 0;
-        int64_t fallbacks;
+        anemo_quantise_report report;
         assert_int_equal(anemo_quantise_model(MODELS "mistral-full", tiny_path(folder, cases[i][0]),
                                               cases[i][1], NULL, stop_at_the_second, &calls,
-                                              &fallbacks, &error),
+                                              &report, &error),
                          ANEMO_E_CANCELLED);
         assert_int_equal(calls, 2);
         assert_int_equal(entries(folder), 0);
@@ -544,12 +543,12 @@ static void values_out_of_range(void **state) {
     const anemo_exec exec = anemo_device_exec(device);
     const float wrong[] = {NAN, INFINITY, 1e30f};
     for (size_t i = 0; i < COUNT(wrong); ++i) {
-        int64_t fallbacks;
+        anemo_quantise_report report;
         values[3] = wrong[i];
         remove(tiny_path(folder, "model.safetensors"));
         safetensors_write(whole, tiny_path(folder, "model.safetensors"));
         assert_int_equal(anemo_quantise_model(folder, tiny_path(folder, "out.gguf"), "q4_0",
-                                              i ? &exec : NULL, NULL, NULL, &fallbacks, &error),
+                                              i ? &exec : NULL, NULL, NULL, &report, &error),
                          ANEMO_E_INPUT);
         assert_non_null(strstr(error.text, "token_embd.weight holds in row 0"));
         assert_int_equal(access(tiny_path(folder, "out.gguf"), F_OK), -1);

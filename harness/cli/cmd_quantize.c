@@ -25,8 +25,8 @@ static void describe(const anemo_cli *cli, const char *label, const anemo_model_
 }
 
 /* Opens what was written, as anyone would: the proof that it is a model. */
-static anemo_status show_result(const anemo_cli *cli, int64_t fallbacks, const char *to,
-                                anemo_error *err) {
+static anemo_status show_result(const anemo_cli *cli, const anemo_quantise_report *report,
+                                const char *to, anemo_error *err) {
     for (int i = 0; i < 2; i++) {
         anemo_model *model = NULL;
         const anemo_status status = anemo_model_open(cli->arguments[i], NULL, &model, err);
@@ -35,11 +35,13 @@ static anemo_status show_result(const anemo_cli *cli, int64_t fallbacks, const c
         describe(cli, i ? "to" : "from", anemo_model_describe(model));
         anemo_model_close(model);
     }
-    if (fallbacks > 0)
+    if (report->fallbacks > 0)
         fprintf(cli->out,
                 "%" PRId64 " matrices have rows that are no whole blocks of %s, and got the next "
                 "larger type that fits\n",
-                fallbacks, to);
+                report->fallbacks, to);
+    if (report->no_vocabulary.text[0])
+        fprintf(cli->out, "no vocabulary in it: %s\n", report->no_vocabulary.text);
     return ANEMO_OK;
 }
 
@@ -63,7 +65,7 @@ int anemo_cmd_quantize(int argc, char **argv) {
         .option = quantize_option,
     };
     const char *to = NULL;
-    int64_t fallbacks = 0;
+    anemo_quantise_report report;
     anemo_error err = {0};
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, &to, &cli);
@@ -77,11 +79,11 @@ int anemo_cmd_quantize(int argc, char **argv) {
     if (status == ANEMO_OK) {
         const anemo_exec exec = anemo_device_exec(device);
         status = anemo_quantise_model(cli.arguments[0], cli.arguments[1], to, &exec, show_progress,
-                                      &progress, &fallbacks, &err);
+                                      &progress, &report, &err);
     }
     anemo_device_free(device);
     anemo_progress_end(&progress);
     if (status == ANEMO_OK)
-        status = show_result(&cli, fallbacks, to, &err);
+        status = show_result(&cli, &report, to, &err);
     return anemo_cli_close(&cli, status == ANEMO_OK ? ANEMO_EXIT_OK : anemo_cli_fail(status, &err));
 }

@@ -327,8 +327,8 @@ static anemo_status open_gguf_parts(anemo_checkpoint *checkpoint, const gguf_fil
     return count > 1 ? gguf_split_check_tensors(gguf, checkpoint->tensors.n, err) : ANEMO_OK;
 }
 
-/* A file without a vocabulary: as `anemo quantize` writes it from a directory, with the tokenizer
- * of that directory beside it. */
+/* A file without a vocabulary: as `anemo quantize` writes it where GGUF cannot say what the
+ * tokenizer of the directory does, which then lies beside it. */
 static anemo_status find_tokenizer_beside(anemo_checkpoint *checkpoint, const gguf_file *gguf,
                                           anemo_error *err) {
     const char *slash = strrchr(checkpoint->path, '/');

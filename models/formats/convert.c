@@ -92,10 +92,10 @@ static anemo_status write_file(anemo_conversion *c, const char *path,
 
 /* ---------------------------------------------------------------- tokenizer beside the weights */
 
-static const char *const tokenizer_files[] = {"tokenizer.json", "tokenizer.model",
-                                              "tokenizer_config.json", "special_tokens_map.json",
-                                              "generation_config.json"};
-enum { TOKENIZER_FILES = 5, GGUF_TOKENIZER_FILES = 2 };
+static const char *const tokenizer_files[] = {"tokenizer.json",          "tekken.json",
+                                              "tokenizer.model",         "tokenizer_config.json",
+                                              "special_tokens_map.json", "generation_config.json"};
+enum { TOKENIZER_FILES = 6, GGUF_TOKENIZER_FILES = 3 };
 
 static anemo_status copy_bytes(anemo_conversion *c, const char *from) {
     FILE *in = fopen(from, "rb");
@@ -144,7 +144,7 @@ static bool is_directory(const char *path) {
 static anemo_status convert_to_gguf(anemo_conversion *c, const char *out, const char *temporary) {
     const char *from = anemo_checkpoint_path(c->from);
     ANEMO_TRY(write_file(c, temporary, anemo_write_gguf));
-    if (is_directory(from)) {
+    if (is_directory(from) && !c->vocabulary) {
         const char *slash = strrchr(out, '/');
         char *folder = slash ? strndup(out, (size_t)(slash - out + 1)) : strdup("./");
         const anemo_status status =
@@ -318,19 +318,37 @@ anemo_status anemo_synth_model(const char *uri, const char *out, anemo_quantise_
     return status;
 }
 
+/* With the tokenizer of a directory as vocabulary, if it can be one: if not, *why. */
+static anemo_status convert_directory(anemo_conversion *c, const char *out, anemo_error *why) {
+    const char *path = anemo_checkpoint_tokenizer_path(c->from, why);
+    anemo_tokenizer *tokenizer = NULL;
+    anemo_gguf_vocabulary *vocabulary = NULL;
+    if (path && anemo_tokenizer_open(path, &tokenizer, why) == ANEMO_OK &&
+        anemo_gguf_vocabulary_make(tokenizer, anemo_checkpoint_hparams(c->from)->vocab, &vocabulary,
+                                   why) == ANEMO_OK)
+        c->vocabulary = vocabulary;
+    const anemo_status status = convert(c, out);
+    anemo_gguf_vocabulary_free(vocabulary);
+    anemo_tokenizer_close(tokenizer);
+    return status;
+}
+
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   const anemo_exec *exec, anemo_quantise_progress progress,
-                                  void *context, int64_t *fallbacks, anemo_error *err) {
+                                  void *context, anemo_quantise_report *report, anemo_error *err) {
     anemo_conversion c = {.exec = exec, .progress = progress, .context = context, .err = err};
     anemo_checkpoint *from = NULL;
+    *report = (anemo_quantise_report){0};
     ANEMO_TRY(choose_target(to, out, &c));
     ANEMO_TRY(refuse_existing(out, err));
     ANEMO_TRY(anemo_checkpoint_open(in, &from, err));
     c.from = from;
     anemo_status status = check_source(&c);
     if (status == ANEMO_OK)
-        status = convert(&c, out);
-    *fallbacks = c.fallbacks;
+        status = c.ggml == ANEMO_GGML_NONE || anemo_checkpoint_gguf(from)
+                     ? convert(&c, out)
+                     : convert_directory(&c, out, &report->no_vocabulary);
+    report->fallbacks = c.fallbacks;
     anemo_checkpoint_close(from);
     return status;
 }

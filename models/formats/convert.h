@@ -2,6 +2,7 @@
 #ifndef ANEMO_FORMATS_CONVERT_H
 #define ANEMO_FORMATS_CONVERT_H
 
+#include "models/engine.h"
 #include "models/formats/internal.h"
 
 #include <stdio.h>
@@ -39,6 +40,7 @@ typedef struct anemo_conversion {
     void *context;
     double done, total; /* values of matrices */
     int64_t fallbacks;  /* matrices that got another type because their rows do not fit */
+    const struct anemo_gguf_vocabulary *vocabulary; /* of a GGUF; NULL: it gets none */
 } anemo_conversion;
 
 anemo_status anemo_conversion_put(anemo_conversion *c, const void *data, size_t bytes);
@@ -53,9 +55,27 @@ int64_t anemo_role_layers(const anemo_hparams *h, anemo_tensor_role role);
 int64_t anemo_role_experts(const anemo_hparams *h, anemo_tensor_role role);
 
 anemo_status anemo_write_gguf(anemo_conversion *c);
-/* Little-endian numbers and strings as GGUF has them. */
+/* A little-endian number as GGUF has it. */
 anemo_status anemo_gguf_put_number(anemo_conversion *c, uint64_t value, int bytes);
 anemo_status anemo_gguf_put_string(anemo_conversion *c, const char *text);
+
+/* gguf_put.c: the keys of a file, which are counted before they are written. */
+typedef struct anemo_gguf_keys {
+    anemo_conversion *c; /* NULL: they are only counted */
+    const char *arch;    /* stands before a key that begins with a dot */
+    uint64_t n;
+    anemo_status status; /* of the first failure, after which nothing is written */
+} anemo_gguf_keys;
+
+void anemo_gguf_key_u32(anemo_gguf_keys *keys, const char *key, int64_t value);
+void anemo_gguf_key_f32(anemo_gguf_keys *keys, const char *key, double value);
+void anemo_gguf_key_bool(anemo_gguf_keys *keys, const char *key, bool value);
+void anemo_gguf_key_text(anemo_gguf_keys *keys, const char *key, const char *value);
+/* Key and head of an array; its elements follow, if this is true. */
+bool anemo_gguf_key_array(anemo_gguf_keys *keys, const char *key, uint32_t element, int64_t n);
+void anemo_gguf_element(anemo_gguf_keys *keys, uint64_t value, int bytes);
+void anemo_gguf_element_text(anemo_gguf_keys *keys, const char *text, size_t bytes);
+
 /* gguf_keys.c: what an architecture is called and how it lies in GGUF. */
 int32_t anemo_gguf_pairing(const anemo_hparams *h);
 anemo_naming anemo_gguf_naming(const anemo_hparams *h);
@@ -64,11 +84,18 @@ bool anemo_gguf_has_role(const anemo_hparams *h, anemo_tensor_role role);
 void anemo_gguf_rope_factors(const anemo_hparams *h, float *out);
 /* Refuses by name what no key can say. */
 anemo_status anemo_gguf_expressible(const anemo_checkpoint *from, anemo_error *err);
-/* With n: how many keys there are; without: writes them. */
-anemo_status anemo_gguf_put_model_keys(anemo_conversion *c, uint64_t *n);
-/* synth_vocabulary.c: the keys of a vocabulary of `vocab` made-up tokens, and how many they are. */
-enum { ANEMO_SYNTH_VOCABULARY_KEYS = 7, ANEMO_SYNTH_VOCABULARY_LEAST = 286 };
-anemo_status anemo_write_synth_vocabulary(anemo_conversion *c, int64_t vocab);
+void anemo_gguf_model_keys(anemo_gguf_keys *keys, const anemo_hparams *h);
+/* synth_vocabulary.c: a vocabulary of `vocab` made-up tokens. */
+enum { ANEMO_SYNTH_VOCABULARY_LEAST = 286 };
+void anemo_gguf_synth_vocabulary_keys(anemo_gguf_keys *keys, int64_t vocab);
+/* tokenizers/write_gguf_vocabulary.c: the vocabulary of a tokenizer, with `rows` tokens, those of
+ * the embedding. ANEMO_E_UNSUPPORTED and the reason where keys cannot say what this tokenizer does.
+ * It points into `tokenizer`. */
+typedef struct anemo_gguf_vocabulary anemo_gguf_vocabulary;
+anemo_status anemo_gguf_vocabulary_make(const anemo_tokenizer *tokenizer, int64_t rows,
+                                        anemo_gguf_vocabulary **out, anemo_error *err);
+void anemo_gguf_vocabulary_keys(const anemo_gguf_vocabulary *vocabulary, anemo_gguf_keys *keys);
+void anemo_gguf_vocabulary_free(anemo_gguf_vocabulary *vocabulary);
 /* The weights; config.json is anemo_write_config's (hf_keys.c). */
 anemo_status anemo_write_safetensors(anemo_conversion *c);
 anemo_status anemo_write_config(anemo_conversion *c);

@@ -72,119 +72,68 @@ anemo_status anemo_gguf_expressible(const anemo_checkpoint *from, anemo_error *e
 
 /* ---------------------------------------------------------------- keys */
 
-/* Keys are counted before they are written. */
-typedef struct key_list {
-    anemo_conversion *c; /* NULL: they are only counted */
-    const char *arch;
-    uint64_t n;
-    anemo_status status;
-} key_list;
-
-/* Key and type; a key that begins with a dot belongs to the architecture. false: no value is to
- * follow. */
-static bool begin(key_list *list, const char *key, uint32_t type) {
-    char full[96];
-    ++list->n;
-    if (!list->c || list->status != ANEMO_OK)
-        return false;
-    snprintf(full, sizeof full, "%s%s", key[0] == '.' ? list->arch : "", key);
-    list->status = anemo_gguf_put_string(list->c, full);
-    if (list->status == ANEMO_OK)
-        list->status = anemo_gguf_put_number(list->c, type, 4);
-    return list->status == ANEMO_OK;
-}
-
-static void put_u32(key_list *list, const char *key, int64_t value) {
-    if (begin(list, key, GGUF_U32))
-        list->status = anemo_gguf_put_number(list->c, (uint64_t)value, 4);
-}
-
-static void put_f32(key_list *list, const char *key, double value) {
-    if (begin(list, key, GGUF_F32))
-        list->status = anemo_gguf_put_number(list->c, anemo_f32_bits((float)value), 4);
-}
-
-static void put_text(key_list *list, const char *key, const char *value) {
-    if (begin(list, key, GGUF_STRING))
-        list->status = anemo_gguf_put_string(list->c, value);
-}
-
-static void put_sizes(key_list *list, const anemo_hparams *h) {
-    put_u32(list, ".vocab_size", h->vocab);
-    put_u32(list, ".context_length", h->context_max);
-    put_u32(list, ".embedding_length", h->d);
-    put_u32(list, ".block_count", h->layers);
-    put_u32(list, ".feed_forward_length", h->ffn);
+static void put_sizes(anemo_gguf_keys *keys, const anemo_hparams *h) {
+    anemo_gguf_key_u32(keys, ".vocab_size", h->vocab);
+    anemo_gguf_key_u32(keys, ".context_length", h->context_max);
+    anemo_gguf_key_u32(keys, ".embedding_length", h->d);
+    anemo_gguf_key_u32(keys, ".block_count", h->layers);
+    anemo_gguf_key_u32(keys, ".feed_forward_length", h->ffn);
     if (h->arch == ANEMO_ARCH_QWEN3MOE || h->arch == ANEMO_ARCH_GPTOSS)
-        put_u32(list, ".expert_feed_forward_length", h->ffn);
-    put_u32(list, ".attention.head_count", h->heads);
-    put_u32(list, ".attention.head_count_kv", h->kv_heads);
-    put_u32(list, ".attention.key_length", h->head_dim);
-    put_u32(list, ".attention.value_length", h->head_dim);
-    put_u32(list, ".rope.dimension_count", h->head_dim);
+        anemo_gguf_key_u32(keys, ".expert_feed_forward_length", h->ffn);
+    anemo_gguf_key_u32(keys, ".attention.head_count", h->heads);
+    anemo_gguf_key_u32(keys, ".attention.head_count_kv", h->kv_heads);
+    anemo_gguf_key_u32(keys, ".attention.key_length", h->head_dim);
+    anemo_gguf_key_u32(keys, ".attention.value_length", h->head_dim);
+    anemo_gguf_key_u32(keys, ".rope.dimension_count", h->head_dim);
     if (h->experts > 0) {
-        put_u32(list, ".expert_count", h->experts);
-        put_u32(list, ".expert_used_count", h->experts_per_token);
+        anemo_gguf_key_u32(keys, ".expert_count", h->experts);
+        anemo_gguf_key_u32(keys, ".expert_used_count", h->experts_per_token);
     }
 }
 
 /* One bool per layer, true = windowed, where layers differ. */
-static void put_windows(key_list *list, const anemo_hparams *h) {
+static void put_windows(anemo_gguf_keys *keys, const anemo_hparams *h) {
     if (h->window <= 0)
         return;
-    put_u32(list, ".attention.sliding_window", h->window);
+    anemo_gguf_key_u32(keys, ".attention.sliding_window", h->window);
     if (anemo_full_layers(h) == 0 && h->arch != ANEMO_ARCH_GPTOSS)
         return;
-    if (!begin(list, ".attention.sliding_window_pattern", GGUF_ARRAY))
-        return;
-    list->status = anemo_gguf_put_number(list->c, GGUF_BOOL, 4);
-    if (list->status == ANEMO_OK)
-        list->status = anemo_gguf_put_number(list->c, (uint64_t)h->layers, 8);
-    for (int64_t layer = 0; layer < h->layers && list->status == ANEMO_OK; ++layer)
-        list->status = anemo_gguf_put_number(list->c, anemo_layer_window(h, layer) > 0, 1);
+    if (anemo_gguf_key_array(keys, ".attention.sliding_window_pattern", GGUF_BOOL, h->layers))
+        for (int64_t layer = 0; layer < h->layers; ++layer)
+            anemo_gguf_element(keys, anemo_layer_window(h, layer) > 0, 1);
 }
 
-static void put_rope(key_list *list, const anemo_hparams *h) {
+static void put_rope(anemo_gguf_keys *keys, const anemo_hparams *h) {
     const anemo_rope_scaling *r = &h->rope;
-    put_f32(list, ".rope.freq_base", h->rope_theta);
+    anemo_gguf_key_f32(keys, ".rope.freq_base", h->rope_theta);
     if (r->kind == ANEMO_ROPE_YARN) {
         const double part = r->factor > 1 ? 0.1 * log(r->factor) : 0;
         const double magnitude = r->magnitude != 0 ? r->magnitude : 1;
-        put_text(list, ".rope.scaling.type", "yarn");
-        put_f32(list, ".rope.scaling.factor", r->factor);
-        put_u32(list, ".rope.scaling.original_context_length", (int64_t)r->original_context);
-        put_f32(list, ".rope.scaling.yarn_beta_slow", r->low);
-        put_f32(list, ".rope.scaling.yarn_beta_fast", r->high);
+        anemo_gguf_key_text(keys, ".rope.scaling.type", "yarn");
+        anemo_gguf_key_f32(keys, ".rope.scaling.factor", r->factor);
+        anemo_gguf_key_u32(keys, ".rope.scaling.original_context_length",
+                           (int64_t)r->original_context);
+        anemo_gguf_key_f32(keys, ".rope.scaling.yarn_beta_slow", r->low);
+        anemo_gguf_key_f32(keys, ".rope.scaling.yarn_beta_fast", r->high);
         if (part > 0 && magnitude != 1 + part)
-            put_f32(list, ".rope.scaling.yarn_log_multiplier", ((1 + part) / magnitude - 1) / part);
+            anemo_gguf_key_f32(keys, ".rope.scaling.yarn_log_multiplier",
+                               ((1 + part) / magnitude - 1) / part);
     }
     if (h->temperature != 0) {
-        put_f32(list, ".attention.temperature_scale", h->temperature);
-        put_u32(list, ".attention.temperature_length", h->temperature_period);
+        anemo_gguf_key_f32(keys, ".attention.temperature_scale", h->temperature);
+        anemo_gguf_key_u32(keys, ".attention.temperature_length", h->temperature_period);
     }
 }
 
-static void put_all(key_list *list, const anemo_hparams *h) {
-    put_text(list, "general.architecture", list->arch);
-    put_f32(list, ".attention.layer_norm_rms_epsilon", h->rms_eps);
-    put_sizes(list, h);
-    put_windows(list, h);
-    put_rope(list, h);
-    if (h->bos >= 0)
-        put_u32(list, "tokenizer.ggml.bos_token_id", h->bos);
+void anemo_gguf_model_keys(anemo_gguf_keys *keys, const anemo_hparams *h) {
+    keys->arch = architectures[h->arch].name;
+    anemo_gguf_key_text(keys, "general.architecture", keys->arch);
+    anemo_gguf_key_f32(keys, ".attention.layer_norm_rms_epsilon", h->rms_eps);
+    put_sizes(keys, h);
+    put_windows(keys, h);
+    put_rope(keys, h);
     if (h->n_eos > 0)
-        put_u32(list, "tokenizer.ggml.eos_token_id", h->eos[0]);
+        anemo_gguf_key_u32(keys, "tokenizer.ggml.eos_token_id", h->eos[0]);
     if (h->n_eos > 1)
-        put_u32(list, "tokenizer.ggml.eot_token_id", h->eos[1]);
-}
-
-anemo_status anemo_gguf_put_model_keys(anemo_conversion *c, uint64_t *n) {
-    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
-    key_list list = {.arch = architectures[h->arch].name};
-    if (!n)
-        list.c = c;
-    put_all(&list, h);
-    if (n)
-        *n = list.n;
-    return list.status;
+        anemo_gguf_key_u32(keys, "tokenizer.ggml.eot_token_id", h->eos[1]);
 }

@@ -45,50 +45,26 @@ static void make_token(int64_t id, char token[WORD_BYTES]) {
         spell(id - FIRST_WORD, token);
 }
 
-static anemo_status put_array(anemo_conversion *c, const char *key, uint32_t element, int64_t n) {
-    ANEMO_TRY(anemo_gguf_put_string(c, key));
-    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_ARRAY, 4));
-    ANEMO_TRY(anemo_gguf_put_number(c, element, 4));
-    return anemo_gguf_put_number(c, (uint64_t)n, 8);
+static uint64_t type_of(int64_t id) {
+    return id == 0 ? UNKNOWN : id < CONTROLS ? CONTROL : id < FIRST_WORD ? BYTE : NORMAL;
 }
 
-static anemo_status put_arrays(anemo_conversion *c, int64_t vocab) {
+void anemo_gguf_synth_vocabulary_keys(anemo_gguf_keys *keys, int64_t vocab) {
     char token[WORD_BYTES];
-    ANEMO_TRY(put_array(c, "tokenizer.ggml.tokens", GGUF_STRING, vocab));
-    for (int64_t id = 0; id < vocab; ++id) {
-        make_token(id, token);
-        ANEMO_TRY(anemo_gguf_put_string(c, token));
-    }
-    ANEMO_TRY(put_array(c, "tokenizer.ggml.scores", GGUF_F32, vocab));
-    for (int64_t id = 0; id < vocab; ++id) {
-        const float score = id < FIRST_WORD ? 0 : (float)(FIRST_WORD - id);
-        ANEMO_TRY(anemo_gguf_put_number(c, anemo_f32_bits(score), 4));
-    }
-    ANEMO_TRY(put_array(c, "tokenizer.ggml.token_type", GGUF_I32, vocab));
-    for (int64_t id = 0; id < vocab; ++id)
-        ANEMO_TRY(anemo_gguf_put_number(c,
-                                        id == 0           ? UNKNOWN
-                                        : id < CONTROLS   ? CONTROL
-                                        : id < FIRST_WORD ? BYTE
-                                                          : NORMAL,
-                                        4));
-    return ANEMO_OK;
-}
-
-anemo_status anemo_write_synth_vocabulary(anemo_conversion *c, int64_t vocab) {
-    static const struct {
-        const char *key;
-        uint32_t id;
-    } ids[] = {{"tokenizer.ggml.unknown_token_id", 0},
-               {"tokenizer.ggml.bos_token_id", 1},
-               {"tokenizer.ggml.eos_token_id", 2}};
-    ANEMO_TRY(anemo_gguf_put_string(c, "tokenizer.ggml.model"));
-    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_STRING, 4));
-    ANEMO_TRY(anemo_gguf_put_string(c, "llama"));
-    for (size_t i = 0; i < sizeof ids / sizeof *ids; ++i) {
-        ANEMO_TRY(anemo_gguf_put_string(c, ids[i].key));
-        ANEMO_TRY(anemo_gguf_put_number(c, GGUF_U32, 4));
-        ANEMO_TRY(anemo_gguf_put_number(c, ids[i].id, 4));
-    }
-    return put_arrays(c, vocab);
+    anemo_gguf_key_text(keys, "tokenizer.ggml.model", "llama");
+    anemo_gguf_key_u32(keys, "tokenizer.ggml.unknown_token_id", 0);
+    anemo_gguf_key_u32(keys, "tokenizer.ggml.bos_token_id", 1);
+    anemo_gguf_key_u32(keys, "tokenizer.ggml.eos_token_id", 2);
+    if (anemo_gguf_key_array(keys, "tokenizer.ggml.tokens", GGUF_STRING, vocab))
+        for (int64_t id = 0; id < vocab; ++id) {
+            make_token(id, token);
+            anemo_gguf_element_text(keys, token, strlen(token));
+        }
+    if (anemo_gguf_key_array(keys, "tokenizer.ggml.scores", GGUF_F32, vocab))
+        for (int64_t id = 0; id < vocab; ++id)
+            anemo_gguf_element(keys, anemo_f32_bits(id < FIRST_WORD ? 0 : (float)(FIRST_WORD - id)),
+                               4);
+    if (anemo_gguf_key_array(keys, "tokenizer.ggml.token_type", GGUF_I32, vocab))
+        for (int64_t id = 0; id < vocab; ++id)
+            anemo_gguf_element(keys, type_of(id), 4);
 }

@@ -2,11 +2,9 @@
  * then every tensor once, row by row: memory is one row, and the scratch to read it.
  *
  * Keys of a GGUF source are copied as they are, but those that speak of the file itself; for other
- * sources they are made from the hyper-parameters. The vocabulary of a tokenizer.json is not
- * converted: the tokenizer lies beside the file instead, and a synthetic model gets one made for
- * it. Norms and routers are F32; a matrix whose
- * rows are no whole blocks gets the type that llama.cpp would choose: Q5_0 for Q4_K, Q8_0 for Q6_K,
- * and F16 where they are no multiple of 32. */
+ * sources they are made from the hyper-parameters and the tokenizer. Norms and routers are F32; a
+ * matrix whose rows are no whole blocks gets the type that llama.cpp would choose: Q5_0 for Q4_K,
+ * Q8_0 for Q6_K, and F16 where they are no multiple of 32. */
 #include "models/formats/convert.h"
 #include "models/formats/gguf.h"
 
@@ -55,24 +53,6 @@ static anemo_status for_each(anemo_conversion *c, visit *each, void *context) {
 
 /* ---------------------------------------------------------------- header */
 
-anemo_status anemo_gguf_put_number(anemo_conversion *c, uint64_t value, int bytes) {
-    uint8_t little[8];
-    for (int i = 0; i < 8; ++i)
-        little[i] = (uint8_t)(value >> 8 * i);
-    return anemo_conversion_put(c, little, (size_t)bytes);
-}
-
-anemo_status anemo_gguf_put_string(anemo_conversion *c, const char *text) {
-    ANEMO_TRY(anemo_gguf_put_number(c, strlen(text), 8));
-    return anemo_conversion_put(c, text, strlen(text));
-}
-
-static anemo_status put_u32(anemo_conversion *c, const char *key, int64_t value) {
-    ANEMO_TRY(anemo_gguf_put_string(c, key));
-    ANEMO_TRY(anemo_gguf_put_number(c, GGUF_U32, 4));
-    return anemo_gguf_put_number(c, (uint64_t)value, 4);
-}
-
 /* Keys that describe the file, not the model: written anew, or of no meaning in one file. */
 static bool is_of_file(const gguf_value *value) {
     static const char *const keys[] = {"general.file_type", "general.quantization_version",
@@ -100,12 +80,13 @@ static int64_t file_type(uint32_t ggml) {
                                      : 18;
 }
 
-static anemo_status put_file_keys(anemo_conversion *c) {
-    ANEMO_TRY(put_u32(c, "general.file_type", file_type(c->ggml)));
-    return put_u32(c, "general.quantization_version", 2);
+static void put_file_keys(anemo_gguf_keys *keys, uint32_t ggml) {
+    anemo_gguf_key_u32(keys, "general.file_type", file_type(ggml));
+    anemo_gguf_key_u32(keys, "general.quantization_version", 2);
 }
 
 static anemo_status copy_keys(anemo_conversion *c, gguf_file *gguf) {
+    anemo_gguf_keys keys = {.c = c};
     uint64_t n = 2;
     qsort(gguf->values, gguf->n, sizeof *gguf->values, compare_begin); /* order of the source */
     for (size_t i = 0; i < gguf->n; ++i)
@@ -115,19 +96,28 @@ static anemo_status copy_keys(anemo_conversion *c, gguf_file *gguf) {
         if (!is_of_file(&gguf->values[i]))
             ANEMO_TRY(anemo_conversion_put(c, gguf->values[i].begin,
                                            (size_t)(gguf->values[i].end - gguf->values[i].begin)));
-    return put_file_keys(c);
+    put_file_keys(&keys, c->ggml);
+    return keys.status;
+}
+
+static void put_made_keys(anemo_gguf_keys *keys, const anemo_conversion *c) {
+    const anemo_hparams *h = anemo_checkpoint_hparams(c->from);
+    anemo_gguf_model_keys(keys, h);
+    if (anemo_checkpoint_synthetic(c->from))
+        anemo_gguf_synth_vocabulary_keys(keys, h->vocab);
+    else if (c->vocabulary)
+        anemo_gguf_vocabulary_keys(c->vocabulary, keys);
+    else if (h->bos >= 0)
+        anemo_gguf_key_u32(keys, "tokenizer.ggml.bos_token_id", h->bos);
+    put_file_keys(keys, c->ggml);
 }
 
 static anemo_status make_keys(anemo_conversion *c) {
-    const bool made_up = anemo_checkpoint_synthetic(c->from) != NULL;
-    uint64_t n;
-    ANEMO_TRY(anemo_gguf_put_model_keys(c, &n));
-    n += 2 + (made_up ? ANEMO_SYNTH_VOCABULARY_KEYS : 0);
-    ANEMO_TRY(anemo_gguf_put_number(c, n, 8));
-    ANEMO_TRY(anemo_gguf_put_model_keys(c, NULL));
-    if (made_up)
-        ANEMO_TRY(anemo_write_synth_vocabulary(c, anemo_checkpoint_hparams(c->from)->vocab));
-    return put_file_keys(c);
+    anemo_gguf_keys counted = {0}, keys = {.c = c};
+    put_made_keys(&counted, c);
+    ANEMO_TRY(anemo_gguf_put_number(c, counted.n, 8));
+    put_made_keys(&keys, c);
+    return keys.status;
 }
 
 /* ---------------------------------------------------------------- tensors */

@@ -43,6 +43,25 @@ ptrdiff_t anemo_alphabet_bytes(const char *text, size_t bytes, char *out) {
     return n;
 }
 
+/* The code point of a byte. */
+static uint32_t byte_letter(uint32_t byte) {
+    uint32_t before = 0;
+    for (uint32_t b = 0; b < byte; ++b)
+        before += !stands_for_itself(b);
+    return stands_for_itself(byte) ? byte : 0x100 + before;
+}
+
+size_t anemo_alphabet_spell(const char *text, size_t bytes, char *out) {
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; ++i) {
+        const uint32_t c = byte_letter((unsigned char)text[i]);
+        if (c >= 0x80)
+            out[n++] = (char)(0xc0 | c >> 6);
+        out[n++] = (char)(c >= 0x80 ? 0x80 | (c & 0x3f) : c);
+    }
+    return n;
+}
+
 /* ---------------------------------------------------------------- merges */
 
 anemo_status anemo_merge_by_name(anemo_tokenizer *t, const char *path, const char *left,

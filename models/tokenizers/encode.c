@@ -78,7 +78,7 @@ static void emit_symbol(encoder *e, uint32_t id) {
         return;
     }
     const anemo_piece *piece = &e->t->vocab.pieces[id];
-    if (piece->type == ANEMO_PIECE_UNUSED && e->falls_apart[id]) {
+    if (piece->type == ANEMO_PIECE_UNUSED && e->falls_apart && e->falls_apart[id]) {
         const anemo_pair *merge = &e->t->merges.slots[e->falls_apart[id] - 1];
         emit_symbol(e, merge->left); /* both are shorter, so this ends */
         emit_symbol(e, merge->right);

@@ -9,7 +9,8 @@
  * fallback if there are byte pieces, a dummy prefix unless add_space_prefix is false, white space
  * as it stands unless remove_extra_whitespaces is true. User pieces are matched in the prefixed
  * text as by SentencePiece, so that a model gives the same ids from either file; the converter
- * writes U+2581 in some of them as a bare space, which therefore means the same here. */
+ * writes U+2581 in some of them as a bare space, which therefore means the same here. A file of
+ * `anemo quantize` has the rest in keys of its own (internal.h). */
 #include "models/formats/gguf.h"
 #include "models/tokenizers/internal.h"
 
@@ -63,6 +64,22 @@ static anemo_status read_id(const gguf_file *gguf, const anemo_vocabulary *vocab
                           "number of tokens",
                           gguf->path, key, id, vocab->n);
     *out = (int32_t)id;
+    return ANEMO_OK;
+}
+
+/* A string of fewer than `size` bytes; *there (may be NULL): is the key there? */
+static anemo_status read_text(const gguf_file *gguf, const char *key, char *out, size_t size,
+                              bool *there, anemo_error *err) {
+    const gguf_value *value = gguf_find(gguf, key);
+    if (there)
+        *there = value != NULL;
+    if (!value)
+        return ANEMO_OK;
+    if (value->type != GGUF_STRING || value->count >= size ||
+        memchr(value->data, '\0', (size_t)value->count))
+        return refuse_key(gguf, key, value, "a short string", err);
+    memcpy(out, value->data, (size_t)value->count);
+    out[value->count] = '\0';
     return ANEMO_OK;
 }
 
@@ -221,22 +238,56 @@ static anemo_status read_byte_level(anemo_tokenizer *t, const gguf_file *gguf, a
 
 /* ---------------------------------------------------------------- SentencePiece */
 
+/* What `anemo quantize` adds. */
+static anemo_status read_own_keys(anemo_tokenizer *t, const gguf_file *gguf, anemo_error *err) {
+    static const char *const words[] = {"none", "first", "segment"};
+    char word[16] = "";
+    ANEMO_TRY(read_text(gguf, ANEMO_GGUF_UNKNOWN_SURFACE, t->unknown_surface,
+                        sizeof t->unknown_surface, NULL, err));
+    ANEMO_TRY(read_text(gguf, ANEMO_GGUF_PREFIX, word, sizeof word, &t->user_first, err));
+    for (int i = 0; i < 3 && t->user_first; ++i)
+        if (strcmp(word, words[i]) == 0) {
+            t->prefix = (anemo_prefix)i;
+            t->user_spaces = false;
+            return ANEMO_OK;
+        }
+    return t->user_first
+               ? anemo_fail(err, ANEMO_E_INPUT,
+                            "%s: " ANEMO_GGUF_PREFIX " is \"%s\"; accepted: none, first, segment",
+                            gguf->path, anemo_show(word).text)
+               : ANEMO_OK;
+}
+
 static anemo_status read_sentencepiece(anemo_tokenizer *t, const gguf_file *gguf,
                                        anemo_error *err) {
-    bool prefix = true;
+    bool prefix = true, adds_bos = true;
     ANEMO_TRY(read_pieces(t, gguf, err));
+    ANEMO_TRY(read_bool(gguf, KEY("add_bos_token"), true, &adds_bos, err));
     ANEMO_TRY(read_id(gguf, &t->vocab, KEY("bos_token_id"), &t->bos, err));
     ANEMO_TRY(read_id(gguf, &t->vocab, KEY("eos_token_id"), &t->eos, err));
     ANEMO_TRY(read_id(gguf, &t->vocab, KEY("unknown_token_id"), &t->unknown, err));
     ANEMO_TRY(read_bool(gguf, KEY("add_space_prefix"), true, &prefix, err));
     ANEMO_TRY(read_bool(gguf, KEY("remove_extra_whitespaces"), false, &t->trim_spaces, err));
+    if (!adds_bos)
+        t->bos = -1;
     strcpy(t->unknown_surface, ANEMO_UNKNOWN_SURFACE);
     t->prefix = prefix ? ANEMO_PREFIX_FIRST : ANEMO_PREFIX_NONE;
     t->escape_spaces = true;
     t->user_spaces = true;
     t->fuse_unknown = true;
+    ANEMO_TRY(read_own_keys(t, gguf, err));
     ANEMO_TRY(anemo_merges_from_scores(t, gguf->path, err));
     return anemo_tokenizer_seal(t, gguf->path, err);
+}
+
+/* ---------------------------------------------------------------- the file */
+
+/* What a tekken.json says of chats. */
+static anemo_status read_chat_keys(anemo_tokenizer *t, const gguf_file *gguf, anemo_error *err) {
+    ANEMO_TRY(read_text(gguf, ANEMO_GGUF_VERSION, t->version, sizeof t->version, NULL, err));
+    ANEMO_TRY(read_text(gguf, ANEMO_GGUF_EFFORT, t->effort, sizeof t->effort, NULL, err));
+    return read_text(gguf, ANEMO_GGUF_EFFORTS, t->efforts, sizeof t->efforts, &t->has_settings,
+                     err);
 }
 
 anemo_status anemo_read_gguf_vocabulary(anemo_tokenizer *t, const anemo_mapped_file *file,
@@ -247,6 +298,8 @@ anemo_status anemo_read_gguf_vocabulary(anemo_tokenizer *t, const anemo_mapped_f
     if (status == ANEMO_OK) {
         bool byte_level = false;
         status = read_kind(&gguf, &byte_level, err);
+        if (status == ANEMO_OK)
+            status = read_chat_keys(t, &gguf, err);
         if (status == ANEMO_OK)
             status =
                 byte_level ? read_byte_level(t, &gguf, err) : read_sentencepiece(t, &gguf, err);

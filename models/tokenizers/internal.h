@@ -34,6 +34,15 @@
 #define ANEMO_SPACE_MARK      "\xe2\x96\x81"   /* U+2581, which stands for a space inside pieces */
 #define ANEMO_UNKNOWN_SURFACE " \xe2\x81\x87 " /* what SentencePiece shows for an unknown id */
 
+/* Keys of a GGUF file that other programs do not know: what the file's vocabulary lacks of the
+ * tokenizer that it was made from. PREFIX, "none", "first" or "segment": it is a tokenizer.json's,
+ * whose added tokens cut the text before anything else. */
+#define ANEMO_GGUF_PREFIX          "anemo.tokenizer.prefix"
+#define ANEMO_GGUF_UNKNOWN_SURFACE "anemo.tokenizer.unknown_surface"
+#define ANEMO_GGUF_VERSION         "anemo.tokenizer.version"
+#define ANEMO_GGUF_EFFORT          "anemo.tokenizer.effort"
+#define ANEMO_GGUF_EFFORTS         "anemo.tokenizer.efforts"
+
 /* The numbers of SentencePiece and GGUF, and two of our own. */
 typedef enum anemo_piece_type {
     ANEMO_PIECE_HOLE = 0, /* no piece has this id */
@@ -117,7 +126,7 @@ struct anemo_tokenizer {
     bool whole_words;   /* a word that is a piece is not merged (ignore_merges) */
     bool fuse_unknown;  /* neighbouring unknown symbols are one unknown id */
     bool byte_fallback; /* then all 256 byte pieces are there */
-    bool has_unused;
+    bool has_unused;    /* some merge makes an UNUSED piece */
     bool byte_level;
     bool nfc;                 /* byte level: text is composed (NFC) before it is split */
     anemo_splitter *splitter; /* byte level: owned */
@@ -163,6 +172,8 @@ anemo_status anemo_tokenizer_seal(anemo_tokenizer *t, const char *path, anemo_er
 /* The printable spelling of byte-level files ("\u0120the" is " the") to the bytes it stands for;
  * out has room for `bytes`. Returns their number, -1: a character outside the alphabet of 256. */
 ptrdiff_t anemo_alphabet_bytes(const char *text, size_t bytes, char *out);
+/* The way back; out has room for twice `bytes`. Returns the length of the spelling. */
+size_t anemo_alphabet_spell(const char *text, size_t bytes, char *out);
 /* Every cut of every NORMAL piece of which both parts are such pieces becomes a merge, ranked by
  * id: what tiktoken does when it looks up concatenations. */
 anemo_status anemo_merges_from_ids(anemo_tokenizer *t, const char *path, anemo_error *err);

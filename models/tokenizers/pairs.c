@@ -192,6 +192,7 @@ static bool find_junctions(anemo_tokenizer *t) {
         const anemo_pair *merge = &t->merges.slots[i];
         if (merge->left == ANEMO_NO_PAIR)
             continue;
+        t->has_unused |= t->vocab.pieces[merge->result].type == ANEMO_PIECE_UNUSED;
         int32_t a, b;
         seam_symbols(t, &t->vocab.pieces[merge->left], &t->vocab.pieces[merge->right], &a, &b);
         /* Where one is no symbol, the merge cannot happen. */
@@ -284,7 +285,6 @@ anemo_status anemo_tokenizer_seal(anemo_tokenizer *t, const char *path, anemo_er
         piece->text = piece->type == ANEMO_PIECE_HOLE ? NULL : t->vocab.arena + piece->at;
         if (piece->bytes > t->longest)
             t->longest = piece->bytes;
-        t->has_unused |= piece->type == ANEMO_PIECE_UNUSED;
     }
     ANEMO_TRY(t->byte_level ? anemo_find_byte_symbols(t, path, err) : find_bytes(t, path, err));
     t->space = anemo_vocabulary_find(&t->vocab, ANEMO_SPACE_MARK, 3);

@@ -24,25 +24,26 @@
 #define SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 struct anemo_split_rule {
-    const char *pre; /* labels in GGUF, separated by spaces */
+    const char *pre;     /* the label in GGUF */
+    const char *aliases; /* other labels of old files, separated by spaces */
     const char *pattern;
     bool whole_words, adds_bos, nfc; /* what a GGUF label implies */
 };
 
 static const anemo_split_rule rules[] = {
-    {"gpt-2 gpt2",
+    {"gpt-2", "gpt2",
      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", false,
      false, false},
-    {"llama-bpe llama3 llama-v3",
+    {"llama-bpe", "llama3 llama-v3",
      CONTRACTION
      "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES,
      true, true, false},
-    {"qwen2 deepseek-r1-qwen",
+    {"qwen2", "deepseek-r1-qwen",
      CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES,
      false, false, true},
-    {"tekken", LETTERS "|" CAPITALS "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES, true, true,
-     false},
-    {"gpt-4o",
+    {"tekken", "", LETTERS "|" CAPITALS "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES, true,
+     true, false},
+    {"gpt-4o", "",
      LETTERS CONTRACTION "?|" CAPITALS CONTRACTION
                          "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES,
      true, false, false},
@@ -60,15 +61,27 @@ const anemo_split_rule *anemo_split_rule_of_pattern(const char *pattern, size_t 
     return NULL;
 }
 
+static bool is_label(const anemo_split_rule *rule, const char *pre, size_t bytes) {
+    if (strlen(rule->pre) == bytes && memcmp(rule->pre, pre, bytes) == 0)
+        return true;
+    for (const char *name = rule->aliases; *name; name += strspn(name, " ")) {
+        const size_t length = strcspn(name, " ");
+        if (length == bytes && memcmp(name, pre, bytes) == 0)
+            return true;
+        name += length;
+    }
+    return false;
+}
+
 const anemo_split_rule *anemo_split_rule_of_pre(const char *pre, size_t bytes) {
     for (size_t i = 0; i < sizeof rules / sizeof *rules; ++i)
-        for (const char *name = rules[i].pre; *name; name += strspn(name, " ")) {
-            const size_t length = strcspn(name, " ");
-            if (length == bytes && memcmp(name, pre, bytes) == 0)
-                return &rules[i];
-            name += length;
-        }
+        if (is_label(&rules[i], pre, bytes))
+            return &rules[i];
     return NULL;
+}
+
+const char *anemo_split_rule_pre(const anemo_split_rule *rule) {
+    return rule->pre;
 }
 
 const anemo_split_rule *anemo_split_rule_gpt2(void) {
@@ -99,6 +112,7 @@ bool anemo_split_rule_nfc(const anemo_split_rule *rule) {
     "\\x{205f}\\x{3000}"
 
 struct anemo_splitter {
+    const anemo_split_rule *rule;
     pcre2_code *code;
 };
 
@@ -137,6 +151,8 @@ anemo_status anemo_splitter_create(const anemo_split_rule *rule, const char *pat
     int code = 0;
     PCRE2_SIZE at = 0;
     if (splitter)
+        splitter->rule = rule;
+    if (splitter)
         splitter->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
                                        PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
     free(pattern);
@@ -149,6 +165,10 @@ anemo_status anemo_splitter_create(const anemo_split_rule *rule, const char *pat
                           path, code, (size_t)at);
     pcre2_jit_compile(splitter->code, PCRE2_JIT_COMPLETE); /* without it matching is slower */
     return ANEMO_OK;
+}
+
+const anemo_split_rule *anemo_splitter_rule(const anemo_splitter *splitter) {
+    return splitter->rule;
 }
 
 void anemo_splitter_free(anemo_splitter *splitter) {
@@ -213,8 +233,13 @@ anemo_status anemo_splitter_create(const anemo_split_rule *rule, const char *pat
                       path);
 }
 
-void anemo_splitter_free(anemo_splitter *splitter) {
+const anemo_split_rule *anemo_splitter_rule(const anemo_splitter *splitter) {
     (void)splitter; /* none is ever made */
+    return NULL;
+}
+
+void anemo_splitter_free(anemo_splitter *splitter) {
+    (void)splitter;
 }
 
 anemo_split_walk *anemo_split_begin(const anemo_splitter *splitter) {

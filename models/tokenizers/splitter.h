@@ -12,6 +12,7 @@ typedef struct anemo_split_rule anemo_split_rule;
 const anemo_split_rule *anemo_split_rule_of_pattern(const char *pattern, size_t bytes);
 /* tokenizer.ggml.pre: "gpt-2", "llama-bpe", ... */
 const anemo_split_rule *anemo_split_rule_of_pre(const char *pre, size_t bytes);
+const char *anemo_split_rule_pre(const anemo_split_rule *rule);
 const anemo_split_rule *anemo_split_rule_gpt2(void);
 /* What GGUF leaves out of a vocabulary: is a word that is a piece taken as it stands, and does BOS
  * stand before a text? */
@@ -24,6 +25,7 @@ extern const char anemo_split_rule_names[], anemo_split_pre_names[];
 /* ANEMO_E_LIBRARY, naming `path` and the package, in a build without PCRE2. */
 anemo_status anemo_splitter_create(const anemo_split_rule *rule, const char *path,
                                    anemo_splitter **out, anemo_error *err);
+const anemo_split_rule *anemo_splitter_rule(const anemo_splitter *splitter);
 void anemo_splitter_free(anemo_splitter *splitter);
 
 /* The working memory of one text; NULL without memory. */

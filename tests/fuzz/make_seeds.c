@@ -1,5 +1,6 @@
-/* make_seeds DIR: writes the seeds in tests/fuzz/corpus that are not files of tests/data: tiny GGUF
- * models in several types and with several kinds of experts. */
+/* make_seeds DIR VOCABULARIES: writes the seeds in tests/fuzz/corpus that are not files of
+ * tests/data: tiny GGUF models in several types and with several kinds of experts, and a vocabulary
+ * with every key that `anemo quantize` writes. */
 #include "tests/support/random_blocks.h"
 #include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
@@ -34,8 +35,47 @@ static void write_all_types(const char *folder) {
     gguf_writer_free(writer);
 }
 
+/* <unk>, <s>, 256 bytes, U+2581, two letters, their joint, an added token, an unused one. */
+static void write_vocabulary(const char *folder) {
+    enum { FIRST = 2, BYTES = 256, WORDS = 6, TOKENS = FIRST + BYTES + WORDS };
+    static const char *const words[WORDS] = {"\xe2\x96\x81", "a", "b", "ab", "<tool>", "[PAD263]"};
+    static const int32_t word_types[WORDS] = {1, 1, 1, 1, 4, 5};
+    static char names[BYTES][8];
+    const char *tokens[TOKENS] = {"<unk>", "<s>"};
+    int32_t types[TOKENS] = {2, 3};
+    float scores[TOKENS] = {0};
+    char path[600];
+    for (int i = 0; i < BYTES; ++i) {
+        snprintf(names[i], sizeof names[i], "<0x%02X>", (unsigned)i);
+        tokens[FIRST + i] = names[i];
+        types[FIRST + i] = 6;
+    }
+    for (int i = 0; i < WORDS; ++i) {
+        tokens[FIRST + BYTES + i] = words[i];
+        types[FIRST + BYTES + i] = word_types[i];
+        scores[FIRST + BYTES + i] = (float)-i;
+    }
+    gguf_writer *writer = gguf_writer_create();
+    gguf_add_string(writer, "tokenizer.ggml.model", "llama");
+    gguf_add_strings(writer, "tokenizer.ggml.tokens", tokens, TOKENS);
+    gguf_add_i32s(writer, "tokenizer.ggml.token_type", types, TOKENS);
+    gguf_add_f32s(writer, "tokenizer.ggml.scores", scores, TOKENS);
+    gguf_add_bool(writer, "tokenizer.ggml.add_space_prefix", true);
+    gguf_add_bool(writer, "tokenizer.ggml.remove_extra_whitespaces", false);
+    gguf_add_bool(writer, "tokenizer.ggml.add_bos_token", true);
+    gguf_add_u32(writer, "tokenizer.ggml.bos_token_id", 1);
+    gguf_add_string(writer, "anemo.tokenizer.prefix", "segment");
+    gguf_add_string(writer, "anemo.tokenizer.unknown_surface", "<unk>");
+    gguf_add_string(writer, "anemo.tokenizer.version", "v3");
+    gguf_add_string(writer, "anemo.tokenizer.efforts", "none, high");
+    gguf_add_string(writer, "anemo.tokenizer.effort", "high");
+    snprintf(path, sizeof path, "%s/points.gguf", folder);
+    gguf_write(writer, path);
+    gguf_writer_free(writer);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2)
+    if (argc != 3)
         return 2;
     anemo_hparams dense = tiny_hparams(0), experts = tiny_hparams(2);
     dense.tied = true;
@@ -43,5 +83,6 @@ int main(int argc, char **argv) {
     write_seed(argv[1], "merged-q4_0", &experts, ANEMO_NAMING_GGUF_MERGED, ANEMO_GGML_Q4_0);
     write_seed(argv[1], "experts-q4_0", &experts, ANEMO_NAMING_GGUF_EXPERTS, ANEMO_GGML_Q4_0);
     write_all_types(argv[1]);
+    write_vocabulary(argv[2]);
     return 0;
 }

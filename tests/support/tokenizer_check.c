@@ -126,13 +126,11 @@ void check_ggml_vocabulary(const anemo_tokenizer *t, const char *input_file,
     free(outputs);
 }
 
-anemo_tokenizer *open_patched(const char *data, const json_t *entry) {
+void write_patched(const char *data, const json_t *entry, const char *path) {
     const char *name = json_string_value(json_object_get(entry, "file"));
     const json_t *patch = json_object_get(entry, "patch"), *pre = json_object_get(entry, "pre");
-    char source[1024], path[1024];
-    char *folder = test_folder_create();
+    char source[1024];
     snprintf(source, sizeof source, "%s%s", data, name);
-    snprintf(path, sizeof path, "%s/a tokenizer", folder);
     if (json_is_object(patch)) {
         json_t *file = json_load_file(source, JSON_ALLOW_NUL, NULL);
         json_t *model = json_incref(json_object_get(file, "model"));
@@ -156,6 +154,13 @@ anemo_tokenizer *open_patched(const char *data, const json_t *entry) {
         test_write_file(path, file, bytes);
         free(file);
     }
+}
+
+anemo_tokenizer *open_patched(const char *data, const json_t *entry) {
+    char path[1024];
+    char *folder = test_folder_create();
+    snprintf(path, sizeof path, "%s/a tokenizer", folder);
+    write_patched(data, entry, path);
     anemo_tokenizer *t = open_file(path);
     test_folder_remove(folder);
     return t;

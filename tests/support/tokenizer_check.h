@@ -30,7 +30,8 @@ void check_ggml_vocabulary(const anemo_tokenizer *t, const char *input_file,
                            const char *output_file);
 
 /* DATA's entry.file with entry.patch over it (of "model" field by field), or with entry.pre in
- * place of "gpt-4o", from a folder that is gone when this returns. */
+ * place of "gpt-4o"; opened, from a folder that is gone when this returns. */
+void write_patched(const char *data, const json_t *entry, const char *path);
 anemo_tokenizer *open_patched(const char *data, const json_t *entry);
 
 #endif
