@@ -12,9 +12,8 @@
 #include <cmocka.h>
 
 #include "harness/measure/bench_kernel.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
-
-#define assert_near(x, y, tolerance) assert_true(fabs((x) - (y)) <= (tolerance))
 
 /* ---------------------------------------------------------------- shapes and weights */
 

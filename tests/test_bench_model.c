@@ -11,10 +11,9 @@
 
 #include "harness/measure/bench_kernel.h"
 #include "harness/measure/composed.h"
+#include "tests/support/asserts.h"
 #include "tests/support/random_model.h"
 #include "tests/support/run_program.h"
-
-#define assert_near(x, y, tolerance) assert_true(fabs((x) - (y)) <= (tolerance))
 
 static anemo_device *open_device(void) {
     anemo_device *device;

@@ -5,6 +5,7 @@
 #include "harness/check/number.h"
 #include "harness/cli/plugin.h"
 #include "kernels/internal.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <jansson.h>
@@ -23,8 +24,7 @@
 #include "kernels/prefetch.h"
 #endif
 
-#define assert_contains(text, part) assert_non_null(strstr((text), (part)))
-#define PLUGIN(name)                ANEMO_PLUGIN_DIR "/" name ".so"
+#define PLUGIN(name) ANEMO_PLUGIN_DIR "/" name ".so"
 
 static anemo_device *cpu(void) {
     anemo_device *device = NULL;

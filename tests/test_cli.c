@@ -1,5 +1,6 @@
 /* The command line as a person meets it: help, unknown words, numbers, outputs, exit codes. */
 #include "harness/record/record.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
 
@@ -16,12 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' is not in:\n%s", (part), (text));                                       \
-    } while (0)
 
 /* Runs the arguments; expects this exit code and `part` on standard error (on standard output when
  * the code is 0). */

@@ -1,6 +1,7 @@
 /* The comparison library: against numpy, scipy and statsmodels, on synthetic laws of noise, and its
  * driver on sides that take what the test says. No wall-clock time is asserted anywhere. */
 #include "harness/compare/compare.h"
+#include "tests/support/asserts.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,13 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define assert_near(x, y, tolerance)                                                               \
-    do {                                                                                           \
-        const double x_ = (x), y_ = (y);                                                           \
-        if (!(fabs(x_ - y_) <= (tolerance)))                                                       \
-            fail_msg("%s = %.12g, expected %.12g", #x, x_, y_);                                    \
-    } while (0)
 
 /* ---------------------------------------------------------------- golden numbers */
 

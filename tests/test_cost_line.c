@@ -1,5 +1,6 @@
 /* The first cost line: golden figures, what it refuses, what moves it which way. */
 #include "harness/cost/cost_line.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -13,9 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define assert_contains(text, part) assert_non_null(strstr((text), (part)))
-
-static void assert_near(double value, double expected, double relative) {
+static void assert_relative(double value, double expected, double relative) {
     if (!(fabs(value - expected) <= relative * fabs(expected)))
         fail_msg("%.12g where %.12g is expected", value, expected);
 }
@@ -42,9 +41,9 @@ static anemo_record *model_record(double lo, double value, double hi) {
 
 static void capital_recovery_is_right(void **state) {
     (void)state;
-    assert_near(anemo_cost_capital_recovery(0.08, 4), 0.3019208045, 1e-9);
-    assert_near(anemo_cost_capital_recovery(0.10, 5), 0.2637974808, 1e-9);
-    assert_near(anemo_cost_capital_recovery(0, 4), 0.25, 1e-15);
+    assert_relative(anemo_cost_capital_recovery(0.08, 4), 0.3019208045, 1e-9);
+    assert_relative(anemo_cost_capital_recovery(0.10, 5), 0.2637974808, 1e-9);
+    assert_relative(anemo_cost_capital_recovery(0, 4), 0.25, 1e-15);
 }
 
 /* 10 cores, 100 each, 4 years without interest: 250 a year. 10 W each: 876 kWh, twice for the
@@ -59,15 +58,15 @@ static void the_sum_is_right(void **state) {
         a.input[id].value = a.input[id].low = a.input[id].high = values[id];
     anemo_record *r = model_record(50, 100, 200);
     assert_int_equal(anemo_cost_line_make(r, &a, &line, &err), ANEMO_OK);
-    assert_near(line.price, 1000, 1e-12);
-    assert_near(line.watts, 100, 1e-12);
-    assert_near(line.yearly_capital, 250, 1e-12);
-    assert_near(line.yearly_energy, 175.2, 1e-12);
-    assert_near(line.per_million, 425.2 / 1576.8, 1e-12);
-    assert_near(line.measured_lo, 0.5 * line.per_million, 1e-12);
-    assert_near(line.measured_hi, 2 * line.per_million, 1e-12);
-    assert_near(line.lo, line.measured_lo, 1e-12); /* no assumption has a range here */
-    assert_near(line.hi, line.measured_hi, 1e-12);
+    assert_relative(line.price, 1000, 1e-12);
+    assert_relative(line.watts, 100, 1e-12);
+    assert_relative(line.yearly_capital, 250, 1e-12);
+    assert_relative(line.yearly_energy, 175.2, 1e-12);
+    assert_relative(line.per_million, 425.2 / 1576.8, 1e-12);
+    assert_relative(line.measured_lo, 0.5 * line.per_million, 1e-12);
+    assert_relative(line.measured_hi, 2 * line.per_million, 1e-12);
+    assert_relative(line.lo, line.measured_lo, 1e-12); /* no assumption has a range here */
+    assert_relative(line.hi, line.measured_hi, 1e-12);
     anemo_record_free(r);
 }
 
@@ -88,11 +87,11 @@ static void the_range_holds_every_corner(void **state) {
         least = fmin(least, corner.measured_lo);
         most = fmax(most, corner.measured_hi);
     }
-    assert_near(whole.lo, least, 1e-12);
-    assert_near(whole.hi, most, 1e-12);
+    assert_relative(whole.lo, least, 1e-12);
+    assert_relative(whole.hi, most, 1e-12);
     assert_true(whole.lo < whole.per_million && whole.per_million < whole.hi);
     assert_int_equal(whole.decisive, ANEMO_COST_UTILISATION);
-    assert_near(whole.decisive_hi, whole.per_million * 0.25 / 0.05, 1e-12);
+    assert_relative(whole.decisive_hi, whole.per_million * 0.25 / 0.05, 1e-12);
     anemo_record_free(r);
 }
 

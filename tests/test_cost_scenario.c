@@ -2,6 +2,7 @@
 #include "harness/cost/date.h"
 #include "harness/cost/verdict.h"
 #include "harness/record/record.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -19,12 +20,6 @@
 #define EXAMPLES ANEMO_TEST_DIR "/../results/examples/"
 #define AS_OF    "--as-of", "2026-11-26"
 #define DRAWS    20000
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' is not in:\n%s", (part), (text));                                       \
-    } while (0)
 
 static anemo_reference reference;
 

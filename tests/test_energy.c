@@ -3,6 +3,7 @@
 #include "harness/measure/energy.h"
 #include "harness/measure/nvml.h"
 #include "harness/measure/sample.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -20,13 +21,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            print_error("'%s' is not in: %s\n", (part), (text));                                   \
-        assert_non_null(strstr((text), (part)));                                                   \
-    } while (0)
 
 static char *folder;
 static anemo_energy_places places;

@@ -1,6 +1,7 @@
 /* anemo export: each form against a real file of the tool that it is for (tests/data/export), by
  * keys and types, against its figures computed again here, and against its grammar. */
 #include "harness/record/record.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -15,13 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            print_error("'%s' is not in: %s\n", (part), (text));                                   \
-        assert_non_null(strstr((text), (part)));                                                   \
-    } while (0)
 
 enum { N = 4, TOKENS = 17, PROMPT = 32 };
 static const double seconds[N] = {1e-3, 1.5e-3, 1.25e-3, 4e-3};

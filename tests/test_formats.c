@@ -3,6 +3,7 @@
  * Three witnesses that know nothing of the readers: the writers in support/, whose values are
  * known; files made by transformers and the `gguf` package (tests/data/models); and that package's
  * quantisers (tests/data/requantise.bin). */
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
 
@@ -17,9 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define COUNT(array)                (sizeof(array) / sizeof *(array))
-#define MODELS                      ANEMO_TEST_DIR "/data/models/"
-#define assert_contains(text, part) assert_non_null(strstr((text), (part)))
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define MODELS       ANEMO_TEST_DIR "/data/models/"
 
 static char *folder;
 static anemo_error error;

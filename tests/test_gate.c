@@ -3,6 +3,7 @@
  * so that no verdict here hangs on the machine's speed. */
 #include "harness/gate/gate_static.h"
 #include "harness/record/record.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -16,13 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            print_error("'%s' is not in: %s\n", (part), (text));                                   \
-        assert_non_null(strstr((text), (part)));                                                   \
-    } while (0)
 
 /* Children are started without the emulator of a cross build. */
 #define NEEDS_CHILDREN()                                                                           \

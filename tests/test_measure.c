@@ -16,8 +16,7 @@
 #include "harness/measure/probe_form.h"
 #include "harness/measure/sample.h"
 #include "harness/measure/stats.h"
-
-#define assert_near(x, y, tolerance) assert_true(fabs((x) - (y)) <= (tolerance))
+#include "tests/support/asserts.h"
 
 /* ---------------------------------------------------------------- statistics */
 

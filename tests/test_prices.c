@@ -1,6 +1,7 @@
 /* Reference data: what the reader refuses, which row is in force on a day, and the imports. */
 #include "harness/cost/date.h"
 #include "harness/cost/price_import.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -13,12 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' is not in:\n%s", (part), (text));                                       \
-    } while (0)
 
 #define GOOD                                                                                       \
     "{\"schema_version\":1,\"provider\":\"p\",\"model\":\"m-2512\",\"currency\":\"USD\","          \

@@ -1,5 +1,6 @@
 /* Records: what is refused, what survives a full disk, a killed run and other writers. */
 #include "harness/record/record.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -17,8 +18,6 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define assert_contains(text, part) assert_non_null(strstr((text), (part)))
 
 static char *folder;
 static char path[600];

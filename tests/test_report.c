@@ -4,6 +4,7 @@
 #include "harness/cli/html.h"
 #include "harness/cli/report_internal.h"
 #include "harness/record/record.h"
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -25,12 +26,6 @@
 #define LEDGER   ANEMO_TEST_DIR "/data/report/ledger.jsonl"
 #define AS_OF    "--as-of", "2026-11-26", "--draws", "200" /* the wording, not the figures */
 #define HOSTILE  "\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' is not in:\n%.4000s", (part), (text));                                  \
-    } while (0)
 
 static int count(const char *text, const char *part) {
     int n = 0;

@@ -3,6 +3,7 @@
 #include "harness/measure/bench_model.h"
 #include "harness/measure/route_watch.h"
 #include "harness/measure/routing.h"
+#include "tests/support/asserts.h"
 #include "tests/support/random_model.h"
 #include "tests/support/run_program.h"
 
@@ -16,12 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' is not in:\n%s", (part), (text));                                       \
-    } while (0)
 
 static anemo_error err;
 

@@ -1,5 +1,6 @@
 /* From workload and limits to machines: the budget adds up, limits bind, what cannot be is refused.
  */
+#include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
 #include <setjmp.h>
@@ -16,12 +17,6 @@
 
 #define EXAMPLES ANEMO_TEST_DIR "/../results/examples/"
 #define GPU      "example-owned-gpu"
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' is not in:\n%s", (part), (text));                                       \
-    } while (0)
 
 /* mixed.json with the first `from` replaced (NULL: as it is), run by `size`. */
 static program_result run_edited(const char *from, const char *to) {

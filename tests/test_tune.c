@@ -2,6 +2,7 @@
  * end; the file of choices it writes, and what is refused of one. No test asks which variant is
  * fast. */
 #include "harness/measure/tune.h"
+#include "tests/support/asserts.h"
 #include "tests/support/random_model.h"
 #include "tests/support/run_program.h"
 
@@ -15,12 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define assert_contains(text, part)                                                                \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' is not in:\n%s", (part), (text));                                       \
-    } while (0)
 
 static anemo_error err;
 

@@ -101,11 +101,7 @@ static bool kernel_option(int key, const char *value, void *context) {
     if (key == KEY_SHAPE) {
         c->shape = value;
     } else if (key == KEY_M) {
-        c->n_m = anemo_shape_rows(value, c->m, ANEMO_SHAPE_ROWS);
-        if (c->n_m < 1) {
-            anemo_cli_usage("--m %s: expected up to %d numbers from 1 to 65536, apart by commas",
-                            value, ANEMO_SHAPE_ROWS);
-        }
+        c->n_m = anemo_cli_rows(value, c->m);
     } else if (key == KEY_WEIGHTS) {
         c->weights = value;
     } else if (key == KEY_STOP) {

@@ -1,4 +1,5 @@
 /* What may be said to `anemo compare`: its options, and which kind of things A and B are. */
+#include "harness/cli/bench_cli.h"
 #include "harness/cli/compare.h"
 
 #include <string.h>
@@ -70,11 +71,7 @@ static bool kernel_option(int key, const char *value, compare_choices *c) {
     if (key == KEY_SHAPE) {
         c->shape = value;
     } else if (key == KEY_M) {
-        c->n_m = anemo_shape_rows(value, c->m, ANEMO_SHAPE_ROWS);
-        if (c->n_m < 1) {
-            anemo_cli_usage("--m %s: expected up to %d numbers from 1 to 65536, apart by commas",
-                            value, ANEMO_SHAPE_ROWS);
-        }
+        c->n_m = anemo_cli_rows(value, c->m);
     } else if (key == KEY_ROUTING) {
         c->routing = value;
     } else if (key == KEY_CACHES) {

@@ -51,15 +51,17 @@
  * are equally fast); tiles of 4 x 48 and 4 x 64 (the same 78 %: registers are not the limit); of
  * 8 x 32 with the floats in memory (W and x in L1 or L2, against 6 x 32: 0.84 of its speed in
  * groups of 32, 0.93 in groups of 128, and 0.70 inside qgemm, where GCC spills the rows' pointers);
- * blocking over k for L1 (with W in L1 the tile was no faster than from L2); fetching from L2 to L1
- * by hand (no gain); signed nibbles (vpdpbusd wants one unsigned operand, and sign extension costs
- * more than the correction); activations as memory operands of the dot product, each loaded and
- * broadcast twice ({1to16}), which saves a third of the instructions: on Cascade Lake, where 12 dot
- * products take 6 cycles, 7.1 of them instead of 6.05 with W in L1 and 8.9 instead of 7.35 in L2
- * (a line that comes from L2 costs the loads 0.65 cycles), and in qgemm 0.88 of the speed. With a
- * neighbour on the core's other hyper-thread it is the same order, 12 against 10.4, while a probe
- * that loads nothing still does its 12 in 6.2: there no kernel reaches its share of the peak. The
- * same idea with the roles of A and W swapped is XNNPACK's qd8-f32-qc4w. */
+ * blocking over k for L1 (on Zen 5 a tile was no faster with W in L1 than from L2; in qgemm on
+ * Cascade Lake, 9 to 36 KiB of W for all tiles of a stretch and their floats in memory meanwhile,
+ * 0.88 to 0.98 of the speed, beside a neighbour); fetching from L2 to L1 by hand (no gain); signed
+ * nibbles (vpdpbusd wants one unsigned operand, and sign extension costs more than the correction);
+ * activations as memory operands of the dot product, each loaded and broadcast twice ({1to16}),
+ * which saves a third of the instructions: on Cascade Lake, where 12 dot products take 6
+ * cycles, 7.1 of them instead of 6.05 with W in L1 and 8.9 instead of 7.35 in L2 (a line that comes
+ * from L2 costs the loads 0.65 cycles), and in qgemm 0.88 of the speed. With a neighbour on the
+ * core's other hyper-thread it is the same order, 12 against 10.4, while a probe that loads nothing
+ * still does its 12 in 6.2: there no kernel reaches its share of the peak. The same idea with the
+ * roles of A and W swapped is XNNPACK's qd8-f32-qc4w. */
 #ifndef ANEMO_TILE_AVX512VNNI_H
 #define ANEMO_TILE_AVX512VNNI_H
 

@@ -19,6 +19,7 @@
 #include "models/formats/gguf.h"
 #include "models/tokenizers/chat.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -126,20 +127,26 @@ static anemo_status check_characters(const anemo_tokenizer *t, anemo_error *err)
     return ANEMO_OK;
 }
 
-/* Pieces that nothing makes come last. */
+/* NAN: nothing makes the piece. */
+static float score_of(const anemo_tokenizer *t, int64_t id) {
+    const anemo_piece *piece = piece_of(t, id);
+    if (!piece)
+        return NAN;
+    if (!t->user_first)
+        return piece->score;
+    const uint32_t slot = last_merge(t, (uint32_t)id);
+    return slot == ANEMO_NO_PAIR ? NAN : -(float)t->merges.slots[slot].rank;
+}
+
+/* Pieces that nothing makes, and ids without one, come last. */
 static void make_scores(const anemo_gguf_vocabulary *v) {
-    const anemo_tokenizer *t = v->t;
     float least = 0;
-    for (size_t id = 0; id < t->vocab.n; ++id) {
-        const uint32_t slot =
-            t->user_first && piece_of(t, (int64_t)id) ? last_merge(t, (uint32_t)id) : ANEMO_NO_PAIR;
-        v->scores[id] = !t->user_first          ? t->vocab.pieces[id].score
-                        : slot != ANEMO_NO_PAIR ? -(float)t->merges.slots[slot].rank
-                                                : 1; /* see below */
+    for (int64_t id = 0; id < v->rows; ++id) {
+        v->scores[id] = score_of(v->t, id);
         least = v->scores[id] < least ? v->scores[id] : least;
     }
     for (int64_t id = 0; id < v->rows; ++id)
-        if ((size_t)id >= t->vocab.n || (t->user_first && v->scores[id] > 0))
+        if (isnan(v->scores[id]))
             v->scores[id] = least - 1;
 }
 
