@@ -73,13 +73,14 @@ typedef bool (*anemo_quantise_progress)(void *context, double done, double total
 /* What else there is to say of a model that was written. */
 typedef struct anemo_quantise_report {
     int64_t fallbacks; /* matrices that got another type: rows that are no multiple of its block */
-    anemo_error no_vocabulary; /* why a GGUF has none; "": it has one, or is no GGUF */
+    anemo_error no_tokenizer; /* why what was written has none of its own; "": it has one */
 } anemo_quantise_report;
 /* Writes the model `in` with every matrix but the router as `to`: a GGUF file where `out` ends in
  * .gguf, else a new directory of safetensors (compressed-tensors layout; the embedding stays
  * floats). Matrices that are in that form already are copied code by code. `out` must not exist,
  * and appears only when it is complete. The tokenizer of a directory becomes the vocabulary of the
- * GGUF, so that it gives the same ids; where that cannot be, its file lies beside. exec: threads
+ * GGUF, so that it gives the same ids; where that cannot be, its file lies beside. A vocabulary in
+ * GGUF becomes no tokenizer of a directory. exec: threads
  * that make the rows of a GGUF; NULL: the caller's alone. The bytes are the same. */
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   const anemo_exec *exec, anemo_quantise_progress progress,

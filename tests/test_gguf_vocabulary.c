@@ -57,7 +57,7 @@ static const char *convert(void) {
     if (anemo_quantise_model(folder, tiny_path(target, "out.gguf"), "q4_0", NULL, NULL, NULL,
                              &report, &error) != ANEMO_OK)
         fail_msg("%s", error.text);
-    return report.no_vocabulary.text;
+    return report.no_tokenizer.text;
 }
 
 static void check_file_beside(const char *name, bool there) {
@@ -321,6 +321,29 @@ static void merges_that_scores_do_not_give(void **state) {
     check_left_out("its merges are not those of scores");
 }
 
+/* To a directory go tokenizer files, from a directory or from beside a GGUF, and no vocabulary. */
+static void directories(void **state) {
+    (void)state;
+    anemo_quantise_report report;
+    copy_to_folder(DEFAULT "tokenizer.json", "tokenizer.json");
+    anemo_tokenizer_close(open_source("tokenizer.json", 0));
+    assert_string_equal(convert(), "");
+    assert_int_equal(anemo_quantise_model(tiny_path(target, "out.gguf"), tiny_path(target, "a"),
+                                          "q8:row", NULL, NULL, NULL, &report, &error),
+                     ANEMO_OK);
+    assert_non_null(strstr(report.no_tokenizer.text, "is not written as tokenizer.json"));
+    check_file_beside("a/tokenizer.json", false);
+    assert_int_equal(remove(tiny_path(target, "out.gguf")), 0);
+    write_json("{\"model\": {\"ignore_merges\": true}}");
+    anemo_tokenizer_close(open_source("tokenizer.json", 0));
+    assert_non_null(strstr(convert(), "ignore_merges"));
+    assert_int_equal(anemo_quantise_model(tiny_path(target, "out.gguf"), tiny_path(target, "b"),
+                                          "q8:row", NULL, NULL, NULL, &report, &error),
+                     ANEMO_OK);
+    assert_string_equal(report.no_tokenizer.text, "");
+    check_file_beside("b/tokenizer.json", true);
+}
+
 /* ---------------------------------------------------------------- the keys */
 
 static void chats_and_versions(void **state) {
@@ -393,6 +416,7 @@ int main(void) {
         TEST(real_tekken),
         TEST(left_out_with_a_reason),
         TEST(merges_that_scores_do_not_give),
+        TEST(directories),
         TEST(chats_and_versions),
         TEST(bad_keys_of_our_own),
     };

@@ -40,8 +40,8 @@ static anemo_status show_result(const anemo_cli *cli, const anemo_quantise_repor
                 "%" PRId64 " matrices have rows that are no whole blocks of %s, and got the next "
                 "larger type that fits\n",
                 report->fallbacks, to);
-    if (report->no_vocabulary.text[0])
-        fprintf(cli->out, "no vocabulary in it: %s\n", report->no_vocabulary.text);
+    if (report->no_tokenizer.text[0])
+        fprintf(cli->out, "no tokenizer in it: %s\n", report->no_tokenizer.text);
     return ANEMO_OK;
 }
 

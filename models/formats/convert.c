@@ -139,16 +139,36 @@ static bool is_directory(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+/* With its slash, malloc'ed; NULL: out of memory. */
+static char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? strndup(path, (size_t)(slash - path + 1)) : strdup("./");
+}
+
+/* Copies the first n tokenizer files of the source, from its directory or from beside its GGUF. */
+static anemo_status copy_source_tokenizer(anemo_conversion *c, const char *to, int n) {
+    anemo_error unseen;
+    const char *path = anemo_checkpoint_path(c->from);
+    const char *tokenizer = anemo_checkpoint_tokenizer_path(c->from, &unseen);
+    if (is_directory(path))
+        return copy_tokenizer(c, path, to, n);
+    if (!tokenizer || strcmp(tokenizer, path) == 0)
+        return ANEMO_OK; /* it has none, or one inside */
+    char *from = folder_of(tokenizer);
+    const anemo_status status = from ? copy_tokenizer(c, from, to, n)
+                                     : anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", to);
+    free(from);
+    return status;
+}
+
 /* ---------------------------------------------------------------- targets */
 
 static anemo_status convert_to_gguf(anemo_conversion *c, const char *out, const char *temporary) {
-    const char *from = anemo_checkpoint_path(c->from);
     ANEMO_TRY(write_file(c, temporary, anemo_write_gguf));
-    if (is_directory(from) && !c->vocabulary) {
-        const char *slash = strrchr(out, '/');
-        char *folder = slash ? strndup(out, (size_t)(slash - out + 1)) : strdup("./");
+    if (!c->vocabulary) {
+        char *folder = folder_of(out);
         const anemo_status status =
-            folder ? copy_tokenizer(c, from, folder, GGUF_TOKENIZER_FILES)
+            folder ? copy_source_tokenizer(c, folder, GGUF_TOKENIZER_FILES)
                    : anemo_fail(c->err, ANEMO_E_MEMORY, "%s: out of memory", out);
         free(folder);
         ANEMO_TRY(status);
@@ -173,7 +193,6 @@ static void remove_folder(const char *folder) {
 }
 
 static anemo_status fill_folder(anemo_conversion *c, const char *folder) {
-    const char *from = anemo_checkpoint_path(c->from);
     char *weights = anemo_join_path(folder, "model.safetensors");
     char *config = anemo_join_path(folder, "config.json");
     anemo_status status = ANEMO_OK;
@@ -183,8 +202,8 @@ static anemo_status fill_folder(anemo_conversion *c, const char *folder) {
         status = write_file(c, weights, anemo_write_safetensors);
     if (status == ANEMO_OK)
         status = write_file(c, config, anemo_write_config);
-    if (status == ANEMO_OK && is_directory(from))
-        status = copy_tokenizer(c, from, folder, TOKENIZER_FILES);
+    if (status == ANEMO_OK)
+        status = copy_source_tokenizer(c, folder, TOKENIZER_FILES);
     free(weights);
     free(config);
     return status;
@@ -319,7 +338,8 @@ anemo_status anemo_synth_model(const char *uri, const char *out, anemo_quantise_
 }
 
 /* With the tokenizer of a directory as vocabulary, if it can be one: if not, *why. */
-static anemo_status convert_directory(anemo_conversion *c, const char *out, anemo_error *why) {
+static anemo_status convert_with_vocabulary(anemo_conversion *c, const char *out,
+                                            anemo_error *why) {
     const char *path = anemo_checkpoint_tokenizer_path(c->from, why);
     anemo_tokenizer *tokenizer = NULL;
     anemo_gguf_vocabulary *vocabulary = NULL;
@@ -333,6 +353,17 @@ static anemo_status convert_directory(anemo_conversion *c, const char *out, anem
     return status;
 }
 
+/* A directory gets the source's tokenizer files; the vocabulary of a GGUF is none. */
+static anemo_status convert_to_directory(anemo_conversion *c, const char *out, anemo_error *why) {
+    const char *path = anemo_checkpoint_tokenizer_path(c->from, why);
+    if (path && strcmp(path, anemo_checkpoint_path(c->from)) == 0)
+        anemo_fail(why, ANEMO_E_UNSUPPORTED,
+                   "%s: its vocabulary is not written as tokenizer.json; the original's can be put "
+                   "beside the weights",
+                   anemo_show_path(path).text);
+    return convert(c, out);
+}
+
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   const anemo_exec *exec, anemo_quantise_progress progress,
                                   void *context, anemo_quantise_report *report, anemo_error *err) {
@@ -344,10 +375,12 @@ anemo_status anemo_quantise_model(const char *in, const char *out, const char *t
     ANEMO_TRY(anemo_checkpoint_open(in, &from, err));
     c.from = from;
     anemo_status status = check_source(&c);
-    if (status == ANEMO_OK)
-        status = c.ggml == ANEMO_GGML_NONE || anemo_checkpoint_gguf(from)
-                     ? convert(&c, out)
-                     : convert_directory(&c, out, &report->no_vocabulary);
+    if (status == ANEMO_OK && c.ggml == ANEMO_GGML_NONE)
+        status = convert_to_directory(&c, out, &report->no_tokenizer);
+    else if (status == ANEMO_OK && anemo_checkpoint_gguf(from))
+        status = convert(&c, out); /* with the keys of the source */
+    else if (status == ANEMO_OK)
+        status = convert_with_vocabulary(&c, out, &report->no_tokenizer);
     report->fallbacks = c.fallbacks;
     anemo_checkpoint_close(from);
     return status;
