@@ -115,7 +115,9 @@ static void the_other_way_to_read_is_right(void **state) {
     static const char *const filters[] = {"avx512vnni", "swa_f32_split"};
     anemo_cpu_pretend_second_level(!anemo_cpu_prefetches_to_second_level());
     for (int i = 0; i < 2; i++) {
-        anemo_check_report report = check(&(anemo_check_options){.seed = 5, .filter = filters[i]});
+        /* The sanitizers saw the whole grid read the first way. */
+        anemo_check_report report =
+            check(&(anemo_check_options){.seed = 5, .filter = filters[i], .quick = ANEMO_SANITIZE});
         assert_true(report.n_lines > 0);
         assert_int_equal(report.failed, 0);
         assert_int_equal(report.cases_failed, 0);
