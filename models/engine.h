@@ -80,8 +80,8 @@ typedef struct anemo_quantise_report {
  * floats). Matrices that are in that form already are copied code by code. `out` must not exist,
  * and appears only when it is complete. The tokenizer of a directory becomes the vocabulary of the
  * GGUF, so that it gives the same ids; where that cannot be, its file lies beside. A vocabulary in
- * GGUF becomes no tokenizer of a directory. exec: threads
- * that make the rows of a GGUF; NULL: the caller's alone. The bytes are the same. */
+ * GGUF becomes no tokenizer of a directory. exec: threads that make the rows of a GGUF; NULL: the
+ * caller's alone. The bytes are the same. */
 anemo_status anemo_quantise_model(const char *in, const char *out, const char *to,
                                   const anemo_exec *exec, anemo_quantise_progress progress,
                                   void *context, anemo_quantise_report *report, anemo_error *err);

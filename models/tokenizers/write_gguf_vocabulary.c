@@ -45,6 +45,18 @@ static anemo_status out_of_memory(const anemo_tokenizer *t, anemo_error *err) {
 
 /* ---------------------------------------------------------------- a piece alone */
 
+/* NULL: no piece has this id. */
+static const anemo_piece *piece_of(const anemo_tokenizer *t, int64_t id) {
+    const anemo_piece *piece = (size_t)id < t->vocab.n ? &t->vocab.pieces[id] : NULL;
+    return piece && piece->type != ANEMO_PIECE_HOLE ? piece : NULL;
+}
+
+static uint32_t type_of(const anemo_piece *piece) {
+    return !piece                               ? ANEMO_PIECE_UNUSED
+           : piece->type == ANEMO_PIECE_LITERAL ? ANEMO_PIECE_NORMAL
+                                                : piece->type;
+}
+
 /* The text of a piece as symbols; 0: one of its code points is none, or it is too long. */
 static size_t cut(const anemo_tokenizer *t, const char *text, size_t bytes, uint32_t *symbols) {
     size_t n = 0;
@@ -87,17 +99,6 @@ static uint32_t last_merge(const anemo_tokenizer *t, uint32_t id) {
 }
 
 /* ---------------------------------------------------------------- code points */
-
-static const anemo_piece *piece_of(const anemo_tokenizer *t, int64_t id) {
-    const anemo_piece *piece = (size_t)id < t->vocab.n ? &t->vocab.pieces[id] : NULL;
-    return piece && piece->type != ANEMO_PIECE_HOLE ? piece : NULL;
-}
-
-static uint32_t type_of(const anemo_piece *piece) {
-    return !piece                               ? ANEMO_PIECE_UNUSED
-           : piece->type == ANEMO_PIECE_LITERAL ? ANEMO_PIECE_NORMAL
-                                                : piece->type;
-}
 
 /* Is a word ever begun inside a merge? */
 static bool merges_spaces(const anemo_tokenizer *t) {
