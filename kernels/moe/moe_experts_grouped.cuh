@@ -280,39 +280,67 @@ __device__ void grouped_multiply(const grouped_call &c,
 
 /* ---------------------------------------------------------------- results */
 
-/* Result i of token block j of this thread: `first` and `second` are those of its two halves. */
-__device__ inline void grouped_emit(const grouped_call &c, const moe_grouped_item &item, int j,
-                                    int i, float first, float second) {
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int token = 8 * j + lane % 4 * 2 + i % 2;
-    if (token >= item.rows) {
-        return;
-    }
-    const int64_t row = item.row_begin + token;
-    const float value[GROUPED_HALVES] = {first, second};
+/* The sums of row `row` (of the tile's halves) and a token: out they go. */
+__device__ inline void grouped_emit(const grouped_call &c, const moe_grouped_item &item, int token,
+                                    int row, const float (&sum)[GROUPED_HALVES]) {
+    const int64_t to = item.row_begin + token;
     float result[GROUPED_HALVES];
     int64_t column[GROUPED_HALVES];
 #pragma unroll
     for (int h = 0; h < GROUPED_HALVES; h++) {
         const grouped_weight &w = c.half[h];
-        column[h] = grouped_block(c, item, h, warp) * ANEMO_FRAGMENT_ROWS + lane / 4 + i / 2 * 8;
+        column[h] = grouped_block(c, item, h, row / ANEMO_FRAGMENT_ROWS) * ANEMO_FRAGMENT_ROWS +
+                    row % ANEMO_FRAGMENT_ROWS;
         const bool biased = w.bias != nullptr && column[h] < w.shape.n;
-        result[h] = biased ? value[h] + w.bias[item.expert * w.shape.n + column[h]] : value[h];
+        result[h] = biased ? sum[h] + w.bias[item.expert * w.shape.n + column[h]] : sum[h];
         if (c.rows != nullptr && column[h] < w.shape.n) {
-            c.rows[row * w.shape.n + column[h]] = result[h];
+            c.rows[to * w.shape.n + column[h]] = result[h];
         }
     }
     if (c.rows == nullptr && 2 * column[0] < c.hidden_row_bytes) { /* with its padding: zeros */
         const float h =
             column[0] < c.half[0].shape.n ? activate(c.activation, result[0], result[1]) : 0.0f;
-        reinterpret_cast<uint16_t *>(c.hidden + row * c.hidden_row_bytes)[column[0]] =
+        reinterpret_cast<uint16_t *>(c.hidden + to * c.hidden_row_bytes)[column[0]] =
             static_cast<uint16_t>(pack_bf16x2(h, h));
     }
 }
 
-/* Where value i of token block j of half h of a thread stands in a slot. */
-__device__ inline int64_t grouped_partial_at(int j, int i, int h) {
-    return (int64_t)((j * 4 + i) * GROUPED_HALVES + h) * GROUPED_THREADS + threadIdx.x;
+/* A tile's sums lie as the lanes of the product hold them: where the one of (token, row) stands,
+ * but for the half, GROUPED_THREADS floats further. */
+__device__ inline int grouped_sum_at(int token, int row) {
+    const int thread = row / ANEMO_FRAGMENT_ROWS * WARP + row % 8 * 4 + token % 8 / 2;
+    const int value = row % ANEMO_FRAGMENT_ROWS / 8 * 2 + token % 2;
+    return (token / 8 * 4 + value) * GROUPED_HALVES * GROUPED_THREADS + thread;
+}
+
+/* Sums of a whole tile go through shared memory, so that a warp writes neighbouring columns; those
+ * of a part of one to its slot. */
+template <int BITS, int TOKENS, bool MINIMA>
+__device__ void grouped_store(const grouped_call &c, const moe_grouped_item &item,
+                              const sums<BITS, TOKENS, MINIMA> (&sum)[GROUPED_HALVES],
+                              float *shared) {
+    float *to = item.slot < 0 ? shared : c.partials + item.slot * c.slot_floats;
+    __syncthreads(); /* the last stage has been read */
+#pragma unroll
+    for (int j = 0; j < TOKENS; j++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+#pragma unroll
+            for (int h = 0; h < GROUPED_HALVES; h++) {
+                to[((j * 4 + i) * GROUPED_HALVES + h) * GROUPED_THREADS + threadIdx.x] =
+                    sum[h].total[j][i];
+            }
+        }
+    }
+}
+
+/* Behind a barrier. */
+__device__ inline void grouped_emit_all(const grouped_call &c, const moe_grouped_item &item,
+                                        const float *shared) {
+    for (int e = threadIdx.x; e < item.rows * GROUPED_ROWS; e += GROUPED_THREADS) {
+        const int token = e / GROUPED_ROWS, row = e % GROUPED_ROWS, at = grouped_sum_at(token, row);
+        grouped_emit(c, item, token, row, {shared[at], shared[at + GROUPED_THREADS]});
+    }
 }
 
 template <int BITS, int TOKENS, bool MINIMA>
@@ -327,7 +355,7 @@ __device__ void grouped_item(const grouped_call &c, const moe_grouped_item &item
     for (int h = 0; h < GROUPED_HALVES; h++) {
         sum[h].clear(c.half[h].shape, begin);
     }
-    __syncthreads(); /* stages are free: the item before has been read */
+    __syncthreads(); /* shared memory is free: the item before has been read */
     for (int i = 0; i < shape::STAGES - 1; i++) {
         grouped_load(c, from, begin + i * shape::CHUNKS, shared + i * shape::STAGE_BYTES);
     }
@@ -346,20 +374,7 @@ __device__ void grouped_item(const grouped_call &c, const moe_grouped_item &item
     for (int h = 0; h < GROUPED_HALVES; h++) {
         sum[h].close_group();
     }
-    float *partial = c.partials + item.slot * c.slot_floats;
-#pragma unroll
-    for (int j = 0; j < TOKENS; j++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float first = sum[0].total[j][i], second = sum[1].total[j][i];
-            if (item.slot < 0) {
-                grouped_emit(c, item, j, i, first, second);
-            } else {
-                partial[grouped_partial_at(j, i, 0)] = first;
-                partial[grouped_partial_at(j, i, 1)] = second;
-            }
-        }
-    }
+    grouped_store(c, item, sum, reinterpret_cast<float *>(shared));
 }
 
 /* ---------------------------------------------------------------- the grids */
@@ -419,6 +434,10 @@ __global__ void __launch_bounds__(GROUPED_THREADS, WIDEST <= GROUPED_FEW ? 2 : 1
                 grouped_item<BITS, 8, MINIMA>(c, item, shared);
             }
         }
+        if (item.slot < 0) {
+            __syncthreads();
+            grouped_emit_all(c, item, reinterpret_cast<const float *>(shared));
+        }
     }
 }
 
@@ -434,21 +453,28 @@ static __global__ void __launch_bounds__(GROUPED_THREADS)
         j >= cut.item.width) {
         return;
     }
+    /* Tokens 2 k further stand k floats further. */
+    const int token = 8 * j + threadIdx.x / GROUPED_ROWS, row = threadIdx.x % GROUPED_ROWS;
+    const float *partials = c.partials + grouped_sum_at(token, row);
     float sum[4][GROUPED_HALVES] = {};
-#pragma unroll 2
+#pragma unroll 4
     for (int w = cut.first; w <= cut.last; w++) {
-        const float *partial = c.partials + (w == cut.first ? 2 * w + 1 : 2 * w) * c.slot_floats;
+        const int64_t slot = w == cut.first ? 2 * w + 1 : 2 * w;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-#pragma unroll
-            for (int h = 0; h < GROUPED_HALVES; h++) {
-                sum[i][h] += partial[grouped_partial_at(j, i, h)];
-            }
+        for (int h = 0; h < GROUPED_HALVES; h++) {
+            const float4 part = *reinterpret_cast<const float4 *>(partials + slot * c.slot_floats +
+                                                                  h * GROUPED_THREADS);
+            sum[0][h] += part.x;
+            sum[1][h] += part.y;
+            sum[2][h] += part.z;
+            sum[3][h] += part.w;
         }
     }
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        grouped_emit(c, cut.item, j, i, sum[i][0], sum[i][1]);
+    for (int k = 0; k < 4; k++) {
+        if (token + 2 * k < cut.item.rows) {
+            grouped_emit(c, cut.item, token + 2 * k, row, sum[k]);
+        }
     }
 }
 
