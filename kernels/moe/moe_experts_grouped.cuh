@@ -224,16 +224,36 @@ __device__ void grouped_load(const grouped_call &c,
 
 /* ---------------------------------------------------------------- products */
 
-/* A stage into the sums of the warp's two blocks. */
+/* Before a chunk: where a group begins, the one before is added up and the numbers change. `first`
+ * is the group whose numbers come first in the stage. */
+template <int BITS, int TOKENS, bool MINIMA>
+__device__ void grouped_enter(const anemo_fragment_shape &s, int chunk,
+                              const unsigned char *numbers, int first,
+                              sums<BITS, TOKENS, MINIMA> &sum) {
+    using shape = grouped_shape<BITS, TOKENS, MINIMA>;
+    if (BITS < 16 && chunk == sum.group_end) {
+        const group_table table = {numbers, numbers + shape::SCALE_BYTES,
+                                   numbers + shape::ZEROS_AT};
+        const int next = sum.group + 1, g = threadIdx.x % WARP / 4;
+        sum.close_group();
+        sum.open_group(next, numbers_at<BITS>(s, table, next - first, next < s.groups, g));
+    }
+}
+
+/* A stage into the sums of the warp's two blocks. Where the weight ends, so that a warp has but one
+ * or none, it multiplies what happens to lie there: nobody reads those sums. */
 template <int BITS, int TOKENS, bool MINIMA>
 __device__ void grouped_multiply(const grouped_call &c,
                                  const grouped_sources<BITS, TOKENS, MINIMA> &from, int chunk0,
                                  const unsigned char *stage,
                                  sums<BITS, TOKENS, MINIMA> (&sum)[GROUPED_HALVES]) {
     using shape = grouped_shape<BITS, TOKENS, MINIMA>;
-    constexpr int TILES = 16 / BITS; /* of a unit */
+    constexpr int TILES = 16 / BITS;                       /* of a unit */
+    constexpr int TOGETHER = TOKENS % 2 == 0 ? 2 : TOKENS; /* token blocks */
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    int first[GROUPED_HALVES]; /* group whose numbers the stage begins with */
+    const unsigned char *blocks =
+        stage + shape::X_BYTES + warp * GROUPED_HALVES * shape::BLOCK_BYTES;
+    int first[GROUPED_HALVES];
 #pragma unroll
     for (int h = 0; h < GROUPED_HALVES; h++) {
         first[h] = sum[h].group_end == chunk0 ? sum[h].group + 1 : sum[h].group;
@@ -243,36 +263,34 @@ __device__ void grouped_multiply(const grouped_call &c,
         if (shape::CHUNKS > 2 && chunk0 + i >= from.end) { /* ends are even */
             break;
         }
-        uint4 x[TOKENS];
-#pragma unroll
-        for (int j = 0; j < TOKENS; j++) {
-            x[j] = *reinterpret_cast<const uint4 *>(
-                stage + moe_grouped_token_at(shape::CHUNKS, 8 * j + g, i * 64 + t * 16));
-        }
+        uint32_t a[GROUPED_HALVES][2][4]; /* two tiles of each block */
 #pragma unroll
         for (int h = 0; h < GROUPED_HALVES; h++) {
-            if (from.block[h] == nullptr) {
-                continue;
-            }
-            const anemo_fragment_shape &s = c.half[h].shape;
-            const unsigned char *block =
-                stage + shape::X_BYTES + (warp * GROUPED_HALVES + h) * shape::BLOCK_BYTES;
-            if (BITS < 16 && chunk0 + i == sum[h].group_end) {
-                const unsigned char *numbers = block + shape::CODE_BYTES;
-                const group_table table = {numbers, numbers + shape::SCALE_BYTES,
-                                           numbers + shape::ZEROS_AT};
-                const int next = sum[h].group + 1;
-                sum[h].close_group();
-                sum[h].open_group(next,
-                                  numbers_at<BITS>(s, table, next - first[h], next < s.groups, g));
-            }
+            const unsigned char *block = blocks + h * shape::BLOCK_BYTES;
+            grouped_enter(c.half[h].shape, chunk0 + i, block + shape::CODE_BYTES, first[h], sum[h]);
 #pragma unroll
             for (int k = 0; k < 2; k++) {
                 const int tile = 2 * i + k;
                 const uint4 unit = *reinterpret_cast<const uint4 *>(
                     block + tile / TILES * ANEMO_FRAGMENT_UNIT_BYTES +
                     lane * ANEMO_FRAGMENT_LANE_BYTES);
-                sum[h].multiply(s, unit, tile % TILES, k, x);
+                tile_registers<BITS>(unit, tile % TILES, sum[h].numbers, a[h][k]);
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < TOKENS; j += TOGETHER) {
+            uint4 x[TOGETHER];
+#pragma unroll
+            for (int l = 0; l < TOGETHER; l++) {
+                x[l] = *reinterpret_cast<const uint4 *>(
+                    stage + moe_grouped_token_at(shape::CHUNKS, 8 * (j + l) + g, i * 64 + t * 16));
+            }
+#pragma unroll
+            for (int l = 0; l < 2 * GROUPED_HALVES * TOGETHER; l++) { /* one sum's are far apart */
+                const int k = l / (GROUPED_HALVES * TOGETHER), h = l % GROUPED_HALVES;
+                const uint4 &its = x[l / GROUPED_HALVES % TOGETHER];
+                sum[h].add(c.half[h].shape, a[h][k], j + l / GROUPED_HALVES % TOGETHER,
+                           {k == 0 ? its.x : its.z, k == 0 ? its.y : its.w});
             }
         }
     }

@@ -207,19 +207,26 @@ template <int BITS, int TOKENS, bool MINIMA = (BITS < 16)> struct sums {
         }
     }
 
+    /* A tile's registers times those of token block j. */
+    __device__ void add(const anemo_fragment_shape &s, const uint32_t (&a)[4], int j,
+                        const uint32_t (&b)[2]) {
+        constexpr uint32_t ONES[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+        mma_bf16(part[j], a, b);
+        if constexpr (MINIMA) {
+            if (s.has_minimum) {
+                mma_bf16(ones[j], ONES, b);
+            }
+        }
+    }
+
     /* Tile `tile` of a lane's unit, number h of its chunk, times x (load_x) of its tokens. */
     __device__ void multiply(const anemo_fragment_shape &s, const uint4 &unit, int tile, int h,
                              const uint4 (&x)[TOKENS]) {
-        constexpr uint32_t ONES[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
         uint32_t a[4];
         tile_registers<BITS>(unit, tile, numbers, a);
 #pragma unroll
         for (int j = 0; j < TOKENS; j++) {
-            const uint32_t b[2] = {h == 0 ? x[j].x : x[j].z, h == 0 ? x[j].y : x[j].w};
-            mma_bf16(part[j], a, b);
-            if (MINIMA && s.has_minimum) {
-                mma_bf16(ones[j], ONES, b);
-            }
+            add(s, a, j, {h == 0 ? x[j].x : x[j].z, h == 0 ? x[j].y : x[j].w});
         }
     }
 };
