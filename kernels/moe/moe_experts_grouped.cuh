@@ -373,7 +373,6 @@ __device__ void grouped_item(const grouped_call &c, const moe_grouped_item &item
     for (int h = 0; h < GROUPED_HALVES; h++) {
         sum[h].clear(c.half[h].shape, begin);
     }
-    __syncthreads(); /* shared memory is free: the item before has been read */
     for (int i = 0; i < shape::STAGES - 1; i++) {
         grouped_load(c, from, begin + i * shape::CHUNKS, shared + i * shape::STAGE_BYTES);
     }
@@ -428,11 +427,23 @@ template <int BITS, bool MINIMA, int WIDEST>
 __global__ void __launch_bounds__(GROUPED_THREADS, WIDEST <= GROUPED_FEW ? 2 : 1)
     grouped(const __grid_constant__ grouped_call c) {
     GPU_SHARED(unsigned char, shared);
-    __shared__ moe_grouped_table table;
+    __shared__ moe_grouped_table table; /* registers are for sums: one thread reads the list */
+    __shared__ moe_grouped_cursor at;
+    __shared__ moe_grouped_item item;
+    __shared__ bool any;
     grouped_table_of(c, &table);
-    moe_grouped_cursor at = moe_grouped_start(&c.work, &table, (int)blockIdx.x);
-    moe_grouped_item item;
-    while (moe_grouped_next(&c.work, &table, c.offset, &at, &item)) {
+    if (threadIdx.x == 0) {
+        at = moe_grouped_start(&c.work, &table, (int)blockIdx.x);
+    }
+    for (;;) {
+        __syncthreads(); /* the item before is done, and so is its shared memory */
+        if (threadIdx.x == 0) {
+            any = moe_grouped_next(&c.work, &table, c.offset, &at, &item);
+        }
+        __syncthreads();
+        if (!any) {
+            break;
+        }
         if (item.width == 1) {
             grouped_item<BITS, 1, MINIMA>(c, item, shared);
         } else if (item.width == 2) {
