@@ -74,7 +74,10 @@ static const experts_case forms[] = {
     {11, 4, 2, 0, 4, 200, 300, 0, ANEMO_ACT_SILU, 7, CHECK_ROUTE_RANDOM}, /* groups with a rest */
     {150, 3, 1, 0, 3, 32, 140, 0, ANEMO_ACT_SILU_CLAMPED, 7, CHECK_ROUTE_SKEWED}, /* many rows */
     {140, 1, 1, 0, 1, 64, 160, 0, ANEMO_ACT_SILU, 2, CHECK_ROUTE_SAME},           /* full tiles */
-    {20, 4, 2, 0, 4, 328, 264, 0, ANEMO_ACT_SILU, 5, CHECK_ROUTE_SKEWED},         /* long rows */
+    {18, 3, 2, 0, 3, 328, 136, 0, ANEMO_ACT_SILU, 5, CHECK_ROUTE_SKEWED},         /* long rows */
+    {72, 1, 1, 0, 1, 32, 96, 0, ANEMO_ACT_SILU, 0, CHECK_ROUTE_SAME},
+    {18, 3, 2, 1, 3, 200, 264, 0, ANEMO_ACT_SILU_CLAMPED, 7, CHECK_ROUTE_RANDOM},
+    {12, 2, 1, 0, 2, 328, 136, 0, ANEMO_ACT_SILU, 6, CHECK_ROUTE_RANDOM},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 

@@ -24,29 +24,29 @@
  * to 16 tokens in all a second form of the grid has only the narrow tiles, fits twice, and has more
  * loads under way.
  *
- * What limits it, and what that should give on an H200 (Mixtral 8x7B, 4 bits in groups of 128; none
- * of it measured). Per multiprocessor and 64 columns of 256 rows: 8 KB of codes, which memory
- * brings in 440 cycles; the 128 instructions of one token block in 8 warps keep the matrix units
- * busy for 100, about 150 x 2 instructions each scheduler for 300. So up to 16 tokens per expert
- * memory is the limit:
+ * What limits it, and what that should give on an H200 (Mixtral 8x7B, 4 bits in groups of 128; an
+ * estimate, nothing of it measured). Per multiprocessor, for 64 columns of 256 rows: 8 KB of codes
+ * come from memory in 440 cycles (4.3 TB/s over 132 multiprocessors); 64 products per block of 8
+ * tokens take 100 at the rate of mma.sync, 62 % of wgmma's; unpacking the codes and the rest are
+ * about 150 instructions a warp, two warps a scheduler: 300. So up to 24 tokens per expert memory
+ * is the limit, and at 64 the matrix units are, with 830 cycles, shared memory next to them with
+ * 690.
  *
- *     1 token     182 MB, 53 us at 80 % of 4.3 TB/s, and four grids: 60 us
- *     16, 64      720 MB, 210 us; at 64 tokens (16 per expert, 24 some) 220 to 240
- *     256         64 per expert: 830 cycles of mma.sync (at 62 % of wgmma's rate) per 440 of
- *                 memory, 35 % of padding and second tiles: 450 to 550 us
- *     4096        64 products, 270 other instructions, 88 KB through shared memory (690 cycles) per
- *                 warp and step: 65 to 75 % of mma.sync, 6.5 to 7.5 ms
- *     bf16        32 KB per step: memory up to 128 tokens, 80 %; beyond, codes pass through shared
- *                 memory twice, 45 to 55 % of 790 TFLOP/s at 4096
+ *     1 token     182 MB at 80 % of 4.3 TB/s: 53 us, and four grids: 60 to 65 us
+ *     16, 64      720 MB: 210 us and the grids; at 64 tokens some experts have 24 rows: 220 to 240
+ *     256         64 rows per expert, of which some have two tiles: 450 to 550 us
+ *     4096        65 to 75 % of mma.sync's rate: 6.5 to 7.5 ms
+ *     bf16        32 KB instead of 8: memory up to 128 tokens, about 80 % of it; at 4096 shared
+ *                 memory, which codes pass twice: 45 to 55 % of 790 TFLOP/s
  *
  * More needs wgmma, whose second operand comes from shared memory once per four warps.
  *
- * Rejected: x copied in the plan's order (a launch and 2 passes); gate and then up over the same
- * tile (x twice, and gate's sums parked); scaled weights rounded to bf16 (half the sums, less
+ * Rejected: x copied in the plan's order (a launch, two passes over it); gate and then up over the
+ * same tile (x twice, and gate's sums parked); scaled weights rounded to bf16 (half the sums, less
  * exact: the next thing to try for many tokens); eight warps that split k over the same rows, for
  * decode (no tile is cut then, but each 16 rows read all of x: from 16 tokens on that is more than
  * the weights); the last to arrive adds up (atomics, and order by luck). Results depend on the cut,
- * so on the plan: not row-invariant, but the same bits for the same plan on every GPU. */
+ * so on the plan: not row-invariant, but the same bits for the same plan every time. */
 #ifndef ANEMO_MOE_EXPERTS_GROUPED_CUH
 #define ANEMO_MOE_EXPERTS_GROUPED_CUH
 
