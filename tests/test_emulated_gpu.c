@@ -88,21 +88,21 @@ CHECK_OP_ON_GPU(quantize_act, true)
 static const char *const FAMILIES[] = {"mistral-full", "mistral-window", "mixtral-window",
                                        "llama3",       "ministral",      "ministral3",
                                        "qwen3-moe",    "gpt-oss"};
-enum { FIRST_BF16 = 2 };
+enum { N_FAMILIES = sizeof FAMILIES / sizeof *FAMILIES, FIRST_BF16 = 2 };
 
 /* Logits of transformers, the prompt in pieces and, for every other family, in one step. */
-static void golden_on_gpu(size_t first, const char *with, double bound) {
+static void golden_on_gpu(const char *const *families, size_t n, const char *with, double bound) {
     static const int pieces[] = {7, 1, 1, 12, 0};
     run_model_backend = ANEMO_CUDA;
     run_model_with = with;
-    for (size_t i = first; i < sizeof FAMILIES / sizeof *FAMILIES; i++) {
-        golden g = golden_open(FAMILIES[i]);
+    for (size_t i = 0; i < n; i++) {
+        golden g = golden_open(families[i]);
         const run_case whole = {.path = g.dir, .window = -1};
         const run_case cut = {.path = g.dir, .window = -1, .chunks = pieces};
         const run_case *const cases[] = {&cut, &whole};
         for (size_t j = 0; j <= i % 2; j++) {
             const double error = golden_error(&g, cases[j]);
-            print_message("%s%s: error %.3g of the sd\n", FAMILIES[i], j ? "" : " in pieces",
+            print_message("%s%s: error %.3g of the sd\n", families[i], j ? "" : " in pieces",
                           error);
             assert_true(error <= bound);
         }
@@ -115,12 +115,20 @@ static void golden_on_gpu(size_t first, const char *with, double bound) {
 /* By the plan's own choice, which is float activations until the others have run on a GPU. */
 static void golden_logits(void **state) {
     (void)state;
-    golden_on_gpu(0, NULL, GOLDEN_BOUND);
+    golden_on_gpu(FAMILIES, N_FAMILIES, NULL, GOLDEN_BOUND);
 }
 
 static void golden_logits_in_bf16(void **state) {
     (void)state;
-    golden_on_gpu(FIRST_BF16, BF16_ACTIVATIONS, BF16_BOUND);
+    golden_on_gpu(FAMILIES + FIRST_BF16, N_FAMILIES - FIRST_BF16, BF16_ACTIVATIONS, BF16_BOUND);
+}
+
+/* Experts on the matrix unit, by the plan that the router made on the device. */
+static void golden_logits_of_grouped_experts(void **state) {
+    static const char *const families[] = {"mixtral-window", "gpt-oss"};
+    (void)state;
+    golden_on_gpu(families, sizeof families / sizeof *families,
+                  "moe_experts=moe_experts_w16a16_grouped_sm80", BF16_BOUND);
 }
 
 /* Greedy continuation through the device's own sampler; all but the first decode steps are one
@@ -150,6 +158,7 @@ int main(void) {
         cmocka_unit_test(quantize_act_matches_its_definition),
         cmocka_unit_test(golden_logits),
         cmocka_unit_test(golden_logits_in_bf16),
+        cmocka_unit_test(golden_logits_of_grouped_experts),
         cmocka_unit_test(golden_greedy_by_graph),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,7 @@ typedef struct experts_case {
     check_routing routing;
 } experts_case;
 
-enum { TYPES = 8 };
+enum { TYPES = 9 };
 static void weight_types(int index, anemo_weight_type *gate, anemo_weight_type *up,
                          anemo_weight_type *down) {
     const anemo_weight_type q4 =
@@ -47,6 +47,7 @@ static void weight_types(int index, anemo_weight_type *gate, anemo_weight_type *
         check_weight_type_linear(4, 128, ANEMO_SCALE_F16, ANEMO_OFFSET_ZERO_POINT),
         check_weight_type_linear(4, 32, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM),
         check_weight_type_linear(8, 0, ANEMO_SCALE_F32, ANEMO_OFFSET_NONE),
+        check_weight_type_linear(4, 32, ANEMO_SCALE_F16, ANEMO_OFFSET_MINIMUM),
         q4};
     *gate = *up = *down = one[index];
     if (index == TYPES - 1) /* each matrix a type of its own, as some files mix them */
@@ -72,6 +73,11 @@ static const experts_case forms[] = {
     {5, 5, 2, 1, 5, 40, 17, 0, ANEMO_ACT_SILU_CLAMPED, 2, CHECK_ROUTE_SKEWED},
     {11, 4, 2, 0, 4, 200, 300, 0, ANEMO_ACT_SILU, 7, CHECK_ROUTE_RANDOM}, /* groups with a rest */
     {150, 3, 1, 0, 3, 32, 140, 0, ANEMO_ACT_SILU_CLAMPED, 7, CHECK_ROUTE_SKEWED}, /* many rows */
+    {140, 1, 1, 0, 1, 64, 160, 0, ANEMO_ACT_SILU, 2, CHECK_ROUTE_SAME},           /* full tiles */
+    {18, 3, 2, 0, 3, 328, 136, 0, ANEMO_ACT_SILU, 5, CHECK_ROUTE_SKEWED},         /* long rows */
+    {72, 1, 1, 0, 1, 32, 96, 0, ANEMO_ACT_SILU, 0, CHECK_ROUTE_SAME},
+    {18, 3, 2, 1, 3, 200, 264, 0, ANEMO_ACT_SILU_CLAMPED, 7, CHECK_ROUTE_RANDOM},
+    {12, 2, 1, 0, 2, 328, 136, 0, ANEMO_ACT_SILU, 6, CHECK_ROUTE_RANDOM},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 

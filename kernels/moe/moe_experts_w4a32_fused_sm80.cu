@@ -13,6 +13,7 @@
  * Every row is summed in the same order whatever tile it is in. Rejected for decode: tensor cores
  * (they want activations in 16 bits, and at 8 rows there is nothing to win over bandwidth), tiles
  * of 16 rows (registers). Limit: bandwidth of the weights. */
+#include "kernels/activate.cuh"
 #include "kernels/dense/common.h"
 #include "kernels/moe/moe.h"
 #include "kernels/moe/tiles.h"
@@ -141,15 +142,6 @@ __device__ float joined(const matrix &m, int expert, int64_t column, const share
     return m.bias != nullptr ? sum + m.bias[expert * m.n + column] : sum;
 }
 
-__device__ float activate(int activation, float g, float u) {
-    if (activation == ANEMO_ACT_SILU_CLAMPED) {
-        g = g > 7.0f ? 7.0f : g; /* written so that NaN stays NaN */
-        u = u > 7.0f ? 7.0f : u < -7.0f ? -7.0f : u;
-        return (u + 1.0f) * g / (1.0f + expf(-1.702f * g));
-    }
-    return g / (1.0f + expf(-g)) * u;
-}
-
 /* Rows beyond the tile's last are that row again; nobody stores what they give. */
 template <int ROWS>
 __device__ void gate_up_tile(const launch &l, const moe_tile &tile, shared_sums *gates,
@@ -197,8 +189,8 @@ __global__ void __launch_bounds__(THREADS) gate_up(const __grid_constant__ launc
     const int64_t column = (int64_t)blockIdx.x * WARP + threadIdx.x % WARP;
     for (int r = threadIdx.x / WARP; r < rows && column < l.p.ffn; r += WARPS) {
         l.hidden[(tile.row_begin + r) * l.p.ffn + column] =
-            activate(l.p.activation, joined(l.gate, tile.expert, column, gates, r),
-                     joined(l.up, tile.expert, column, ups, r));
+            gpu::activate(l.p.activation, joined(l.gate, tile.expert, column, gates, r),
+                          joined(l.up, tile.expert, column, ups, r));
     }
 }
 

@@ -2,6 +2,7 @@
  * then down). Any weight (layout "rows"), float activations, both activations, biases, expert
  * ranges. Each weight row is read once per sorted row of its expert, and 4-bit codes take a byte:
  * obviously right and slow, the yardstick of correctness for the fast variants. */
+#include "kernels/activate.cuh"
 #include "kernels/dense/common.h"
 #include "kernels/moe/moe.h"
 #include "kernels/qgemm/layout_rows.h"
@@ -47,15 +48,6 @@ __device__ float dot(const matrix &m, int expert, int64_t column, const float *x
     return m.bias != nullptr ? sum + m.bias[expert * m.n + column] : sum;
 }
 
-__device__ float activate(int activation, float g, float u) {
-    if (activation == ANEMO_ACT_SILU_CLAMPED) {
-        g = g > 7.0f ? 7.0f : g; /* written so that NaN stays NaN */
-        u = u > 7.0f ? 7.0f : u < -7.0f ? -7.0f : u;
-        return (u + 1.0f) * g / (1.0f + expf(-1.702f * g));
-    }
-    return g / (1.0f + expf(-g)) * u;
-}
-
 /* Row and column of a warp's result, and the row's expert; false: nothing to do. */
 __device__ bool place(const launch &l, int64_t columns, int64_t *row, int64_t *column,
                       int *expert) {
@@ -78,7 +70,7 @@ __global__ void __launch_bounds__(WARP *WARPS) gate_up(const __grid_constant__ l
     const float *x = static_cast<const float *>(l.a.x) + l.a.plan.row_token[row] * l.p.d;
     const float g = dot(l.gate, expert, column, x), u = dot(l.up, expert, column, x);
     if (threadIdx.x == 0) {
-        l.hidden[row * l.p.ffn + column] = activate(l.p.activation, g, u);
+        l.hidden[row * l.p.ffn + column] = gpu::activate(l.p.activation, g, u);
     }
 }
 

@@ -8,6 +8,7 @@
 #ifndef ANEMO_FRAGMENT_CUH
 #define ANEMO_FRAGMENT_CUH
 
+#include "kernels/activate.cuh"
 #include "kernels/gpu.cuh"
 #include "kernels/qgemm/fragment.h"
 #include "kernels/qgemm/schedule.h"
@@ -74,21 +75,27 @@ __device__ inline void two_numbers(const unsigned char *numbers, int bytes, int6
     }
 }
 
-/* Behind the last group (padding) all numbers are 0. */
+/* Where the numbers of groups stand, one behind the other: in memory, or in a copy of some. */
+struct group_table {
+    const unsigned char *scales, *minima, *zeros;
+};
+
+/* Those of a table's group `index`, for rows g and g + 8; `there`: it is no padding, whose numbers
+ * are all 0. */
 template <int BITS>
-__device__ inline group_numbers numbers_of(const anemo_fragment_shape &s,
-                                           const unsigned char *block, int64_t group, int g) {
+__device__ inline group_numbers numbers_at(const anemo_fragment_shape &s, const group_table &from,
+                                           int64_t index, bool there, int g) {
     group_numbers n = {};
-    const int64_t at = group * ANEMO_FRAGMENT_ROWS + 2 * g;
+    const int64_t at = index * ANEMO_FRAGMENT_ROWS + 2 * g;
     uint32_t zeros[2] = {1u << (BITS - 1), 1u << (BITS - 1)};
-    if (group < s.groups) {
-        two_numbers(block + s.scales_at, s.scale_bytes, at, n.scale);
+    if (there) {
+        two_numbers(from.scales, s.scale_bytes, at, n.scale);
         if (s.has_minimum) {
-            two_numbers(block + s.minima_at, s.scale_bytes, at, n.minimum);
+            two_numbers(from.minima, s.scale_bytes, at, n.minimum);
             zeros[0] = zeros[1] = 0;
         } else if (s.has_zero) {
-            zeros[0] = block[s.zeros_at + at];
-            zeros[1] = block[s.zeros_at + at + 1];
+            zeros[0] = from.zeros[at];
+            zeros[1] = from.zeros[at + 1];
         }
     }
     for (int i = 0; i < 2; i++) {
@@ -96,6 +103,13 @@ __device__ inline group_numbers numbers_of(const anemo_fragment_shape &s,
         n.zero[i] = __uint_as_float(anemo_fragment_float8(zeros[i]));
     }
     return n;
+}
+
+template <int BITS>
+__device__ inline group_numbers numbers_of(const anemo_fragment_shape &s,
+                                           const unsigned char *block, int64_t group, int g) {
+    const group_table all = {block + s.scales_at, block + s.minima_at, block + s.zeros_at};
+    return numbers_at<BITS>(s, all, group, group < s.groups, g);
 }
 
 /* ---------------------------------------------------------------- registers of a tile */
@@ -123,16 +137,15 @@ __device__ inline void tile_registers(const uint4 &unit, int tile, const group_n
 /* ---------------------------------------------------------------- sums */
 
 /* 16 rows x 8 TOKENS tokens: lane 4 g + t has of each 8 tokens rows g, g, g + 8, g + 8 at tokens
- * 2 t, 2 t + 1, twice. */
-template <int BITS, int TOKENS> struct sums {
-    static constexpr int BITS_OF = BITS;
+ * 2 t, 2 t + 1, twice. Without MINIMA no weight may have any: fewer registers. */
+template <int BITS, int TOKENS, bool MINIMA = (BITS < 16)> struct sums {
     float total[TOKENS][4];
-    float part[TOKENS][4], ones[TOKENS][4]; /* of the open group: codes times x, and x */
+    float part[TOKENS][4], ones[MINIMA ? TOKENS : 1][4]; /* of the open group: codes times x, x */
     group_numbers numbers;
-    int64_t group, group_end, chunks_of_group; /* group_end: first chunk behind the open group */
+    int32_t group, group_end, chunks_of_group; /* group_end: first chunk behind the open group */
 
-    __device__ void begin(const anemo_fragment_shape &s, const unsigned char *block, int64_t chunk,
-                          int g) {
+    /* From `chunk` on; the first enter() opens its group. */
+    __device__ void clear(const anemo_fragment_shape &s, int64_t chunk) {
 #pragma unroll
         for (int j = 0; j < TOKENS; j++) {
 #pragma unroll
@@ -140,24 +153,31 @@ template <int BITS, int TOKENS> struct sums {
                 total[j][i] = 0.0f;
             }
         }
-        chunks_of_group = s.group / ANEMO_FRAGMENT_CHUNK;
-        open_group(s, block, chunk / chunks_of_group, g);
+        chunks_of_group = (int32_t)(s.group / ANEMO_FRAGMENT_CHUNK);
+        open_group((int32_t)chunk / chunks_of_group - 1, group_numbers{});
+        group_end = (int32_t)chunk;
     }
 
-    __device__ void open_group(const anemo_fragment_shape &s, const unsigned char *block,
-                               int64_t new_group, int g) {
+    __device__ void begin(const anemo_fragment_shape &s, const unsigned char *block, int64_t chunk,
+                          int g) {
+        clear(s, chunk);
+        enter(s, block, chunk, g);
+    }
+
+    __device__ void open_group(int32_t new_group, const group_numbers &its) {
         group = new_group;
         group_end = (group + 1) * chunks_of_group;
 #pragma unroll
         for (int j = 0; j < TOKENS; j++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                part[j][i] = ones[j][i] = 0.0f;
+                part[j][i] = 0.0f;
+                if constexpr (MINIMA) {
+                    ones[j][i] = 0.0f;
+                }
             }
         }
-        if constexpr (BITS < 16) {
-            numbers = numbers_of<BITS>(s, block, group, g);
-        }
+        numbers = its;
     }
 
     __device__ void close_group() {
@@ -169,7 +189,9 @@ template <int BITS, int TOKENS> struct sums {
                     total[j][i] += part[j][i];
                 } else {
                     total[j][i] = fmaf(numbers.scale[i / 2], part[j][i], total[j][i]);
-                    total[j][i] = fmaf(-numbers.minimum[i / 2], ones[j][i], total[j][i]);
+                    if constexpr (MINIMA) {
+                        total[j][i] = fmaf(-numbers.minimum[i / 2], ones[j][i], total[j][i]);
+                    }
                 }
             }
         }
@@ -179,38 +201,37 @@ template <int BITS, int TOKENS> struct sums {
     __device__ void enter(const anemo_fragment_shape &s, const unsigned char *block, int64_t chunk,
                           int g) {
         if (BITS < 16 && chunk == group_end) {
+            const int32_t next = group + 1;
             close_group();
-            open_group(s, block, group + 1, g);
+            open_group(next, numbers_of<BITS>(s, block, next, g));
+        }
+    }
+
+    /* A tile's registers times those of token block j. */
+    __device__ void add(const anemo_fragment_shape &s, const uint32_t (&a)[4], int j,
+                        const uint32_t (&b)[2]) {
+        constexpr uint32_t ONES[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+        mma_bf16(part[j], a, b);
+        if constexpr (MINIMA) {
+            if (s.has_minimum) {
+                mma_bf16(ones[j], ONES, b);
+            }
         }
     }
 
     /* Tile `tile` of a lane's unit, number h of its chunk, times x (load_x) of its tokens. */
     __device__ void multiply(const anemo_fragment_shape &s, const uint4 &unit, int tile, int h,
                              const uint4 (&x)[TOKENS]) {
-        constexpr uint32_t ONES[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
         uint32_t a[4];
         tile_registers<BITS>(unit, tile, numbers, a);
 #pragma unroll
         for (int j = 0; j < TOKENS; j++) {
-            const uint32_t b[2] = {h == 0 ? x[j].x : x[j].z, h == 0 ? x[j].y : x[j].w};
-            mma_bf16(part[j], a, b);
-            if (BITS < 16 && s.has_minimum) {
-                mma_bf16(ones[j], ONES, b);
-            }
+            add(s, a, j, {h == 0 ? x[j].x : x[j].z, h == 0 ? x[j].y : x[j].w});
         }
     }
 };
 
 /* ---------------------------------------------------------------- the end of every kernel */
-
-__device__ inline float activate(int activation, float g, float u) {
-    if (activation == ANEMO_ACT_SILU_CLAMPED) {
-        g = g > 7.0f ? 7.0f : g; /* written so that NaN stays NaN */
-        u = u > 7.0f ? 7.0f : u < -7.0f ? -7.0f : u;
-        return (u + 1.0f) * g / (1.0f + expf(-1.702f * g));
-    }
-    return g / (1.0f + expf(-g)) * u;
-}
 
 /* Bias and epilogue of one result; `up` only with ACT_MUL. */
 __device__ inline void finish(const qgemm_call &c, int part, int64_t token, int64_t column,

@@ -2,6 +2,7 @@
  * weight type (layout "rows"), float activations, every epilogue. Obviously right and slow: each
  * weight row is read once per row of x, and 4-bit codes take a byte. It is the GPU's yardstick of
  * correctness, and what the fast variants are compared with. */
+#include "kernels/activate.cuh"
 #include "kernels/qgemm/layout_rows.h"
 #include "kernels/warp.cuh"
 
@@ -54,15 +55,6 @@ __device__ float warp_dot(const launch &l, const part &p, int64_t row, int64_t c
     return p.bias != nullptr ? sum + p.bias[column] : sum;
 }
 
-__device__ float activate(int activation, float g, float u) {
-    if (activation == ANEMO_ACT_SILU_CLAMPED) {
-        g = g > 7.0f ? 7.0f : g; /* written so that NaN stays NaN */
-        u = u > 7.0f ? 7.0f : u < -7.0f ? -7.0f : u;
-        return (u + 1.0f) * g / (1.0f + expf(-1.702f * g));
-    }
-    return g / (1.0f + expf(-g)) * u;
-}
-
 /* Grid: x over columns (one per warp), y over rows. */
 __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     one_warp_per_result(const __grid_constant__ launch l, int index) {
@@ -73,7 +65,7 @@ __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     }
     float result = warp_dot(l, p, row, column);
     if (l.epilogue == ANEMO_EPI_ACT_MUL) {
-        result = activate(l.activation, result, warp_dot(l, l.parts[1], row, column));
+        result = gpu::activate(l.activation, result, warp_dot(l, l.parts[1], row, column));
     }
     if (threadIdx.x == 0) {
         float *y = p.y + row * p.y_stride + column;

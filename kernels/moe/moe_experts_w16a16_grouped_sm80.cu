@@ -1,0 +1,6 @@
+/* moe_experts for any number of tokens: bf16 weights from the fragment layout, bf16 activations
+ * (moe_experts_grouped.cuh). */
+#include "kernels/moe/moe_experts_grouped.cuh"
+
+GPU_MOE_EXPERTS_GROUPED(moe_experts_w16a16_grouped_sm80, 16, "w16_fragment",
+                        "mma.sync tiles of 8 to 64 rows, balanced from the plan on the device")
