@@ -33,6 +33,14 @@ __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uin
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* d[16 x 8] += a[16 x 32] b[32 x 8], unsigned bytes times signed ones: mma.sync m16n8k32. */
+__device__ inline void mma_u8s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, "
+                 "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /* a + b of two bf16 numbers each, rounded to nearest even; by fma, which sm_80 has. */
 __device__ inline uint32_t add_bf16x2(uint32_t a, uint32_t b) {
     uint32_t sum;

@@ -1,7 +1,7 @@
 /* The GPU's weight layout, exhaustively and from outside: places against the numbering of PTX's
- * m16n8k16, bytes against a reader written from the essay in fragment.h, the bit tricks of
- * dequantising over all codes, and a warp of 32 loops that multiplies as the instruction does.
- * (Whole kernels: test_emulated_gpu.c.) */
+ * m16n8k16 and, for 8-bit codes, m16n8k32, bytes against a reader written from the essay in
+ * fragment.h, the bit tricks of dequantising over all codes, and a warp of 32 loops that multiplies
+ * as the instruction does. (Whole kernels: test_emulated_gpu.c.) */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,6 +90,71 @@ static void codes_become_numbers(void **state) {
         }
     }
     print_message("[   INFO   ] %lld codes\n", (long long)cases);
+}
+
+/* Register r (0..3) of an m16n8k32 product's first operand from an 8-bit unit: tile r / 2 of the
+ * chunk, row g + 8 (r % 2). Byte i is the place (register, half) whose number the byte holds. */
+static void registers_of_unit(uint32_t (*a)[4]) {
+    uint32_t words[2];
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; i++) {
+        bytes[i] = (uint8_t)i; /* 2 register + half */
+    }
+    memcpy(words, bytes, sizeof words);
+    for (int r = 0; r < 4; r++) {
+        (*a)[r] = anemo_fragment_four8(words[0], words[1], r % 2);
+    }
+}
+
+/* Rows of W, and 32 columns that lie as they do in a row: what unpacking to rows relies on. */
+static void eight_bits_come_in_fours(void **state) {
+    (void)state;
+    int64_t cases = 0;
+    uint32_t a[4];
+    registers_of_unit(&a);
+    for (int64_t chunk = 0; chunk < 64; chunk++) {
+        for (int lane = 0; lane < 32; lane++) {
+            for (int i = 0; i < 16; i++, cases++) {
+                const int r = i / 4, place = (int)(a[r] >> 8 * (i % 4) & 255u);
+                const int64_t column = 32 * chunk + 8 * (lane % 4) + 4 * (r / 2) + i % 4;
+                assert_int_equal(anemo_fragment_row(lane, place / 2), lane / 4 + 8 * (r % 2));
+                assert_int_equal(
+                    anemo_fragment_column(2 * chunk + r / 2, lane, place / 2, place % 2), column);
+            }
+        }
+    }
+    print_message("[   INFO   ] %lld codes\n", (long long)cases);
+}
+
+/* PTX ISA, "Matrix Fragments for mma.m16n8k32": element i (0..15) of A in lane l is row l / 4, plus
+ * 8 for i / 4 odd, column 4 (l % 4) + i % 4, plus 16 for i >= 8; element i (0..7) of B is row
+ * 4 (l % 4) + i % 4, plus 16 for i >= 4, column l / 4. What A and B call the same must be the same
+ * column of W and x, where lane t's x are the 8 codes from column 8 t of the chunk on. */
+static void eight_bit_operands_agree(void **state) {
+    (void)state;
+    int64_t cases = 0;
+    uint32_t a[4];
+    registers_of_unit(&a);
+    for (int64_t chunk = 0; chunk < 64; chunk++) {
+        int64_t of_b[32];
+        for (int t = 0; t < 4; t++) {
+            for (int i = 0; i < 8; i++) {
+                of_b[4 * t + i % 4 + (i >= 4 ? 16 : 0)] = 32 * chunk + 8 * t + i;
+            }
+        }
+        for (int lane = 0; lane < 32; lane++) {
+            for (int i = 0; i < 16; i++, cases++) {
+                const int row = lane / 4 + (i / 4 % 2 != 0 ? 8 : 0);
+                const int number = 4 * (lane % 4) + i % 4 + (i >= 8 ? 16 : 0);
+                const int place = (int)(a[i / 4] >> 8 * (i % 4) & 255u);
+                assert_int_equal(anemo_fragment_row(lane, place / 2), row);
+                assert_int_equal(
+                    anemo_fragment_column(2 * chunk + i / 8, lane, place / 2, place % 2),
+                    of_b[number]);
+            }
+        }
+    }
+    print_message("[   INFO   ] %lld elements\n", (long long)cases);
 }
 
 /* ---------------------------------------------------------------- bytes, read by another hand */
@@ -316,8 +381,9 @@ static void an_emulated_warp_agrees(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(places_are_a_bijection),  cmocka_unit_test(operands_agree),
-        cmocka_unit_test(codes_become_numbers),    cmocka_unit_test(another_reader_agrees),
+        cmocka_unit_test(places_are_a_bijection),   cmocka_unit_test(operands_agree),
+        cmocka_unit_test(codes_become_numbers),     cmocka_unit_test(eight_bits_come_in_fours),
+        cmocka_unit_test(eight_bit_operands_agree), cmocka_unit_test(another_reader_agrees),
         cmocka_unit_test(an_emulated_warp_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

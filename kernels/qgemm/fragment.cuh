@@ -23,7 +23,7 @@ struct qgemm_call {
     const float *bias[ANEMO_QGEMM_PARTS]; /* NULL: none */
     float *y[ANEMO_QGEMM_PARTS];
     int64_t y_stride[ANEMO_QGEMM_PARTS];
-    const unsigned char *x; /* bf16 records */
+    const unsigned char *x; /* records of the variant's format */
     int64_t x_row_bytes, m;
 };
 

@@ -124,7 +124,7 @@ static ANEMO_HOST_DEVICE inline int32_t anemo_fragment_number(int32_t row) {
     return row % 8 * 2 + row / 8;
 }
 
-/* ---------------------------------------------------------------- codes to bf16 */
+/* ---------------------------------------------------------------- codes to operands */
 
 /* Register r of a 4-bit tile: two bf16 numbers 128 + code (0x43 is the exponent of 128, whose unit
  * is then one). */
@@ -135,6 +135,13 @@ static ANEMO_HOST_DEVICE inline uint32_t anemo_fragment_pair4(uint32_t word, int
 /* -(128 + zero) twice: added to the pair above it leaves code - zero, exactly. */
 static ANEMO_HOST_DEVICE inline uint32_t anemo_fragment_zero4(uint32_t zero) {
     return (0x4300u | zero | 0x8000u) * 0x00010001u;
+}
+
+/* Four 8-bit codes of consecutive columns: `low` and `high` are the two words of a lane's tile,
+ * `row` 0 is row g and 1 is row g + 8. Tile h of chunk i gives columns 32 i + 8 t + 4 h .. + 3. */
+static ANEMO_HOST_DEVICE inline uint32_t anemo_fragment_four8(uint32_t low, uint32_t high,
+                                                              int32_t row) {
+    return row == 0 ? (low & 0xffffu) | high << 16 : low >> 16 | (high & 0xffff0000u);
 }
 
 /* 2^23 + an 8-bit code, as the bits of a float: its unit is one. */

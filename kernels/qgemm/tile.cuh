@@ -7,6 +7,9 @@
  * need the barrier. A token's 128 bytes of a step stand 144 apart: eight lanes that read 16 bytes
  * each then meet 32 different banks.
  *
+ * What the products are of is the matter of tile_shape and sums: here bf16 activations, of which a
+ * step has 64 columns; tile_int8.cuh brings int8, 128 columns.
+ *
  * Work is cut by stream-K (schedule.h): a stretch of a tile's steps at a time; partial tiles go to
  * the workspace in the order in which lanes hold them, and tile_finish adds them in the order of
  * k. With ACT_MUL gate and up are two runs over the same stretch, so that a lane ends with both.
@@ -24,16 +27,38 @@ namespace gpu {
 constexpr int TILE_WARPS = 8, TILE_BLOCKS = 1; /* blocks of 16 rows of a warp */
 constexpr int TILE_THREADS = TILE_WARPS * WARP;
 constexpr int TILE_ROWS = TILE_WARPS * TILE_BLOCKS * ANEMO_FRAGMENT_ROWS;
-constexpr int TILE_TOKEN_BYTES = 144;
+constexpr int TILE_X_BYTES = 128; /* of a token and step */
 
+/* Nothing but the sums makes a result. */
+struct tile_no_numbers {};
+
+/* Shared memory, steps and results for weights of BITS bits times bf16. */
 template <int BITS, int TOKENS> struct tile_shape {
+    using value = float;             /* of a sum */
+    using x_piece = uint4;           /* a lane's activations of a chunk */
+    using numbers = tile_no_numbers; /* that results need */
+    static constexpr int STEP = 64;  /* columns; TILE_X_BYTES of activations */
+    static constexpr int CHUNKS = STEP / ANEMO_FRAGMENT_CHUNK;
+    static constexpr int TOKEN_BYTES = 144;
     static constexpr int UNITS = BITS / 4; /* of a step and block */
     static constexpr int STAGES = BITS == 4 ? 4 : BITS == 8 ? 3 : 2;
-    static constexpr int X_BYTES = 8 * TOKENS * TILE_TOKEN_BYTES;
+    static constexpr int AT_ONCE = 0; /* thread blocks of a multiprocessor; 0: as registers allow */
+    static constexpr int X_BYTES = 8 * TOKENS * TOKEN_BYTES;
     static constexpr int W_BYTES = TILE_WARPS * TILE_BLOCKS * UNITS * ANEMO_FRAGMENT_UNIT_BYTES;
     static constexpr int STAGE_BYTES = X_BYTES + W_BYTES;
     static constexpr size_t SHARED_BYTES = (size_t)STAGES * STAGE_BYTES;
-    static constexpr int FLOATS = TILE_ROWS * 8 * TOKENS; /* of a partial tile, one half */
+    static constexpr int VALUES = TILE_ROWS * 8 * TOKENS; /* of a partial tile, one half */
+
+    static size_t x_row_bytes(int64_t k) {
+        return (size_t)anemo_fragment_up(2 * k, 64);
+    }
+    /* Of rows row, row + 8 and tokens token, token + 1; values 0 .. 3 of a lane in this order. */
+    static __device__ numbers numbers_of(const qgemm_call &, int, int64_t, int64_t) {
+        return {};
+    }
+    static __device__ float result(const numbers &, int, value sum) {
+        return sum;
+    }
 };
 
 /* Brings one step into a stage: an empty group where there is none, so that counts stay even. */
@@ -44,10 +69,11 @@ __device__ void tile_load(const qgemm_call &c, int part, int64_t row_tile, int64
     const anemo_fragment_shape &s = c.shape[part];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (any) {
-        for (int i = threadIdx.x; i < 8 * TOKENS * 8; i += TILE_THREADS) {
-            const int token = i / 8, piece = i % 8; /* 16 bytes of 128 */
-            unsigned char *to = stage + token * TILE_TOKEN_BYTES + piece * 16;
-            const int64_t at = step * 128 + piece * 16;
+        constexpr int PIECES = TILE_X_BYTES / 16;
+        for (int i = threadIdx.x; i < 8 * TOKENS * PIECES; i += TILE_THREADS) {
+            const int token = i / PIECES, piece = i % PIECES;
+            unsigned char *to = stage + token * shape::TOKEN_BYTES + piece * 16;
+            const int64_t at = step * TILE_X_BYTES + piece * 16;
             if (token0 + token < c.m && at < c.x_row_bytes) {
                 copy_async(to, c.x + (token0 + token) * c.x_row_bytes + at);
             } else {
@@ -58,6 +84,9 @@ __device__ void tile_load(const qgemm_call &c, int part, int64_t row_tile, int64
             const int64_t in_tile = warp * TILE_BLOCKS + b;
             const int64_t block = row_tile * (TILE_ROWS / ANEMO_FRAGMENT_ROWS) + in_tile;
             for (int u = 0; u < shape::UNITS && block < s.blocks; u++) {
+                if (shape::STEP > ANEMO_FRAGMENT_K_STEP && step * shape::UNITS + u >= s.units) {
+                    break; /* half a step: what is there meets zeros of x */
+                }
                 copy_async(stage + shape::X_BYTES +
                                (in_tile * shape::UNITS + u) * ANEMO_FRAGMENT_UNIT_BYTES +
                                lane * ANEMO_FRAGMENT_LANE_BYTES,
@@ -70,21 +99,35 @@ __device__ void tile_load(const qgemm_call &c, int part, int64_t row_tile, int64
     commit_copies();
 }
 
+/* A chunk of a block: two tiles of the step's units, which begin at this lane's place. */
+template <int BITS, int TOKENS>
+__device__ void tile_multiply_chunk(const anemo_fragment_shape &s, const unsigned char *units,
+                                    int chunk, const uint4 (&x)[TOKENS], sums<BITS, TOKENS> &sum) {
+    constexpr int TILES = 16 / BITS;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int tile = chunk * 2 + h;
+        const uint4 unit =
+            *reinterpret_cast<const uint4 *>(units + tile / TILES * ANEMO_FRAGMENT_UNIT_BYTES);
+        sum.multiply(s, unit, tile % TILES, h, x);
+    }
+}
+
 /* One step of a stage into the sums of the warp's blocks. */
 template <int BITS, int TOKENS>
 __device__ void tile_multiply(const qgemm_call &c, int part, int64_t row_tile, int64_t step,
                               const unsigned char *stage, sums<BITS, TOKENS> (&sum)[TILE_BLOCKS]) {
     using shape = tile_shape<BITS, TOKENS>;
-    constexpr int TILES = 16 / BITS;
+    using x_piece = typename shape::x_piece;
     const anemo_fragment_shape &s = c.shape[part];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 #pragma unroll
-    for (int chunk = 0; chunk < 2; chunk++) {
-        uint4 x[TOKENS];
+    for (int chunk = 0; chunk < shape::CHUNKS; chunk++) {
+        x_piece x[TOKENS];
 #pragma unroll
         for (int j = 0; j < TOKENS; j++) {
-            x[j] = *reinterpret_cast<const uint4 *>(stage + (8 * j + g) * TILE_TOKEN_BYTES +
-                                                    chunk * 64 + t * 16);
+            x[j] = *reinterpret_cast<const x_piece *>(stage + (8 * j + g) * shape::TOKEN_BYTES +
+                                                      (chunk * 4 + t) * (int)sizeof(x_piece));
         }
 #pragma unroll
         for (int b = 0; b < TILE_BLOCKS; b++) {
@@ -93,17 +136,13 @@ __device__ void tile_multiply(const qgemm_call &c, int part, int64_t row_tile, i
             if (row_block >= s.blocks) { /* the same for the whole warp */
                 continue;
             }
-            const unsigned char *block = c.weight[part] + row_block * (int64_t)s.block_bytes;
-            sum[b].enter(s, block, step * 2 + chunk, g);
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const int tile = chunk * 2 + h;
-                const uint4 unit = *reinterpret_cast<const uint4 *>(
-                    stage + shape::X_BYTES +
-                    (in_tile * shape::UNITS + tile / TILES) * ANEMO_FRAGMENT_UNIT_BYTES +
-                    lane * ANEMO_FRAGMENT_LANE_BYTES);
-                sum[b].multiply(s, unit, tile % TILES, h, x);
-            }
+            sum[b].enter(s, c.weight[part] + row_block * (int64_t)s.block_bytes,
+                         step * shape::CHUNKS + chunk, g);
+            tile_multiply_chunk(s,
+                                stage + shape::X_BYTES +
+                                    in_tile * shape::UNITS * ANEMO_FRAGMENT_UNIT_BYTES +
+                                    lane * ANEMO_FRAGMENT_LANE_BYTES,
+                                chunk, x, sum[b]);
         }
     }
 }
@@ -120,7 +159,7 @@ __device__ void tile_stretch(const qgemm_call &c, int part, int64_t row_tile, in
     for (int b = 0; b < TILE_BLOCKS; b++) {
         const int64_t block = row_tile * (TILE_ROWS / ANEMO_FRAGMENT_ROWS) + warp * TILE_BLOCKS + b;
         const int64_t there = block < s.blocks ? block : 0; /* numbers of rows that nobody reads */
-        sum[b].begin(s, c.weight[part] + there * (int64_t)s.block_bytes, begin * 2, g);
+        sum[b].begin(s, c.weight[part] + there * (int64_t)s.block_bytes, begin * shape::CHUNKS, g);
     }
     __syncthreads(); /* stages are free: the stretch before has been read */
     for (int i = 0; i < shape::STAGES - 1; i++) {
@@ -181,10 +220,19 @@ __device__ inline tile_place tile_place_of(const qgemm_call &c, int64_t tile, in
     return {at.part, at.block, tile / row_tiles * 8 * tokens};
 }
 
+/* Rows and tokens of values 0 .. 3 of token block j of block b of this thread. */
+template <class SHAPE>
+__device__ typename SHAPE::numbers tile_numbers(const qgemm_call &c, int part,
+                                                const tile_place &place, int b, int j) {
+    const tile_spot first = tile_spot_of(threadIdx.x, b, j, 0);
+    return SHAPE::numbers_of(c, part, place.row_tile * TILE_ROWS + first.row,
+                             place.token0 + first.token);
+}
+
 template <int BITS, int TOKENS>
-__global__ void __launch_bounds__(TILE_THREADS)
+__global__ void __launch_bounds__(TILE_THREADS, (tile_shape<BITS, TOKENS>::AT_ONCE))
     tile(const __grid_constant__ qgemm_call c, const __grid_constant__ anemo_stream stream,
-         int64_t row_tiles, float *partials) {
+         int64_t row_tiles, typename tile_shape<BITS, TOKENS>::value *partials) {
     using shape = tile_shape<BITS, TOKENS>;
     GPU_SHARED(unsigned char, shared);
     const bool act_mul = c.problem.epilogue == ANEMO_EPI_ACT_MUL;
@@ -193,26 +241,32 @@ __global__ void __launch_bounds__(TILE_THREADS)
     for (int64_t at = piece.begin; at < piece.end;) {
         const anemo_stretch stretch = anemo_stretch_at(&stream, w, at);
         const tile_place place = tile_place_of(c, stretch.tile, row_tiles, TOKENS);
-        float *partial = partials + stretch.slot * 2 * shape::FLOATS;
+        typename shape::value *partial = partials + stretch.slot * 2 * shape::VALUES;
         sums<BITS, TOKENS> sum[TILE_BLOCKS];
         for (int half = 0; half < (act_mul ? 2 : 1); half++) {
+            typename shape::numbers numbers = {};
             tile_stretch<BITS, TOKENS>(c, place.part + half, place.row_tile, place.token0,
                                        stretch.begin, stretch.end, shared, sum);
 #pragma unroll
             for (int index = 0; index < TILE_BLOCKS * TOKENS * 4; index++) {
                 const int b = index / 4 / TOKENS, j = index / 4 % TOKENS, i = index % 4;
-                const float value = sum[b].total[j][i];
+                const typename shape::value value = sum[b].total[j][i];
                 if (stretch.slot >= 0) {
-                    partial[half * shape::FLOATS + tile_value_at(threadIdx.x, index)] = value;
+                    partial[half * shape::VALUES + tile_value_at(threadIdx.x, index)] = value;
                     continue;
+                }
+                if (i == 0) {
+                    numbers = tile_numbers<shape>(c, place.part + half, place, b, j);
                 }
                 const tile_spot spot = tile_spot_of(threadIdx.x, b, j, i);
                 const int64_t token = place.token0 + spot.token;
                 const int64_t row = place.row_tile * TILE_ROWS + spot.row;
+                const float result = shape::result(numbers, i, value);
                 if (act_mul && half == 0) {
-                    hold(c, token, row, value);
+                    hold(c, token, row, result);
                 } else {
-                    finish(c, place.part, token, row, act_mul ? held(c, token, row) : value, value);
+                    finish(c, place.part, token, row, act_mul ? held(c, token, row) : result,
+                           result);
                 }
             }
         }
@@ -221,11 +275,11 @@ __global__ void __launch_bounds__(TILE_THREADS)
 }
 
 /* One thread block per tile: nothing to do where one worker had all of it. */
-template <int TOKENS>
+template <int BITS, int TOKENS>
 __global__ void __launch_bounds__(TILE_THREADS)
     tile_finish(const __grid_constant__ qgemm_call c, const __grid_constant__ anemo_stream stream,
-                int64_t row_tiles, const float *partials) {
-    constexpr int FLOATS = tile_shape<4, TOKENS>::FLOATS;
+                int64_t row_tiles, const typename tile_shape<BITS, TOKENS>::value *partials) {
+    using shape = tile_shape<BITS, TOKENS>;
     const int64_t first = blockIdx.x * stream.steps;
     const int64_t begin = anemo_stream_worker(&stream, first);
     const int64_t end = anemo_stream_worker(&stream, first + stream.steps - 1);
@@ -233,20 +287,34 @@ __global__ void __launch_bounds__(TILE_THREADS)
     if (begin == end) {
         return;
     }
-    for (int index = 0; index < TILE_BLOCKS * TOKENS * 4; index++) {
-        float result[2] = {0.0f, 0.0f};
-        for (int half = 0; half < (c.problem.epilogue == ANEMO_EPI_ACT_MUL ? 2 : 1); half++) {
-            for (int64_t w = begin; w <= end;
-                 w++) { /* the first began the tile, the others go on */
-                const int64_t slot = w == begin ? 2 * w + 1 : 2 * w;
-                result[half] +=
-                    partials[(slot * 2 + half) * FLOATS + tile_value_at(threadIdx.x, index)];
+    for (int four = 0; four < TILE_BLOCKS * TOKENS; four++) { /* values of a lane side by side */
+        const int b = four / TOKENS, j = four % TOKENS;
+        float result[2][4] = {};
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            if (half == 1 && c.problem.epilogue != ANEMO_EPI_ACT_MUL) {
+                break;
+            }
+            const typename shape::numbers numbers =
+                tile_numbers<shape>(c, place.part + half, place, b, j);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                typename shape::value sum = 0;
+                for (int64_t w = begin; w <= end;
+                     w++) { /* the first began the tile, the others go on */
+                    const int64_t slot = w == begin ? 2 * w + 1 : 2 * w;
+                    sum += partials[(slot * 2 + half) * shape::VALUES +
+                                    tile_value_at(threadIdx.x, 4 * four + i)];
+                }
+                result[half][i] = shape::result(numbers, i, sum);
             }
         }
-        const tile_spot spot =
-            tile_spot_of(threadIdx.x, index / 4 / TOKENS, index / 4 % TOKENS, index % 4);
-        finish(c, place.part, place.token0 + spot.token, place.row_tile * TILE_ROWS + spot.row,
-               result[0], result[1]);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const tile_spot spot = tile_spot_of(threadIdx.x, b, j, i);
+            finish(c, place.part, place.token0 + spot.token, place.row_tile * TILE_ROWS + spot.row,
+                   result[0][i], result[1][i]);
+        }
     }
 }
 
@@ -255,10 +323,10 @@ __global__ void __launch_bounds__(TILE_THREADS)
 constexpr int TILE_FEW = 2, TILE_MANY = 8; /* token blocks of a tile: 16 or 64 tokens */
 
 inline anemo_stream tile_stream_of(const anemo_qgemm_problem *p, int64_t m, int tokens,
-                                   int64_t *row_tiles) {
+                                   int64_t step_columns, int64_t *row_tiles) {
     *row_tiles = anemo_row_blocks(p, TILE_ROWS);
     return anemo_stream_of(*row_tiles * anemo_up_div(m, 8 * tokens),
-                           anemo_up_div(p->k, ANEMO_FRAGMENT_K_STEP));
+                           anemo_up_div(p->k, step_columns));
 }
 
 /* Two slots of two halves for each worker that there can be. */
@@ -271,17 +339,18 @@ inline size_t tile_workspace(const void *problem, int32_t) {
 template <int BITS, int TOKENS>
 anemo_status tile_launch(const anemo_exec *exec, const anemo_qgemm_problem *p,
                          const anemo_qgemm_args *a) {
+    using shape = tile_shape<BITS, TOKENS>;
     int64_t row_tiles;
-    const anemo_stream stream = tile_stream_of(p, a->m, TOKENS, &row_tiles);
-    const qgemm_call c = qgemm_call_of(p, a, (size_t)anemo_fragment_up(2 * p->k, 64));
-    auto *partials = static_cast<float *>(exec->workspace);
+    const anemo_stream stream = tile_stream_of(p, a->m, TOKENS, shape::STEP, &row_tiles);
+    const qgemm_call c = qgemm_call_of(p, a, shape::x_row_bytes(p->k));
+    auto *partials = static_cast<typename shape::value *>(exec->workspace);
     const anemo_status status =
         launch(tile<BITS, TOKENS>, dim3((unsigned)stream.workers), dim3(TILE_THREADS),
-               tile_shape<BITS, TOKENS>::SHARED_BYTES, exec, c, stream, row_tiles, partials);
-    return status != ANEMO_OK
-               ? status
-               : launch(tile_finish<TOKENS>, dim3((unsigned)stream.tiles), dim3(TILE_THREADS), 0,
-                        exec, c, stream, row_tiles, static_cast<const float *>(partials));
+               shape::SHARED_BYTES, exec, c, stream, row_tiles, partials);
+    return status != ANEMO_OK ? status
+                              : launch(tile_finish<BITS, TOKENS>, dim3((unsigned)stream.tiles),
+                                       dim3(TILE_THREADS), 0, exec, c, stream, row_tiles,
+                                       static_cast<const typename shape::value *>(partials));
 }
 
 template <int BITS>

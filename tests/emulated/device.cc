@@ -13,6 +13,8 @@
 
 namespace {
 
+constexpr size_t LIBRARY_WORKSPACE_BYTES = 64 << 10;
+
 struct emulated_device {
     anemo_device base; /* first */
     anemo_cuda_libraries libraries;
@@ -30,10 +32,6 @@ bool on_device(const void *memory, size_t bytes) {
     return at + bytes <= next->first + next->second;
 }
 
-void destroy(anemo_device *device) {
-    delete reinterpret_cast<emulated_device *>(device);
-}
-
 void *alloc(anemo_device *, size_t bytes) {
     void *memory = nullptr;
     if (posix_memalign(&memory, 256, bytes) != 0) {
@@ -47,6 +45,12 @@ void *alloc(anemo_device *, size_t bytes) {
 void dealloc(anemo_device *, void *memory, size_t) {
     allocations.erase(static_cast<unsigned char *>(memory));
     free(memory);
+}
+
+void destroy(anemo_device *device) {
+    emulated_device *d = reinterpret_cast<emulated_device *>(device);
+    dealloc(device, d->libraries.workspace, d->libraries.workspace_bytes);
+    delete d;
 }
 
 anemo_status copy_between(void *to, bool to_device, const void *from, bool from_device,
@@ -157,6 +161,13 @@ extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device *
     d->base.exec.size = sizeof d->base.exec;
     d->base.exec.n_threads = 1;
     d->libraries.cublas = d; /* any handle but none */
+    d->libraries.cublaslt = d;
+    d->libraries.workspace_bytes = LIBRARY_WORKSPACE_BYTES;
+    d->libraries.workspace = alloc(&d->base, LIBRARY_WORKSPACE_BYTES);
+    if (d->libraries.workspace == nullptr) {
+        delete d;
+        return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a library workspace");
+    }
     d->base.exec.libraries = &d->libraries;
     d->base.exec.world = 1;
     *out = &d->base;

@@ -10,11 +10,12 @@ using cublasHandle_t = void *;
 enum cublasStatus_t {
     CUBLAS_STATUS_SUCCESS = 0,
     CUBLAS_STATUS_NOT_INITIALIZED = 1,
-    CUBLAS_STATUS_INVALID_VALUE = 7
+    CUBLAS_STATUS_INVALID_VALUE = 7,
+    CUBLAS_STATUS_NOT_SUPPORTED = 15
 };
 enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
-enum cudaDataType { CUDA_R_32F, CUDA_R_16BF };
-enum cublasComputeType_t { CUBLAS_COMPUTE_32F };
+enum cudaDataType { CUDA_R_32F, CUDA_R_16BF, CUDA_R_8I, CUDA_R_32I };
+enum cublasComputeType_t { CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32I };
 enum cublasGemmAlgo_t { CUBLAS_GEMM_DEFAULT };
 
 /* C[m, n] = alpha op(A)[m, k] op(B)[k, n] + beta C in columns ld apart, in the stream's order. Only

@@ -30,6 +30,12 @@ struct dim3 {
 struct alignas(8) float2 {
     float x, y;
 };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+inline uint2 make_uint2(unsigned x, unsigned y) {
+    return {x, y};
+}
 struct alignas(16) float4 {
     float x, y, z, w;
 };

@@ -38,6 +38,23 @@ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
     }
 }
 
+/* Lane 4 g + t: byte i of register r of a is row g + 8 (r % 2), column 4 t + i + 16 (r / 2); of b
+ * it is row 4 t + i + 16 r, column g; d as above. */
+inline void mma_u8s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    const operands mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    operands of[WARP];
+    memcpy(of, emulated::exchange(&mine, sizeof mine), sizeof of);
+    const int g = emulated::lane() / 4, t = emulated::lane() % 4;
+    for (int i = 0; i < 4; i++) {
+        const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+        for (int k = 0; k < 32; k++) {
+            const int lane = k % 16 / 4, shift = 8 * (k % 4);
+            d[i] += (uint8_t)(of[row % 8 * 4 + lane].a[row / 8 + k / 16 * 2] >> shift) *
+                    (int8_t)(of[column * 4 + lane].b[k / 16] >> shift);
+        }
+    }
+}
+
 inline uint32_t pack_bf16x2(float lo, float hi) {
     return anemo_bf16_from_f32(lo) | (uint32_t)anemo_bf16_from_f32(hi) << 16;
 }
