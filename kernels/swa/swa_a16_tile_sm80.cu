@@ -16,8 +16,8 @@ const anemo_variant anemo_swa_a16_tile_sm80 = {
     .traits = ANEMO_TRAIT_CAPTURABLE | ANEMO_TRAIT_ROW_INVARIANT,
     .m_from = 256, /* prefill: a sequence with one row would leave most of its tile empty */
     .idea = "key tiles of the window on the matrix unit, queries and weights rounded to 16 bits",
-    .accepts = swa_tiles::accepts<1>,
+    .accepts = swa_tiles::accepts<false>,
     .workspace_bytes = no_workspace,
-    .run = swa_tiles::run<1>,
+    .run = swa_tiles::run<false>,
 };
 }

@@ -13,14 +13,15 @@
  *
  * Precision. Keys and values are the page's own 16-bit numbers, exact. Queries (times scale and
  * log2 e, in float) and weights have to become 16-bit numbers, too, of the same type. Rounding each
- * to one costs 2^-9 (bf16) or 2^-12 (f16), which no float kernel may; as a sum of two (TERMS = 2),
- * of which the second is the first one's rounding error, 2^-18 or 2^-23, at twice the products.
- * Either way a warp has two first operands that meet each second one when it has been loaded: two
- * blocks of 16 rows, or both terms of one. With one operand of 16 rows, ldmatrix would ask for 256
- * bytes per product, and shared memory be the limit.
- * f16 ends at 65504 and at 2^-24: a query row is brought to 2^14 .. 2^15 by a power of two, and a
- * weight, at most 1, is multiplied by 2^15, so that weights down to 2^-39 count. bf16 needs
- * neither.
+ * to one costs 2^-9 (bf16) or 2^-12 (f16), which a float kernel may not; as a sum of terms, each of
+ * which is the rounding error of those before, two f16 numbers hold 2^-24 and three bf16 ones all
+ * of a float, at so many times the products. (Two bf16 ones hold 2^-18: 0.9 of the bound in the
+ * check's worst case, where these come to 0.1.) Either way a warp has at least two first operands
+ * that meet each second one when it has been loaded: two blocks of 16 rows, or the terms of one.
+ * With a single operand of 16 rows, ldmatrix would ask for 256 bytes per product, and shared memory
+ * be the limit. f16 ends at 65504 and at 2^-24: a query row is brought to 2^14 .. 2^15 by a power
+ * of two, and a weight, at most 1, is multiplied by 2^15, so that weights down to 2^-39 count. bf16
+ * needs neither.
  *
  * A sink joins at the end, when the row's sum is known: in the running maximum it could push all
  * weights below what f16 holds.
@@ -47,7 +48,6 @@
 namespace swa_tiles {
 
 constexpr int WARPS = 4, THREADS = WARPS * WARP;
-constexpr int OPERANDS = 2; /* blocks of 16 rows, as first operands, of a warp */
 constexpr int CONTEXT_MAX = 1 << 30;
 
 struct call {
@@ -61,10 +61,11 @@ struct call {
 
 template <int TYPE, int DIM, int TERMS> struct shape {
     static constexpr int PIECES = DIM / 8, VECTOR_BYTES = DIM * 2;
-    static constexpr int BLOCKS = OPERANDS / TERMS; /* of 16 rows, of a warp */
+    static constexpr int BLOCKS = TERMS == 1 ? 2 : 1; /* of 16 rows, of a warp */
+    static constexpr int OPERANDS = BLOCKS * TERMS;   /* first ones that meet each second one */
     static constexpr int WARP_ROWS = 16 * BLOCKS, ROWS = WARPS * WARP_ROWS;
-    static constexpr int QUERY_BYTES = WARPS * OPERANDS * 16 * DIM * 2;
-    static constexpr int TILE_BYTES = SWA_TILE_KEYS * DIM * 2; /* keys; values again so many */
+    static constexpr int QUERY_BYTES = WARPS * OPERANDS * 16 * VECTOR_BYTES;
+    static constexpr int TILE_BYTES = SWA_TILE_KEYS * VECTOR_BYTES; /* keys; values again so many */
     static constexpr int STAGE_BYTES = 2 * TILE_BYTES;
     static constexpr int INVERSES_AT = QUERY_BYTES + 2 * STAGE_BYTES;
     static constexpr size_t SHARED_BYTES = INVERSES_AT + ROWS * sizeof(float);
@@ -113,8 +114,11 @@ template <int TYPE, int TERMS>
 __device__ void terms_of(float lo, float hi, uint32_t (&pair)[TERMS]) {
     using n = number<TYPE>;
     pair[0] = n::pack(lo, hi);
-    if constexpr (TERMS == 2) {
-        pair[1] = n::pack(lo - n::low(pair[0]), hi - n::high(pair[0]));
+#pragma unroll
+    for (int term = 1; term < TERMS; term++) {
+        lo -= n::low(pair[term - 1]); /* exact */
+        hi -= n::high(pair[term - 1]);
+        pair[term] = n::pack(lo, hi);
     }
 }
 
@@ -269,11 +273,6 @@ __device__ void load_tile(const call &c, const plan &p, int32_t tile, int kv_hea
 
 /* ---------------------------------------------------------------- queries */
 
-/* Row `row` of operand `operand` of a warp, among the 16-row blocks in shared memory. */
-__device__ inline int query_row(int warp, int operand, int row) {
-    return (warp * OPERANDS + operand) * 16 + row;
-}
-
 /* The warp's rows into shared memory, as terms; of f16 rows the inverse of their power of two. */
 template <int TYPE, int DIM, int TERMS>
 __device__ void load_queries(const call &c, const rows &r, unsigned char *shared) {
@@ -319,7 +318,8 @@ __device__ void load_queries(const call &c, const rows &r, unsigned char *shared
             }
 #pragma unroll
             for (int term = 0; term < TERMS; term++) {
-                const int to = query_row(warp, TERMS == 2 ? term : at / 16, at % 16);
+                const int operand = TERMS == 1 ? at / 16 : term;
+                const int to = (warp * S::OPERANDS + operand) * 16 + at % 16;
                 *reinterpret_cast<uint4 *>(shared + swa_piece_at(S::PIECES, to, piece)) =
                     make_uint4(word[0][term], word[1][term], word[2][term], word[3][term]);
             }
@@ -369,7 +369,8 @@ template <int TYPE, int DIM, int TERMS> struct warp_state {
         /* matrices of queries: rows 0, 8, 0, 8; columns 0, 0, 8, 8; of keys: 0, 0, 8, 8; 0, 8, 0, 8
          */
         const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        const unsigned char *query = queries + query_row(warp, 0, lane % 16) * S::VECTOR_BYTES;
+        const unsigned char *query =
+            queries + (warp * S::OPERANDS * 16 + lane % 16) * S::VECTOR_BYTES;
         const unsigned char *key = keys + (lane % 8 + lane / 16 * 8) * S::VECTOR_BYTES;
         const int query_piece = swa_lane_piece(S::PIECES, lane % 8, lane / 16);
         const int key_piece = swa_lane_piece(S::PIECES, lane % 8, lane / 8 % 2);
@@ -385,9 +386,9 @@ template <int TYPE, int DIM, int TERMS> struct warp_state {
         }
 #pragma unroll
         for (int k = 0; k < DIM / 16; k++) {
-            uint32_t a[OPERANDS][4];
+            uint32_t a[S::OPERANDS][4];
 #pragma unroll
-            for (int o = 0; o < OPERANDS; o++) {
+            for (int o = 0; o < S::OPERANDS; o++) {
                 gpu::load_matrix(a[o], query + (query_piece ^ 32 * k) + o * 16 * S::VECTOR_BYTES);
             }
 #pragma unroll
@@ -396,7 +397,7 @@ template <int TYPE, int DIM, int TERMS> struct warp_state {
                 gpu::load_matrix(pair, key + (key_piece ^ 32 * k) + n * 8 * S::VECTOR_BYTES);
                 const uint32_t b0[2] = {pair[0], pair[1]}, b1[2] = {pair[2], pair[3]};
 #pragma unroll
-                for (int o = 0; o < OPERANDS; o++) {
+                for (int o = 0; o < S::OPERANDS; o++) {
                     N::multiply(score[o / TERMS][n], a[o], b0);
                     N::multiply(score[o / TERMS][n + 1], a[o], b1);
                 }
@@ -482,7 +483,7 @@ template <int TYPE, int DIM, int TERMS> struct warp_state {
         const int piece = swa_lane_piece(S::PIECES, lane % 8, lane / 16);
 #pragma unroll
         for (int k = 0; k < SWA_TILE_KEYS / 16; k++) {
-            uint32_t a[OPERANDS][4];
+            uint32_t a[S::OPERANDS][4];
 #pragma unroll
             for (int b = 0; b < S::BLOCKS; b++) {
 #pragma unroll
@@ -503,7 +504,7 @@ template <int TYPE, int DIM, int TERMS> struct warp_state {
                                             value + (piece ^ 16 * n) + k * 16 * S::VECTOR_BYTES);
                 const uint32_t b0[2] = {pair[0], pair[1]}, b1[2] = {pair[2], pair[3]};
 #pragma unroll
-                for (int o = 0; o < OPERANDS; o++) {
+                for (int o = 0; o < S::OPERANDS; o++) {
                     N::multiply(mixed[o / TERMS][n], a[o], b0);
                     N::multiply(mixed[o / TERMS][n + 1], a[o], b1);
                 }
@@ -609,12 +610,17 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ cal
 
 /* ---------------------------------------------------------------- the host's side */
 
-template <int TERMS> int64_t tiles_of(const anemo_swa_problem &p, int64_t rows, int32_t sequences) {
-    return swa_query_tiles_max(rows, sequences, p.kv.n_heads / p.kv.n_kv_heads,
-                               shape<ANEMO_KV_F16, 64, TERMS>::ROWS);
+/* EXACT: as many terms as float needs. */
+template <int TYPE, bool EXACT> constexpr int TERMS_OF = !EXACT ? 1 : TYPE == ANEMO_KV_F16 ? 2 : 3;
+
+template <bool EXACT>
+int64_t tiles_of(const anemo_swa_problem &p, int64_t rows, int32_t sequences) {
+    constexpr int ROWS = shape<ANEMO_KV_F16, 64, TERMS_OF<ANEMO_KV_F16, EXACT>>::ROWS;
+    static_assert(ROWS == shape<ANEMO_KV_BF16, 64, TERMS_OF<ANEMO_KV_BF16, EXACT>>::ROWS, "");
+    return swa_query_tiles_max(rows, sequences, p.kv.n_heads / p.kv.n_kv_heads, ROWS);
 }
 
-template <int TERMS> bool accepts(const void *problem, char *why, size_t why_bytes) {
+template <bool EXACT> bool accepts(const void *problem, char *why, size_t why_bytes) {
     const auto *p = static_cast<const anemo_swa_problem *>(problem);
     if (!anemo_swa_accepts(problem, why, why_bytes)) {
         return false;
@@ -632,7 +638,7 @@ template <int TERMS> bool accepts(const void *problem, char *why, size_t why_byt
         return anemo_refuse(why, why_bytes, "context_max %lld is above %d",
                             static_cast<long long>(p->context_max), CONTEXT_MAX);
     }
-    return grid_fits(tiles_of<TERMS>(*p, p->rows_max, p->sequences_max) * p->kv.n_kv_heads, why,
+    return grid_fits(tiles_of<EXACT>(*p, p->rows_max, p->sequences_max) * p->kv.n_kv_heads, why,
                      why_bytes);
 }
 
@@ -642,14 +648,15 @@ template <int TYPE, int DIM, int TERMS> anemo_status start(const anemo_exec *exe
                        shape<TYPE, DIM, TERMS>::SHARED_BYTES, exec, c);
 }
 
-template <int TYPE, int TERMS> anemo_status start_any(const anemo_exec *exec, const call &c) {
+template <int TYPE, bool EXACT> anemo_status start_any(const anemo_exec *exec, const call &c) {
+    constexpr int TERMS = TERMS_OF<TYPE, EXACT>;
     const int32_t d = c.pages.shape.head_dim;
     return d <= 64   ? start<TYPE, 64, TERMS>(exec, c)
            : d <= 96 ? start<TYPE, 96, TERMS>(exec, c)
                      : start<TYPE, 128, TERMS>(exec, c);
 }
 
-template <int TERMS>
+template <bool EXACT>
 anemo_status run(const anemo_exec *exec, const void *problem, const void *arguments) {
     const auto *p = static_cast<const anemo_swa_problem *>(problem);
     const auto *a = static_cast<const anemo_swa_args *>(arguments);
@@ -661,12 +668,12 @@ anemo_status run(const anemo_exec *exec, const void *problem, const void *argume
     }
     const call c = {*a,
                     kv_pages_of(&p->kv, &a->kv),
-                    tiles_of<TERMS>(*p, a->rows, a->kv.n_sequences),
+                    tiles_of<EXACT>(*p, a->rows, a->kv.n_sequences),
                     static_cast<int32_t>(p->window < CONTEXT_MAX ? p->window : CONTEXT_MAX),
                     static_cast<float>(p->scale * 1.4426950408889634),
                     p->has_sinks != 0};
-    return p->kv.type == ANEMO_KV_F16 ? start_any<ANEMO_KV_F16, TERMS>(exec, c)
-                                      : start_any<ANEMO_KV_BF16, TERMS>(exec, c);
+    return p->kv.type == ANEMO_KV_F16 ? start_any<ANEMO_KV_F16, EXACT>(exec, c)
+                                      : start_any<ANEMO_KV_BF16, EXACT>(exec, c);
 }
 
 } // namespace swa_tiles
