@@ -69,14 +69,16 @@ static bool sees(const anemo_swa_problem *p, int64_t i, int64_t j, fault f) {
     return p->window == 0 || f == NO_WINDOW || i - j < w;
 }
 
+static bool rounds(fault f) {
+    return f == ROUNDS_TO_BF16 || f == ROUNDS_TO_4_BITS;
+}
+
 /* Queries and weights, to so many bits of the significand. */
 static float rounded(float x, fault f) {
     const int bits = f == ROUNDS_TO_BF16 ? 8 : 4;
     int exponent;
     const float significand = frexpf(x, &exponent);
-    return f == ROUNDS_TO_BF16 || f == ROUNDS_TO_4_BITS
-               ? ldexpf(rintf(ldexpf(significand, bits)), exponent - bits)
-               : x;
+    return rounds(f) ? ldexpf(rintf(ldexpf(significand, bits)), exponent - bits) : x;
 }
 
 static void attend(const anemo_swa_problem *p, const anemo_swa_args *a, int64_t row, int32_t head,
@@ -92,7 +94,8 @@ static void attend(const anemo_swa_problem *p, const anemo_swa_args *a, int64_t 
     const bool sinks = p->has_sinks && f != NO_SINKS;
     for (int32_t i = 0; i < dim; i++)
         q[i] = rounded(a->q[(row * kv->n_heads + head) * dim + i], f);
-    float max = sinks ? a->sinks[head] : -INFINITY;
+    /* in the maximum, a sink would make equal weights have one rounding error in common */
+    float max = sinks && !rounds(f) ? a->sinks[head] : -INFINITY;
     for (int pass = 0; pass < 2; pass++) {
         float total = sinks ? expf(a->sinks[head] - (f == NO_MAX ? 0 : max)) : 0;
         memset(out, 0, (size_t)dim * sizeof *out);
