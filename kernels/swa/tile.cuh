@@ -35,6 +35,8 @@
  * (a third fits beside one thread block of a multiprocessor, not two); queries in registers (32
  * rows of 128 are 64 of them); f32 and q8 pages (an f32 key is three 16-bit terms; q8 wants a scale
  * per key and value, and a conversion between memory and shared memory).
+ * Shared memory is 97 KB at head_dim 128, so that two thread blocks fit a multiprocessor of sm_90,
+ * and 113 KB with three terms, which sm_86 and sm_89 (99 KB) do not have: there the launch fails.
  * Limit: the rate of mma.sync, which on sm_90 is about 62 % of wgmma's; exp2 and the registers that
  * allow only two warps per scheduler to hide it. */
 #ifndef ANEMO_SWA_TILE_CUH
