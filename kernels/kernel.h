@@ -250,8 +250,8 @@ typedef struct anemo_variant {
     anemo_backend backend;
     anemo_needs needs;
     const char *layout; /* weight layout it reads; NULL = the canonical form through read_row */
-    const char *act;    /* activation format it reads (qgemm, moe_experts) or writes (quantize_act);
-                           NULL = float */
+    const char *act; /* activation format it reads (qgemm, moe_experts) or writes (quantize_act), or
+                        to which it rounds float operands itself (swa); NULL = float */
     uint32_t traits;
     int32_t
         m_from; /* fewest rows for which a plan picks it by itself (0 = any); --with may always */

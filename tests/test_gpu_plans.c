@@ -1,6 +1,6 @@
 /* The index arithmetic of the CUDA kernels, on the host, exhaustively: spans of keys, tiles of
- * expert rows. Each cut must cover what it cuts once and in order, and stay within what workspaces
- * and launches were sized for. */
+ * expert rows, of queries and of keys, places in shared memory. Each cut must cover what it cuts
+ * once and in order, and stay within what workspaces and launches were sized for. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,8 +10,11 @@
 
 #include "kernels/moe/tiles.h"
 #include "kernels/swa/spans.h"
+#include "kernels/swa/tile.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Every row that sees first .. position, around each multiple of a span. */
 static void spans_cover_the_keys(void **state) {
@@ -134,11 +137,160 @@ static void the_bound_of_tiles_is_reached(void **state) {
         }
 }
 
+/* ---------------------------------------------------------------- swa in tiles */
+
+/* The query tiles of one step: every packed row of every sequence once, in order. */
+static void check_query_tiles(const int32_t *row_start, int32_t n_sequences, int32_t group,
+                              int32_t tile_rows) {
+    int64_t n = 0;
+    for (int32_t s = 0; s < n_sequences; s++) {
+        const int64_t rows = (int64_t)(row_start[s + 1] - row_start[s]) * group;
+        for (int64_t next = 0; next < rows; n++) {
+            const swa_query_tile tile =
+                swa_query_tile_at(row_start, n_sequences, group, tile_rows, n);
+            assert_int_equal(tile.sequence, s);
+            assert_int_equal(tile.begin, next);
+            assert_true(tile.end > next && tile.end <= rows && tile.end - next <= tile_rows);
+            assert_true(tile.end == rows || tile.end - next == tile_rows);
+            next = tile.end;
+        }
+    }
+    const int64_t most = swa_query_tiles_max(row_start[n_sequences], n_sequences, group, tile_rows);
+    assert_true(n <= most);
+    for (int64_t i = n; i <= most; i++)
+        assert_true(swa_query_tile_at(row_start, n_sequences, group, tile_rows, i).sequence < 0);
+}
+
+/* Every way in which up to 9 rows fall on 3 sequences, groups that fit a tile and do not. */
+static void query_tiles_cover_the_rows(void **state) {
+    enum { SEQUENCES = 3, ROWS = 9 };
+    int64_t cases = 0;
+    (void)state;
+    for (int code = 0; code < (ROWS + 1) * (ROWS + 1) * (ROWS + 1); code++) {
+        int32_t row_start[SEQUENCES + 1] = {0};
+        for (int s = 0, rest = code; s < SEQUENCES; s++, rest /= ROWS + 1)
+            row_start[s + 1] = row_start[s] + rest % (ROWS + 1);
+        for (int32_t group = 1; group <= 9; group++)
+            for (int32_t tile_rows = 4; tile_rows <= 16; tile_rows *= 2, cases++)
+                check_query_tiles(row_start, SEQUENCES, group, tile_rows);
+    }
+    print_message("%lld plans\n", (long long)cases);
+    assert_true(cases > 20000);
+}
+
+/* Is this (query, key) pair one that counts? The mask in words. */
+static bool is_seen(int32_t first, int32_t window, int32_t query, int32_t key) {
+    return key >= first && key <= query && (window == 0 || query - key < window);
+}
+
+/* One query tile, rows at positions from .. to: which key tiles are visited, which need a mask,
+ * which keys may be loaded, against the mask of every pair. */
+static void check_key_tiles(int32_t first, int32_t window, int32_t from, int32_t to) {
+    const swa_keys keys = swa_keys_of(first, window, from, to);
+    for (int32_t tile = 0; tile * SWA_TILE_KEYS <= to + SWA_TILE_KEYS; tile++) {
+        bool any = false, open = true, full = true;
+        for (int32_t key = tile * SWA_TILE_KEYS; key < (tile + 1) * SWA_TILE_KEYS; key++) {
+            bool one = false, all = true;
+            for (int32_t query = from; query <= to; query++) {
+                one = one || is_seen(first, window, query, key);
+                all = all && is_seen(first, window, query, key);
+            }
+            any = any || one;
+            open = open && all;
+            full = full && one;
+            if (one != (key >= keys.begin && key < keys.end))
+                fail_msg("first %d, window %d, rows %d..%d: key %d", first, window, from, to, key);
+        }
+        const bool visited = tile >= swa_tile_begin(&keys) && tile < swa_tile_end(&keys);
+        if (visited != any || swa_tile_is_open(&keys, tile) != open ||
+            swa_tile_is_full(&keys, tile) != full)
+            fail_msg("first %d, window %d, rows %d..%d: key tile %d", first, window, from, to,
+                     tile);
+    }
+}
+
+static void key_tiles_are_those_of_the_mask(void **state) {
+    static const int32_t windows[] = {0, 1, 2, 31, 63, 64, 65, 100, 127, 128, 129, 200, 1000};
+    static const int32_t counts[] = {1, 2, 7, 16, 33, 64};
+    int64_t cases = 0;
+    (void)state;
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+        for (size_t n = 0; n < sizeof counts / sizeof *counts; n++)
+            for (int32_t first = 0; first <= 160; first += 16 * (1 + (int32_t)n % 3))
+                for (int32_t from = first; from < 300; from += 1 + (from + (int32_t)n) % 4, cases++)
+                    check_key_tiles(first, windows[w], from, from + counts[n] - 1);
+    print_message("%lld query tiles\n", (long long)cases);
+    assert_true(cases > 20000);
+}
+
+/* Every piece has its own place within its row, and eight rows at a multiple of eight, the same
+ * piece of each, lie in eight different groups of four banks: what one phase of ldmatrix reads. */
+static void pieces_meet_different_banks(void **state) {
+    int64_t phases = 0;
+    (void)state;
+    for (int32_t pieces = 1; pieces <= 32; pieces++) {
+        bool taken[32 * SWA_TILE_KEYS] = {false};
+        for (int32_t row = 0; row < SWA_TILE_KEYS; row++)
+            for (int32_t piece = 0; piece < pieces; piece++) {
+                const int32_t at = swa_piece_at(pieces, row, piece);
+                assert_int_equal(at % SWA_PIECE_BYTES, 0);
+                assert_int_equal(at / SWA_PIECE_BYTES / pieces, row);
+                const int32_t odd = piece % 2, bytes = (piece - odd) * SWA_PIECE_BYTES;
+                assert_true(pieces % 2 != 0 ||
+                            at == row * pieces * SWA_PIECE_BYTES +
+                                      (swa_lane_piece(pieces, row % 8, odd) ^ bytes));
+                assert_false(taken[at / SWA_PIECE_BYTES]);
+                taken[at / SWA_PIECE_BYTES] = true;
+            }
+        for (int32_t row = 0; row < SWA_TILE_KEYS; row += 8)
+            for (int32_t piece = 0; piece < pieces; piece++, phases++) {
+                uint32_t banks = 0;
+                for (int32_t i = 0; i < 8; i++)
+                    for (int32_t word = 0; word < 4; word++)
+                        banks |= 1u << (swa_piece_at(pieces, row + i, piece) / 4 + word) % 32;
+                if (banks != 0xffffffffu)
+                    fail_msg("rows of %d pieces, row %d, piece %d: banks %08x", pieces, row, piece,
+                             banks);
+            }
+    }
+    print_message("%lld phases\n", (long long)phases);
+    assert_true(phases > 4000);
+}
+
+static float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Every exponent: the largest element comes to 2^14 .. 2^15 or, where no power of two does that,
+ * below; power and inverse are normal and cancel. */
+static void query_powers_fit_f16(void **state) {
+    (void)state;
+    for (uint32_t exponent = 0; exponent < 255; exponent++) {
+        const uint32_t bits = exponent << 23 | 0x7fffffu, power = swa_query_power(bits);
+        const float up = float_of(power), down = float_of(swa_query_inverse(power));
+        const float brought = float_of(bits) * up;
+        assert_true(isnormal(up) && isnormal(down) && up * down == 1);
+        assert_true(brought < 0x1p15f && (brought >= 0x1p14f || exponent <= 15));
+        assert_int_equal(power, swa_query_power(exponent << 23));
+    }
+    const uint32_t of_infinity = swa_query_power(0x7f800000u);
+    assert_true(isnormal(float_of(of_infinity)) &&
+                isnormal(float_of(swa_query_inverse(of_infinity))));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(spans_cover_the_keys),           cmocka_unit_test(spans_fit_their_bound),
-        cmocka_unit_test(partial_results_do_not_overlap), cmocka_unit_test(tiles_cover_the_rows),
+        cmocka_unit_test(spans_cover_the_keys),
+        cmocka_unit_test(spans_fit_their_bound),
+        cmocka_unit_test(partial_results_do_not_overlap),
+        cmocka_unit_test(tiles_cover_the_rows),
         cmocka_unit_test(the_bound_of_tiles_is_reached),
+        cmocka_unit_test(query_tiles_cover_the_rows),
+        cmocka_unit_test(key_tiles_are_those_of_the_mask),
+        cmocka_unit_test(pieces_meet_different_banks),
+        cmocka_unit_test(query_powers_fit_f16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

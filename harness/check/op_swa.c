@@ -6,7 +6,10 @@
  * that no row sees are large: a window one key too wide shows at once.
  *
  * Rounding: a score is a dot product over head_dim of standard deviation sqrt(sum q^2 k^2), and its
- * error e changes a softmax weight by the factor 1 + e. */
+ * error e changes a softmax weight by the factor 1 + e. Where that error is of one sign for the
+ * keys above the mean and of the other below, the output moves by e sum w |v - out|: that, with the
+ * standard deviation for e, and sqrt(sum (w v)^2), which roundings of the weights scale with, are
+ * its spread. */
 #include "harness/check/op.h"
 #include "harness/check/paged.h"
 
@@ -118,6 +121,15 @@ static void put_special(void) {
         add_sequence(c, 1100, 3, true);
         add_sequence(c, 1030, 12, true);
         add_sequence(c, 513, 1, true);
+    }
+    for (int w = 0; w < 3; w++) { /* pages of several key tiles, groups that do not divide a tile */
+        swa_case *c = put(w == 2 ? 6 : 5, w == 2 ? 2 : 1, w == 2 ? 72 : 128, w == 2 ? 192 : 128,
+                          w == 1 ? ANEMO_KV_BF16 : ANEMO_KV_F16);
+        c->window = w == 1 ? 0 : 150;
+        c->sinks = w == 0;
+        add_sequence(c, 420, 33, true);
+        add_sequence(c, 70, 0, false);
+        add_sequence(c, 260, 1, true);
     }
     swa_case *c = put(4, 1, 32, 64, ANEMO_KV_BF16); /* more rows than a tile takes */
     c->window = 40;
@@ -264,15 +276,21 @@ static bool sees(int64_t query, int64_t key, int64_t window) {
     return not_after && near;
 }
 
-/* weight[length] of the keys, 0 where masked; returns how far off a score may be, in units of the
- * rounding of its terms. */
-static double softmax(const swa_fixture *f, int64_t row, int32_t head, int32_t s, int64_t position,
-                      double *weight) {
+/* Of the scores of one row and head, at most: how far off one may be, in units of the rounding of
+ * its terms, and the standard deviation of one. */
+typedef struct score_scale {
+    double off, sd;
+} score_scale;
+
+/* weight[length] of the keys, 0 where masked. */
+static score_scale softmax(const swa_fixture *f, int64_t row, int32_t head, int32_t s,
+                           int64_t position, double *weight) {
     const anemo_kv_shape *shape = &f->c.shape;
     const int64_t dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
     const float *q = f->q + (row * shape->n_heads + head) * dim;
     const int64_t length = f->c.sequence[s].length;
-    double total = 0, most = f->sinks ? f->sinks[head] : -INFINITY, off = 0;
+    double total = 0, most = f->sinks ? f->sinks[head] : -INFINITY;
+    score_scale scale = {0, 0};
     for (int64_t j = 0; j < length; j++) {
         weight[j] = -INFINITY;
         if (j < f->c.sequence[s].first || !sees(position, j, f->c.window))
@@ -284,7 +302,9 @@ static double softmax(const swa_fixture *f, int64_t row, int32_t head, int32_t s
             squares += q[i] * k[i] * q[i] * k[i];
         }
         weight[j] = score * f->problem.scale;
-        off = fmax(off, sqrt(squares) * f->problem.scale + fabs(weight[j]));
+        const double sd = sqrt(squares) * f->problem.scale;
+        scale.sd = fmax(scale.sd, sd);
+        scale.off = fmax(scale.off, sd + fabs(weight[j]));
         most = fmax(most, weight[j]);
     }
     for (int64_t j = 0; j < length; j++)
@@ -293,7 +313,7 @@ static double softmax(const swa_fixture *f, int64_t row, int32_t head, int32_t s
         total += exp(f->sinks[head] - most);
     for (int64_t j = 0; j < length; j++)
         weight[j] /= total;
-    return off;
+    return scale;
 }
 
 static void one_head(const swa_fixture *f, int64_t row, int32_t head, double *weight, float *out,
@@ -303,16 +323,22 @@ static void one_head(const swa_fixture *f, int64_t row, int32_t head, double *we
     int64_t position;
     const int32_t s = check_paged_sequence(&f->paged, row, &position);
     const int64_t length = f->c.sequence[s].length;
-    const double off = softmax(f, row, head, s, position, weight);
+    const score_scale score = softmax(f, row, head, s, position, weight);
+    const int64_t stride = shape->n_kv_heads * dim;
     for (int64_t i = 0; i < dim; i++) {
-        double sum = 0, size = 0;
+        const double *v = f->values[s] + head / group * dim + i;
+        double sum = 0, size = 0, squares = 0, away = 0;
         for (int64_t j = 0; j < length; j++) {
-            const double v = f->values[s][(j * shape->n_kv_heads + head / group) * dim + i];
-            sum += weight[j] * v;
-            size += weight[j] * fabs(v);
+            const double part = weight[j] * v[j * stride];
+            sum += part;
+            size += fabs(part);
+            squares += part * part;
         }
+        for (int64_t j = 0; j < length; j++)
+            away += weight[j] * fabs(v[j * stride] - sum);
         out[i] = (float)sum;
-        scale[i] = (check_scale){size * (1 + 2 * off), (double)(dim + length), size};
+        scale[i] = (check_scale){size * (1 + 2 * score.off), (double)(dim + length),
+                                 score.sd * away + sqrt(squares)};
     }
 }
 

@@ -339,15 +339,16 @@ static anemo_status find_truth(swa_case *c, anemo_error *err) {
 }
 
 /* An error e of the scores changes a softmax weight by 1 + e, above and below the line; values are
- * at most sqrt(3) by construction, keys' norm about sqrt(head_dim). */
+ * at most sqrt(3) by construction, keys' norm about sqrt(head_dim). Rounded queries and weights
+ * count for as much as if one weight were nearly all (op_swa.c, spread). */
 static void judge(const swa_case *c, const float *out, bench_verdict *verdict, bench_judge *judge) {
     const int64_t width = c->heads * c->head_dim;
-    const double magnitude = sqrt(3.0) * (1 + 2 * SCORE_SD);
+    const double magnitude = sqrt(3.0) * (1 + 2 * SCORE_SD), spread = 1 + SCORE_SD;
     for (int64_t i = 0; i < c->n_picked; i++) {
         for (int64_t j = 0; j < width; j++) {
             bench_judge_take(judge, "out", c->picked[i], j, out[c->picked[i] * width + j],
                              c->truth[i * width + j], magnitude,
-                             (double)(c->base.context - c->first), 1);
+                             (double)(c->base.context - c->first), spread);
         }
     }
     for (int64_t i = 0; i < c->base.m * width; i++) {

@@ -54,6 +54,8 @@ static inline float wrong_act_mul(int32_t activation, float g, float u) {
 
 /* One variant: NAME is "<op>_wrong_<fault>"; run calls compute(exec, problem, args, fault). */
 #define WRONG_VARIANT(op_name, OP, fault_name, fault, its_traits, its_workspace)                   \
+    WRONG_VARIANT_ACT(op_name, OP, fault_name, fault, its_traits, its_workspace, NULL)
+#define WRONG_VARIANT_ACT(op_name, OP, fault_name, fault, its_traits, its_workspace, its_act)      \
     static anemo_status run_##fault_name(const anemo_exec *exec, const void *problem,              \
                                          const void *args) {                                       \
         return compute(exec, problem, args, fault);                                                \
@@ -62,6 +64,7 @@ static inline float wrong_act_mul(int32_t activation, float g, float u) {
         .size = sizeof(anemo_variant),                                                             \
         .name = #op_name "_wrong_" #fault_name,                                                    \
         .op = ANEMO_OP_##OP,                                                                       \
+        .act = its_act,                                                                            \
         .traits = its_traits,                                                                      \
         .idea = "a test: " #fault_name,                                                            \
         .accepts = wrong_accepts,                                                                  \

@@ -12,6 +12,8 @@ typedef enum fault {
     FIRST_IGNORED,
     NO_MAX,
     NO_SCALE,
+    ROUNDS_TO_BF16, /* right where the variant says so */
+    ROUNDS_TO_4_BITS,
     /* rope */
     ROPE_NOTHING,
     OTHER_PAIRING,
@@ -67,19 +69,33 @@ static bool sees(const anemo_swa_problem *p, int64_t i, int64_t j, fault f) {
     return p->window == 0 || f == NO_WINDOW || i - j < w;
 }
 
+static bool rounds(fault f) {
+    return f == ROUNDS_TO_BF16 || f == ROUNDS_TO_4_BITS;
+}
+
+/* Queries and weights, to so many bits of the significand. */
+static float rounded(float x, fault f) {
+    const int bits = f == ROUNDS_TO_BF16 ? 8 : 4;
+    int exponent;
+    const float significand = frexpf(x, &exponent);
+    return rounds(f) ? ldexpf(rintf(ldexpf(significand, bits)), exponent - bits) : x;
+}
+
 static void attend(const anemo_swa_problem *p, const anemo_swa_args *a, int64_t row, int32_t head,
                    fault f) {
     const anemo_kv_shape *kv = &p->kv;
     const int32_t dim = kv->head_dim, group = kv->n_heads / kv->n_kv_heads;
     const int32_t kv_head = f == HEADS_INTERLEAVED ? head % kv->n_kv_heads : head / group;
-    const float *q = a->q + (row * kv->n_heads + head) * dim;
-    float *out = a->out + (row * kv->n_heads + head) * dim;
+    float q[256], *out = a->out + (row * kv->n_heads + head) * dim;
     int64_t position;
     const int32_t s = sequence_of(&a->kv, row, &position);
     const int64_t end = position + 1 + (f == SEES_NEXT);
     const float scale = f == NO_SCALE ? 1 : p->scale;
     const bool sinks = p->has_sinks && f != NO_SINKS;
-    float max = sinks ? a->sinks[head] : -INFINITY;
+    for (int32_t i = 0; i < dim; i++)
+        q[i] = rounded(a->q[(row * kv->n_heads + head) * dim + i], f);
+    /* in the maximum, a sink would make equal weights have one rounding error in common */
+    float max = sinks && !rounds(f) ? a->sinks[head] : -INFINITY;
     for (int pass = 0; pass < 2; pass++) {
         float total = sinks ? expf(a->sinks[head] - (f == NO_MAX ? 0 : max)) : 0;
         memset(out, 0, (size_t)dim * sizeof *out);
@@ -96,7 +112,7 @@ static void attend(const anemo_swa_problem *p, const anemo_swa_args *a, int64_t 
             const float weight = expf(score - (f == NO_MAX ? 0 : max));
             total += weight;
             for (int32_t i = 0; i < dim; i++)
-                out[i] += weight * v[i];
+                out[i] += rounded(weight, f) * v[i];
         }
         for (int32_t i = 0; pass == 1 && i < dim; i++)
             out[i] /= total;
@@ -197,6 +213,18 @@ SWA(heads_interleaved, HEADS_INTERLEAVED)
 SWA(first_ignored, FIRST_IGNORED)
 SWA(no_max, NO_MAX)
 SWA(no_scale, NO_SCALE)
+SWA(rounds_to_bf16, ROUNDS_TO_BF16)
+/* what is let pass where queries and weights are rounded to bf16 */
+#define SWA_BF16(name, fault)                                                                      \
+    WRONG_VARIANT_ACT(swa, SWA, name, fault, 0, wrong_no_workspace, "bf16")
+SWA_BF16(nothing_in_bf16, ROUNDS_TO_BF16)
+SWA_BF16(window_less_in_bf16, WINDOW_LESS)
+SWA_BF16(window_more_in_bf16, WINDOW_MORE)
+SWA_BF16(no_sinks_in_bf16, NO_SINKS)
+SWA_BF16(heads_interleaved_in_bf16, HEADS_INTERLEAVED)
+SWA_BF16(no_max_in_bf16, NO_MAX)
+SWA_BF16(no_scale_in_bf16, NO_SCALE)
+SWA_BF16(rounds_to_4_bits_in_bf16, ROUNDS_TO_4_BITS)
 ROPE(rope_nothing, ROPE_NOTHING)
 ROPE(other_pairing, OTHER_PAIRING)
 ROPE(float_angle, FLOAT_ANGLE)
@@ -211,7 +239,10 @@ ROPE(heats_k, HEATS_K)
 
 WRONG_PLUGIN("wrong_swa", &variant_nothing, &variant_window_less, &variant_window_more,
              &variant_no_window, &variant_sees_next, &variant_no_sinks, &variant_heads_interleaved,
-             &variant_first_ignored, &variant_no_max, &variant_no_scale, &variant_rope_nothing,
+             &variant_first_ignored, &variant_no_max, &variant_no_scale, &variant_rounds_to_bf16,
+             &variant_nothing_in_bf16, &variant_window_less_in_bf16, &variant_window_more_in_bf16,
+             &variant_no_sinks_in_bf16, &variant_heads_interleaved_in_bf16, &variant_no_max_in_bf16,
+             &variant_no_scale_in_bf16, &variant_rounds_to_4_bits_in_bf16, &variant_rope_nothing,
              &variant_other_pairing, &variant_float_angle, &variant_stores_unrotated,
              &variant_swaps_k_v, &variant_next_slot, &variant_no_magnitude, &variant_rotates_all,
              &variant_no_temperature, &variant_temperature_from_next, &variant_heats_k)

@@ -17,11 +17,15 @@ struct operands {
 inline float half_of(uint32_t pair, int half) {
     return anemo_f32_from_bf16((uint16_t)(pair >> 16 * half));
 }
+inline float f16_of(uint32_t pair, int half) {
+    return anemo_f32_from_f16((uint16_t)(pair >> 16 * half));
+}
 
 /* Lane 4 g + t: register r of a is row g + 8 (r % 2), columns 2 t + half + 8 (r / 2); register r of
  * b is rows 2 t + half + 8 r, column g; d is rows g, g, g + 8, g + 8, columns 2 t, 2 t + 1, twice.
  */
-inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+template <float number(uint32_t, int)>
+void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     const operands mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
     operands of[WARP];
     memcpy(of, emulated::exchange(&mine, sizeof mine), sizeof of);
@@ -31,10 +35,35 @@ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
         float sum = 0;
         for (int k = 0; k < 16; k++) {
             const int pair = k / 8, lane = k % 8 / 2, half = k % 2;
-            sum += half_of(of[row % 8 * 4 + lane].a[row / 8 + 2 * pair], half) *
-                   half_of(of[column * 4 + lane].b[pair], half);
+            sum += number(of[row % 8 * 4 + lane].a[row / 8 + 2 * pair], half) *
+                   number(of[column * 4 + lane].b[pair], half);
         }
         d[i] += sum;
+    }
+}
+inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    multiply<half_of>(d, a, b);
+}
+inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    multiply<f16_of>(d, a, b);
+}
+
+/* Each lane hands over its row of 16 bytes. */
+inline void load_matrix(uint32_t (&r)[4], const void *row) {
+    const unsigned char *rows = emulated::exchange(emulated::aligned(row, 16), 16);
+    const int lane = emulated::lane();
+    for (int i = 0; i < 4; i++) {
+        memcpy(&r[i], rows + (8 * i + lane / 4) * 16 + lane % 4 * 4, 4);
+    }
+}
+inline void load_matrix_transposed(uint32_t (&r)[4], const void *row) {
+    const unsigned char *rows = emulated::exchange(emulated::aligned(row, 16), 16);
+    const int g = emulated::lane() / 4, t = emulated::lane() % 4;
+    for (int i = 0; i < 4; i++) {
+        uint16_t half[2];
+        memcpy(&half[0], rows + (8 * i + 2 * t) * 16 + 2 * g, 2);
+        memcpy(&half[1], rows + (8 * i + 2 * t + 1) * 16 + 2 * g, 2);
+        r[i] = half[0] | (uint32_t)half[1] << 16;
     }
 }
 
@@ -57,6 +86,14 @@ inline void mma_u8s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]
 
 inline uint32_t pack_bf16x2(float lo, float hi) {
     return anemo_bf16_from_f32(lo) | (uint32_t)anemo_bf16_from_f32(hi) << 16;
+}
+
+inline uint32_t pack_f16x2(float lo, float hi) {
+    return anemo_f16_from_f32(lo) | (uint32_t)anemo_f16_from_f32(hi) << 16;
+}
+
+inline float exp2_approximate(float x) {
+    return x < -126 ? 0 : exp2f(x);
 }
 
 inline uint32_t add_bf16x2(uint32_t a, uint32_t b) {
