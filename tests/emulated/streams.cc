@@ -39,7 +39,8 @@ namespace {
 
 enum { ORDERS = 3 };
 
-std::vector<emulated_stream *> streams(1, new emulated_stream); /* the first: the device's own */
+emulated_stream own;
+std::vector<emulated_stream *> streams(1, &own); /* the first: the device's own */
 std::vector<std::function<void()>> *capturing;
 uint64_t order_seed = 1;
 int forced_order = -1;
