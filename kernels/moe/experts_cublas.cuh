@@ -27,7 +27,7 @@
  * Workspace at tokens_max 4096, Mixtral 8x7B (d 4096, ffn 14336), where a piece has up to 2048
  * rows: a matrix in bf16 117.4 MB, x 16.8 MB, gate and up 117.4 MB each, the inner rows 58.7 MB:
  * 428 MB for `cublas`, 545 MB with the second buffer. Without pieces all rows may be of one expert:
- * 739 MB.
+ * 738 MB.
  *
  * Estimate, H200 (no GPU has run it): 4096 tokens are 8192 rows, 1024 per expert, 2.9 Tflop: 3.65
  * ms at the 790 Tflop/s that cuBLAS reaches on large products. Per expert, gate is 4 x 112 tiles of
@@ -37,9 +37,9 @@
  * of them and pays for it: dequantising needs a quarter of the memory's bandwidth while it has a
  * product's 150 us, for which an eighth of the multiprocessors is set aside (below). Gate and up
  * keep their four waves then (3.9 instead of 3.4), down's 128 tiles were one wave and are two, or
- * smaller tiles. 4.8 to 5.3 ms. Which it is, is the experiment; the aim is 6.5. Below 512 rows per
- * expert dequantising takes as long as multiplying, and below 256 a kernel that dequantises in
- * registers wins: m_from is set for Mixtral's quarter of the tokens per expert.
+ * smaller tiles. 4.8 to 5.3 ms. Which it is, is the experiment; the aim is 6.5. At 512 rows per
+ * expert dequantising costs half of a product, about where a kernel that dequantises in registers
+ * at 60 % of cuBLAS's rate is as quick: m_from, for Mixtral's quarter of the tokens per expert.
  *
  * Sharing the GPU. A Hopper product takes a multiprocessor whole (registers, shared memory), and a
  * dequantisation of thousands of small blocks would fill the GPU first and be done before the
