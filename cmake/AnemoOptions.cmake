@@ -111,7 +111,8 @@ message(STATUS "anemo ${ANEMO_VERSION}: CUDA ${ANEMO_HAVE_CUDA} OpenBLAS ${ANEMO
 
 # Instruction sets come from the file's suffix and from nowhere else: *_avx2.c, *_avx512.c, *_avx512vnni.c,
 # *_avx512bf16.c, *_amxint8.c, and on Arm *_neon.c (the baseline: no flag), *_neondot.c, *_neoni8mm.c. A file whose suffix the compiler
-# or the target does not know is left out by its variants.inc.
+# or the target does not know is left out by its variants.inc. They are unrolled many times over: where each variable
+# lives would cost GCC as long as compiling them, so their debug information is lines and functions.
 set(ANEMO_ISA_avx2 -mavx2 -mfma -mf16c)
 set(ANEMO_ISA_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl)
 set(ANEMO_ISA_avx512vnni ${ANEMO_ISA_avx512} -mavx512vnni)
@@ -122,7 +123,8 @@ set(ANEMO_ISA_neoni8mm -march=armv8.2-a+dotprod+i8mm)
 function(anemo_isa_flags)
   foreach(file ${ARGN})
     if(file MATCHES "_(avx2|avx512|avx512vnni|avx512bf16|amxint8|neondot|neoni8mm)\\.c$")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${ANEMO_ISA_${CMAKE_MATCH_1}}")
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
+        "${ANEMO_ISA_${CMAKE_MATCH_1}};$<$<CONFIG:RelWithDebInfo>:-g1>")
     endif()
   endforeach()
 endfunction()

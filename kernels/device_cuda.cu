@@ -1,8 +1,9 @@
-/* The CUDA device behind device.h: plain allocations (never managed memory), one stream, pinned
- * staging by the driver, events, graph capture, and the library handles with workspaces of their
- * own, so that nothing allocates during a step or a capture. Every call is checked; where there is
- * no place for a sentence, the first call that failed is kept, and `synchronise` names it. A launch
- * that failed is found there, too: CUDA keeps its error. */
+/* The CUDA device behind device.h: plain allocations (never managed memory), one stream and another
+ * for work beside it (device_cuda.h), pinned staging by the driver, events, graph capture, and the
+ * library handles with workspaces of their own, so that nothing allocates during a step or a
+ * capture. Every call is checked; where there is no place for a sentence, the first call that
+ * failed is kept, and `synchronise` names it. A launch that failed is found there, too: CUDA keeps
+ * its error. */
 #include "kernels/device_cuda.h"
 
 #include <cstdlib>
@@ -40,8 +41,24 @@ anemo_status checked(anemo_device *device, const char *call, cudaError_t code) {
     return code == cudaSuccess ? ANEMO_OK : ANEMO_E_DEVICE;
 }
 
+/* Whatever of it there is. */
+void destroy_side(anemo_cuda_libraries *l) {
+    for (int i = 0; i < 2; i++) {
+        for (cudaEvent_t event : {l->filled[i], l->emptied[i]}) {
+            if (event != nullptr) {
+                cudaEventDestroy(event);
+            }
+        }
+    }
+    if (l->side != nullptr) {
+        cudaStreamDestroy(l->side);
+    }
+    cudaFreeHost(l->host_words);
+}
+
 void destroy(anemo_device *device) {
     cuda_device *d = of(device);
+    destroy_side(&d->libraries);
     if (d->libraries.cublas != nullptr) {
         cublasDestroy(d->libraries.cublas);
     }
@@ -180,7 +197,30 @@ const anemo_device_ops cuda_ops = {
     .graph_destroy = graph_destroy,
 };
 
-/* Stream and libraries of a device whose ordinal is set. */
+/* The side stream with its events, and the pinned words. */
+anemo_status open_side(anemo_cuda_libraries *l, anemo_error *err) {
+    int least = 0, greatest = 0;
+    cudaError_t code = cudaDeviceGetStreamPriorityRange(&least, &greatest);
+    if (code != cudaSuccess) {
+        return failed(err, "cudaDeviceGetStreamPriorityRange", code);
+    }
+    code = cudaStreamCreateWithPriority(&l->side, cudaStreamNonBlocking, greatest);
+    if (code != cudaSuccess) {
+        return failed(err, "cudaStreamCreateWithPriority (side stream)", code);
+    }
+    for (int i = 0; i < 2; i++) {
+        for (cudaEvent_t *event : {&l->filled[i], &l->emptied[i]}) {
+            code = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
+            if (code != cudaSuccess) {
+                return failed(err, "cudaEventCreateWithFlags (side stream)", code);
+            }
+        }
+    }
+    code = cudaMallocHost(&l->host_words, ANEMO_CUDA_HOST_WORDS * sizeof *l->host_words);
+    return code == cudaSuccess ? ANEMO_OK : failed(err, "cudaMallocHost (pinned words)", code);
+}
+
+/* Streams and libraries of a device whose ordinal is set. */
 anemo_status open_device(cuda_device *d, anemo_error *err) {
     cudaError_t code = cudaSetDevice(d->ordinal);
     if (code != cudaSuccess) {
@@ -189,6 +229,10 @@ anemo_status open_device(cuda_device *d, anemo_error *err) {
     code = cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking);
     if (code != cudaSuccess) {
         return failed(err, "cudaStreamCreateWithFlags", code);
+    }
+    const anemo_status side = open_side(&d->libraries, err);
+    if (side != ANEMO_OK) {
+        return side;
     }
     code = cudaMalloc(&d->libraries.workspace, LIBRARY_WORKSPACE_BYTES);
     if (code != cudaSuccess) {
@@ -239,6 +283,7 @@ extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device *
     d->base.capability = 10 * properties.major + properties.minor;
     snprintf(d->base.name, sizeof d->base.name, "%.127s", properties.name);
     d->ordinal = ordinal;
+    d->libraries.multiprocessors = properties.multiProcessorCount;
     const anemo_status status = open_device(d, err);
     if (status != ANEMO_OK) {
         destroy(&d->base);

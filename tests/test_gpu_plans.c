@@ -1,6 +1,6 @@
-/* The index arithmetic of the CUDA kernels, on the host, exhaustively: spans of keys, tiles of
- * expert rows, of queries and of keys, places in shared memory. Each cut must cover what it cuts
- * once and in order, and stay within what workspaces and launches were sized for. */
+/* The index arithmetic of the CUDA kernels, on the host, exhaustively: spans of keys, tiles and
+ * pieces of expert rows, tiles of queries and of keys, places in shared memory. Each cut must cover
+ * what it cuts once and in order, and stay within what workspaces and launches were sized for. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/moe/pieces.h"
 #include "kernels/moe/tiles.h"
 #include "kernels/swa/spans.h"
 #include "kernels/swa/tile.h"
@@ -280,6 +281,75 @@ static void query_powers_fit_f16(void **state) {
                 isnormal(float_of(swa_query_inverse(of_infinity))));
 }
 
+/* ---------------------------------------------------------------- pieces */
+
+/* The products of one plan: gate, up, down of each piece, every row of the range once and in order,
+ * pieces of an expert as long as each other, and no more of them than its rows need. */
+static void check_products(const int32_t *offset, int32_t begin, int32_t end) {
+    moe_product p = moe_products_of(begin);
+    int32_t next = offset[begin], shortest = 0, longest = 0, pieces = 0, expert = -1;
+    while (moe_product_next(offset, end, &p)) {
+        assert_int_equal(p.matrix, MOE_GATE);
+        assert_true(p.expert >= begin && p.expert < end && p.rows >= 1);
+        assert_true(p.rows <= MOE_PIECE_ROWS && p.row_begin == next);
+        assert_true(p.row_begin >= offset[p.expert] &&
+                    p.row_begin + p.rows <= offset[p.expert + 1]);
+        next += p.rows;
+        if (p.expert != expert) {
+            expert = p.expert;
+            shortest = longest = p.rows;
+            pieces = 0;
+        }
+        shortest = p.rows < shortest ? p.rows : shortest;
+        longest = p.rows > longest ? p.rows : longest;
+        pieces++;
+        assert_true(longest - shortest <= 1);
+        assert_true(pieces <= (offset[expert + 1] - offset[expert] - 1) / MOE_PIECE_ROWS + 1);
+        const moe_product gate = p;
+        for (int32_t matrix = MOE_UP; matrix <= MOE_DOWN; matrix++) {
+            assert_true(moe_product_next(offset, end, &p));
+            assert_int_equal(p.matrix, matrix);
+            assert_true(p.expert == gate.expert && p.row_begin == gate.row_begin &&
+                        p.rows == gate.rows);
+        }
+    }
+    assert_int_equal(next, offset[end]);
+}
+
+/* Experts without rows, with few, and around each multiple of a piece; every range. */
+static void pieces_cover_the_rows(void **state) {
+    static const int32_t rows[] = {0,
+                                   1,
+                                   17,
+                                   MOE_PIECE_ROWS - 1,
+                                   MOE_PIECE_ROWS,
+                                   MOE_PIECE_ROWS + 1,
+                                   2 * MOE_PIECE_ROWS - 1,
+                                   2 * MOE_PIECE_ROWS,
+                                   2 * MOE_PIECE_ROWS + 1,
+                                   7 * MOE_PIECE_ROWS + 5};
+    enum { EXPERTS = 4, KINDS = sizeof rows / sizeof *rows };
+    int64_t cases = 0;
+    (void)state;
+    for (int code = 0; code < KINDS * KINDS * KINDS * KINDS; code++) {
+        int32_t offset[EXPERTS + 1] = {0};
+        for (int e = 0, rest = code; e < EXPERTS; e++, rest /= KINDS)
+            offset[e + 1] = offset[e] + rows[rest % KINDS];
+        for (int32_t begin = 0; begin <= EXPERTS; begin++)
+            for (int32_t end = begin; end <= EXPERTS; end++, cases++)
+                check_products(offset, begin, end);
+    }
+    print_message("%lld plans\n", (long long)cases);
+    assert_true(cases > 100000);
+}
+
+/* Every number of rows of one expert. */
+static void pieces_of_any_number_of_rows(void **state) {
+    (void)state;
+    for (int32_t rows = 0; rows <= 5 * MOE_PIECE_ROWS; rows++)
+        check_products((const int32_t[]){3, 3 + rows}, 0, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spans_cover_the_keys),
@@ -287,6 +357,8 @@ int main(void) {
         cmocka_unit_test(partial_results_do_not_overlap),
         cmocka_unit_test(tiles_cover_the_rows),
         cmocka_unit_test(the_bound_of_tiles_is_reached),
+        cmocka_unit_test(pieces_cover_the_rows),
+        cmocka_unit_test(pieces_of_any_number_of_rows),
         cmocka_unit_test(query_tiles_cover_the_rows),
         cmocka_unit_test(key_tiles_are_those_of_the_mask),
         cmocka_unit_test(pieces_meet_different_banks),

@@ -8,8 +8,7 @@
 #ifndef ANEMO_DEQUANTISE_CUH
 #define ANEMO_DEQUANTISE_CUH
 
-#include "kernels/device_cuda.h"
-#include "kernels/qgemm/fragment.cuh"
+#include "kernels/qgemm/dequantised.cuh"
 
 namespace gpu {
 
@@ -17,42 +16,14 @@ namespace gpu {
 template <int BITS>
 __global__ void __launch_bounds__(WARP * 8)
     dequantise(const __grid_constant__ qgemm_call c, int part, uint16_t *rows) {
-    constexpr int TILES = 16 / BITS, UNITS = BITS / 4;
     const anemo_fragment_shape &s = c.shape[part];
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const int64_t step = (int64_t)blockIdx.y * 8 + threadIdx.x / WARP;
-    const unsigned char *block = c.weight[part] + blockIdx.x * (int64_t)s.block_bytes;
     if (step * ANEMO_FRAGMENT_K_STEP >= s.k_padded) {
         return;
     }
-#pragma unroll
-    for (int i = 0; i < 4; i++) { /* tiles of a step */
-        const int64_t chunk = step * 2 + i / 2;
-        const uint4 unit =
-            load_stream(block + (step * UNITS + i / TILES) * ANEMO_FRAGMENT_UNIT_BYTES +
-                        lane * ANEMO_FRAGMENT_LANE_BYTES);
-        group_numbers n = {};
-        uint32_t a[4];
-        if constexpr (BITS < 16) {
-            n = numbers_of<BITS>(s, block, chunk * ANEMO_FRAGMENT_CHUNK / s.group, g);
-        }
-        tile_registers<BITS>(unit, i % TILES, n, a);
-#pragma unroll
-        for (int r = 0; r < 4; r++) {
-            const int64_t row = blockIdx.x * (int64_t)ANEMO_FRAGMENT_ROWS + g + r % 2 * 8;
-            const int64_t column = chunk * ANEMO_FRAGMENT_CHUNK + 8 * t + i % 2 * 4 + r / 2 * 2;
-            uint32_t pair = a[r];
-            if constexpr (BITS < 16) {
-                const float lo = __uint_as_float(pair << 16);
-                const float hi = __uint_as_float(pair & 0xffff0000u);
-                pair = pack_bf16x2(fmaf(n.scale[r % 2], lo, -n.minimum[r % 2]),
-                                   fmaf(n.scale[r % 2], hi, -n.minimum[r % 2]));
-            }
-            if (row < s.n) {
-                *reinterpret_cast<uint32_t *>(rows + row * s.k_padded + column) = pair;
-            }
-        }
-    }
+    dequantised_step<BITS> d = {};
+    d.load(s, c.weight[part] + blockIdx.x * (int64_t)s.block_bytes, step);
+    d.store(s, blockIdx.x, step, rows);
 }
 
 /* Bias, or the activation: y, gate and up are float[m, stride]. Grid: x over columns, y over rows.
@@ -101,17 +72,12 @@ anemo_status dequantise_part(const anemo_exec *exec, const qgemm_call &c, int pa
     const auto *libraries = static_cast<const anemo_cuda_libraries *>(exec->libraries);
     const anemo_fragment_shape &s = c.shape[part];
     const unsigned groups = (unsigned)anemo_up_div(s.k_padded / ANEMO_FRAGMENT_K_STEP, 8);
-    const float alpha = 1.0f;
     const anemo_status status = launch(dequantise<BITS>, dim3((unsigned)s.blocks, groups),
                                        dim3(WARP * 8), 0, exec, c, part, rows);
     if (status != ANEMO_OK) {
         return status;
     }
-    const cublasStatus_t blas = cublasGemmEx(
-        libraries->cublas, CUBLAS_OP_T, CUBLAS_OP_N, (int)s.n, (int)c.m, (int)s.k, &alpha, rows,
-        CUDA_R_16BF, (int)s.k_padded, c.x, CUDA_R_16BF, (int)(c.x_row_bytes / 2), &beta, y,
-        CUDA_R_32F, (int)stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-    return blas == CUBLAS_STATUS_SUCCESS ? ANEMO_OK : ANEMO_E_DEVICE;
+    return cublas_product(libraries, rows, s, c.x, c.x_row_bytes / 2, c.m, y, stride, beta);
 }
 
 template <int BITS>

@@ -252,8 +252,7 @@ static inline void vnni_items(void *ctx, int64_t begin, int64_t end, int thread)
 
 /* ---------------------------------------------------------------- the variant */
 
-/* What is known at plan time. A tile of fine groups under activation groups has a third set of
- * floats, and 4 rows instead of 6 keep them in registers. */
+/* What is known at plan time. */
 static inline anemo_vnni_job vnni_job_of(const anemo_qgemm_problem *p, const anemo_act *act) {
     anemo_vnni_job j = {.p = p, .row_bytes = act->row_bytes(p->k), .rows = ANEMO_TILE_ROWS};
     j.act_group = act->group;
@@ -262,8 +261,8 @@ static inline anemo_vnni_job vnni_job_of(const anemo_qgemm_problem *p, const ane
         part->shape = anemo_n32_shape_of(&p->type[i], p->k);
         part->fine = vnni_is_fine(&part->shape, j.act_group);
         part->head_words = vnni_head_words(&part->shape, j.act_group);
-        if (j.act_group && part->fine) {
-            j.rows = 4;
+        if (j.rows > VNNI_ROWS(j.act_group, part->fine)) {
+            j.rows = VNNI_ROWS(j.act_group, part->fine);
         }
     }
     const int64_t fit = VNNI_STRETCH_BYTES / (j.rows * (int64_t)j.row_bytes);

@@ -666,16 +666,20 @@ ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, 
         break;                                                                                     \
     }
 
-/* fine: weight groups are finer than act_group. */
+/* Rows of a tile, at most: the floats of an activation group that weight groups are finer than are
+ * a third set, and 4 rows keep them in registers. */
+#define VNNI_ROWS(act_group, fine) ((fine) && (act_group) != 0 ? 4 : ANEMO_TILE_ROWS)
+
+/* fine: weight groups are finer than act_group. mr <= VNNI_ROWS(act_group, fine). */
 ANEMO_VNNI_INLINE void vnni_tile_rows(int code, int act_group, bool fine, int64_t mr,
                                       const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
                                       float out[][ANEMO_TILE_COLUMNS]) {
 #define ANEMO_VNNI_PLAIN(rows)                                                                     \
     vnni_tile_plain(code, fine ? 1 : act_group / 32, !fine, rows, t, ahead, out)
 #define ANEMO_VNNI_GENERAL(has_offset, rows)                                                       \
-    if (fine) {                                                                                    \
+    if (fine && (rows) <= VNNI_ROWS(act_group, fine)) {                                            \
         vnni_tile_fine(code, act_group, has_offset, rows, t, ahead, out);                          \
-    } else {                                                                                       \
+    } else if (!fine) {                                                                            \
         vnni_tile(code, act_group, has_offset, rows, t, ahead, out);                               \
     }
 #define ANEMO_VNNI_OFFSET(rows)  ANEMO_VNNI_GENERAL(true, rows)

@@ -108,12 +108,24 @@ static anemo_status all_rules_used(const anemo_plan *plan, anemo_error *err) {
 
 /* ---------------------------------------------------------------- choosing and packing */
 
+/* A variant for many rows that waits for the device does not take the graph away from steps of few:
+ * a step of r rows makes calls of at most r rows each, or of r times as many as a row has heads. */
+static void limit_graphs(anemo_plan *plan, const anemo_choice *choice, int64_t m_max) {
+    const int64_t tokens = plan->limits.tokens_per_step;
+    const int64_t per_row = m_max > tokens ? (m_max + tokens - 1) / tokens : 1;
+    for (int32_t i = 0; i < choice->n_ranges; i++) {
+        const int64_t below = (choice->range[i].m_lo - 1) / per_row;
+        if ((choice->range[i].variant->traits & ANEMO_TRAIT_CAPTURABLE) == 0 &&
+            below < plan->graph_rows) {
+            plan->graph_rows = below;
+        }
+    }
+}
+
 static void take(anemo_plan *plan, const anemo_choice *choice, int64_t m_max) {
     anemo_plan_note_choice(plan, choice);
     anemo_plan_note_call(plan, choice, m_max);
-    for (int32_t i = 0; i < choice->n_ranges; i++) {
-        plan->host_bound |= (choice->range[i].variant->traits & ANEMO_TRAIT_CAPTURABLE) == 0;
-    }
+    limit_graphs(plan, choice, m_max);
 }
 
 anemo_status anemo_plan_choose(anemo_plan *plan, anemo_choice *choice, int64_t m_max,
@@ -651,6 +663,7 @@ static anemo_plan *new_plan(anemo_model *model, anemo_device *device,
     plan->model = model;
     plan->device = device;
     plan->exec = anemo_device_exec(device);
+    plan->graph_rows = INT64_MAX;
     plan->on_route = options->on_route;
     plan->on_route_ctx = options->on_route_ctx;
     plan->on_pack = options->on_pack;

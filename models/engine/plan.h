@@ -99,7 +99,7 @@ struct anemo_plan {
     anemo_pages pages;
     int64_t table_capacity; /* page table entries of one step */
     struct allocation *allocations;
-    bool host_bound;                 /* a chosen variant is not CAPTURABLE */
+    int64_t graph_rows;              /* steps of up to so many rows run CAPTURABLE variants only */
     struct anemo_step_graph *graphs; /* step_graph.c; NULL: none yet */
     char (*choice_text)[128];
     int32_t n_choice_texts;

@@ -1,7 +1,7 @@
-/* A decode step as one graph. Where the device can capture and every chosen variant may be
- * captured, a step of one row per session is launched call by call the first time (what a first
- * launch loads may not be loaded during a capture), recorded the second time, and from then on one
- * launch.
+/* A decode step as one graph. Where the device can capture and every variant that is chosen for so
+ * few rows may be captured, a step of one row per session is launched call by call the first time
+ * (what a first launch loads may not be loaded during a capture), recorded the second time, and
+ * from then on one launch.
  *
  * A recorded launch keeps its arguments. Those are the same in every step of the same form: how
  * many rows, logit rows and sampled rows; all else (ids, positions, page tables, lengths, sampling
@@ -22,8 +22,9 @@ struct anemo_step_graph {
 };
 
 static bool can_record(const anemo_plan *plan) {
-    return plan->chooser.backend != ANEMO_CPU && !plan->host_bound && plan->on_route == NULL &&
-           plan->rows == plan->n_pending && plan->rows <= GRAPH_ROWS;
+    return plan->chooser.backend != ANEMO_CPU && plan->on_route == NULL &&
+           plan->rows == plan->n_pending && plan->rows <= GRAPH_ROWS &&
+           plan->rows <= plan->graph_rows;
 }
 
 static anemo_status record(anemo_plan *plan, anemo_forward forward, anemo_graph **out,

@@ -1,7 +1,10 @@
 /* The device of an emulated GPU, in place of kernels/device_cuda.cu. "Device memory" is memory of
  * the host in a range of its own: copies are refused when the pointer that should be the device's
  * lies outside every allocation, or the host's inside one, and while a graph is captured (the real
- * device's uploads come from pageable memory and may not be captured). */
+ * device's uploads come from pageable memory and may not be captured). Work runs when the host
+ * waits for it (streams.cc): here, before a copy, with memory that is given back, and with
+ * `synchronise`, which also says when work was left on another stream that nothing had waited for,
+ * or cuBLAS with a part of the multiprocessors. */
 #include "emulate.h"
 #include "emulated_gpu.h"
 #include "kernels/device_cuda.h"
@@ -20,6 +23,11 @@ struct emulated_device {
     anemo_cuda_libraries libraries;
 };
 
+constexpr size_t HOST_BYTES = ANEMO_CUDA_HOST_WORDS * sizeof(int32_t);
+constexpr unsigned char NOT_THERE_YET = 0xa5;
+
+std::vector<const int32_t *> pinned; /* ANEMO_CUDA_HOST_WORDS each */
+
 std::map<const unsigned char *, size_t> allocations;
 
 bool on_device(const void *memory, size_t bytes) {
@@ -30,6 +38,29 @@ bool on_device(const void *memory, size_t bytes) {
     }
     --next;
     return at + bytes <= next->first + next->second;
+}
+
+bool is_pinned(const void *memory, size_t bytes) {
+    const auto *at = static_cast<const unsigned char *>(memory);
+    for (const int32_t *words : pinned) {
+        const auto *begin = reinterpret_cast<const unsigned char *>(words);
+        if (at >= begin && at + bytes <= begin + HOST_BYTES) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void create_side(anemo_cuda_libraries *l) {
+    l->side = emulated::stream_create();
+    for (int i = 0; i < 2; i++) {
+        l->filled[i] = emulated::event_create();
+        l->emptied[i] = emulated::event_create();
+    }
+    l->host_words = new int32_t[ANEMO_CUDA_HOST_WORDS];
+    memset(l->host_words, NOT_THERE_YET, HOST_BYTES);
+    pinned.push_back(l->host_words);
+    l->multiprocessors = 16;
 }
 
 void *alloc(anemo_device *, size_t bytes) {
@@ -43,12 +74,25 @@ void *alloc(anemo_device *, size_t bytes) {
 }
 
 void dealloc(anemo_device *, void *memory, size_t) {
+    emulated::finish_stream(nullptr);
     allocations.erase(static_cast<unsigned char *>(memory));
     free(memory);
 }
 
 void destroy(anemo_device *device) {
     emulated_device *d = reinterpret_cast<emulated_device *>(device);
+    emulated::finish_stream(nullptr);
+    emulated::stream_destroy(d->libraries.side);
+    for (int i = 0; i < 2; i++) {
+        emulated::event_destroy(d->libraries.filled[i]);
+        emulated::event_destroy(d->libraries.emptied[i]);
+    }
+    for (size_t i = 0; i < pinned.size(); i++) {
+        if (pinned[i] == d->libraries.host_words) {
+            pinned.erase(pinned.begin() + (std::ptrdiff_t)i);
+        }
+    }
+    delete[] d->libraries.host_words;
     dealloc(device, d->libraries.workspace, d->libraries.workspace_bytes);
     delete d;
 }
@@ -61,6 +105,7 @@ anemo_status copy_between(void *to, bool to_device, const void *from, bool from_
                 emulated::is_capturing() ? "during a capture" : "from or to the wrong memory");
         return ANEMO_E_DEVICE;
     }
+    emulated::finish_stream(nullptr);
     memmove(to, from, bytes);
     return ANEMO_OK;
 }
@@ -78,9 +123,18 @@ anemo_status copy(anemo_device *, void *to, const void *from, size_t bytes) {
 }
 
 anemo_status synchronise(anemo_device *, anemo_error *err) {
-    return emulated::is_capturing()
-               ? anemo_fail(err, ANEMO_E_DEVICE, "synchronised during a capture")
-               : ANEMO_OK;
+    if (emulated::is_capturing()) {
+        return anemo_fail(err, ANEMO_E_DEVICE, "synchronised during a capture");
+    }
+    emulated::finish_stream(nullptr);
+    const int target = emulated::multiprocessors_for_cublas;
+    emulated::multiprocessors_for_cublas = 0;
+    if (emulated::finish_others()) {
+        return anemo_fail(err, ANEMO_E_DEVICE, "nothing had waited for the work of a stream");
+    }
+    return target == 0
+               ? ANEMO_OK
+               : anemo_fail(err, ANEMO_E_DEVICE, "cuBLAS was left with %d multiprocessors", target);
 }
 
 bool event_init(anemo_event *) {
@@ -113,7 +167,7 @@ int32_t graph_launches;
 anemo_status graph_launch(anemo_device *, void *native) {
     graph_launches++;
     for (const std::function<void()> &work : *static_cast<recording *>(native)) {
-        work();
+        emulated::in_stream(nullptr, work);
     }
     return ANEMO_OK;
 }
@@ -142,6 +196,24 @@ const anemo_device_ops ops = {
 
 } // namespace
 
+int emulated::multiprocessors_for_cublas;
+
+/* To the host's pinned words: elsewhere CUDA waits behind the caller's back. What they held is gone
+ * at once, so that reading them too soon shows. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+    if (kind != cudaMemcpyDeviceToHost || !on_device(from, bytes) || !is_pinned(to, bytes)) {
+        fprintf(stderr,
+                "emulated GPU: an asynchronous copy of %zu bytes that is not from the "
+                "device to pinned memory\n",
+                bytes);
+        return cudaErrorInvalidValue;
+    }
+    memset(to, NOT_THERE_YET, bytes);
+    emulated::in_stream(stream, [=] { memmove(to, from, bytes); });
+    return cudaSuccess;
+}
+
 int32_t emulated_graph_launches(void) {
     return graph_launches;
 }
@@ -161,11 +233,12 @@ extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device *
     d->base.exec.size = sizeof d->base.exec;
     d->base.exec.n_threads = 1;
     d->libraries.cublas = d; /* any handle but none */
+    create_side(&d->libraries);
     d->libraries.cublaslt = d;
     d->libraries.workspace_bytes = LIBRARY_WORKSPACE_BYTES;
     d->libraries.workspace = alloc(&d->base, LIBRARY_WORKSPACE_BYTES);
     if (d->libraries.workspace == nullptr) {
-        delete d;
+        destroy(&d->base);
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a library workspace");
     }
     d->base.exec.libraries = &d->libraries;

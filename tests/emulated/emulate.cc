@@ -284,25 +284,15 @@ bool launchable(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes) 
            grid.z <= 65535 && shared_bytes <= most;
 }
 
-std::vector<std::function<void()>> *capturing;
-
 } // namespace
 
-void in_stream(std::function<void()> work) {
-    if (capturing != nullptr) {
-        capturing->push_back(work);
-    } else {
-        work();
-    }
-}
-
-void launch(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+void launch(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             std::function<void()> thread) {
     if (!launchable(kernel, grid, block, shared_bytes)) {
         error = cudaErrorInvalidConfiguration;
         return;
     }
-    in_stream([=] { run_grid(grid, block, shared_bytes, thread); });
+    in_stream(stream, [=] { run_grid(grid, block, shared_bytes, thread); });
 }
 
 void allow_shared(const void *kernel, int bytes) {
@@ -373,24 +363,6 @@ void wait_copies(int newest) {
     for (size_t &end : groups) {
         end -= n;
     }
-}
-
-bool capture_begin() {
-    if (capturing != nullptr) {
-        return false;
-    }
-    capturing = new std::vector<std::function<void()>>;
-    return true;
-}
-
-std::vector<std::function<void()>> *capture_end() {
-    std::vector<std::function<void()>> *recorded = capturing;
-    capturing = nullptr;
-    return recorded;
-}
-
-bool is_capturing() {
-    return capturing != nullptr;
 }
 
 } // namespace emulated

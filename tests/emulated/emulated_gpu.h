@@ -11,6 +11,14 @@ extern "C" {
 /* Graphs launched so far. */
 int32_t emulated_graph_launches(void);
 
+/* The order of streams (streams.cc): 0 .. emulated_stream_orders() - 1, or -1 for one that is drawn
+ * each time. */
+void emulated_stream_order(int32_t order);
+int32_t emulated_stream_orders(void);
+/* Calls of cudaStreamWaitEvent so far, and the number of one that is not obeyed; -1: all are. */
+int64_t emulated_waits(void);
+void emulated_drop_wait(int64_t index);
+
 #ifdef __cplusplus
 }
 #endif

@@ -18,9 +18,25 @@ enum cudaDataType { CUDA_R_32F, CUDA_R_16BF, CUDA_R_8I, CUDA_R_32I };
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32I };
 enum cublasGemmAlgo_t { CUBLAS_GEMM_DEFAULT };
 
-/* C[m, n] = alpha op(A)[m, k] op(B)[k, n] + beta C in columns ld apart, in the stream's order. Only
- * what the kernels ask for: bf16 operands, A transposed, float result, and scalars of the host,
- * read at the call. C is not read when beta is 0. */
+namespace emulated {
+extern int multiprocessors_for_cublas; /* 0: all */
+} // namespace emulated
+
+/* How many multiprocessors cuBLAS should reckon with; 0: all. */
+inline cublasStatus_t cublasSetSmCountTarget(cublasHandle_t handle, int target) {
+    if (handle == nullptr) {
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    }
+    if (target < 0) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    emulated::multiprocessors_for_cublas = target;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* C[m, n] = alpha op(A)[m, k] op(B)[k, n] + beta C in columns ld apart, on the device's own stream.
+ * Only what the kernels ask for: bf16 operands, A transposed, float result, and scalars of the
+ * host, read at the call. C is not read when beta is 0. */
 inline cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a,
                                    cublasOperation_t op_b, int m, int n, int k, const float *alpha,
                                    const void *a, cudaDataType type_a, int lda, const void *b,
@@ -35,7 +51,7 @@ inline cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a
         ldb < k || ldc < m) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
-    emulated::in_stream([=, factor = *alpha, keep = *beta] {
+    emulated::in_stream(nullptr, [=, factor = *alpha, keep = *beta] {
         const auto *x = static_cast<const uint16_t *>(a), *y = static_cast<const uint16_t *>(b);
         auto *z = static_cast<float *>(c);
         for (int64_t j = 0; j < n; j++) {

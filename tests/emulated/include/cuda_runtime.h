@@ -47,7 +47,18 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 }
 
 typedef struct emulated_stream *cudaStream_t;
-typedef enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration = 9 } cudaError_t;
+typedef struct emulated_event *cudaEvent_t;
+typedef enum cudaError_t {
+    cudaSuccess,
+    cudaErrorInvalidValue = 1,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorStreamCaptureUnsupported = 900
+} cudaError_t;
+typedef enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2 } cudaMemcpyKind;
+typedef enum cudaStreamCaptureStatus {
+    cudaStreamCaptureStatusNone,
+    cudaStreamCaptureStatusActive
+} cudaStreamCaptureStatus;
 typedef enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8
 } cudaFuncAttribute;
@@ -56,10 +67,11 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulated {
 
-/* Does the work, or records it while a graph is captured. */
-void in_stream(std::function<void()> work);
+/* Puts the work behind what the stream holds (NULL: the device's own stream; streams.cc says when
+ * it runs), or records it while a graph is captured. */
+void in_stream(cudaStream_t stream, std::function<void()> work);
 /* Runs the grid in the stream; a launch that no GPU accepts is the last error instead. */
-void launch(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+void launch(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             std::function<void()> thread);
 void allow_shared(const void *kernel, int bytes);
 cudaError_t last_error();
@@ -88,6 +100,14 @@ template <class T> T shuffle(T x, int from) {
 }
 
 } // namespace emulated
+
+/* Streams and events: streams.cc. The copy is in device.cc, which knows whose memory it is. */
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
 
 inline cudaError_t cudaPeekAtLastError() {
     return emulated::last_error();

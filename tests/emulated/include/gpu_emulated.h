@@ -119,9 +119,9 @@ template <int N> void wait_copies() {
 }
 
 template <class... Parameters, class... Arguments>
-void start(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
-           const Arguments &...arguments) {
-    emulated::launch(reinterpret_cast<const void *>(kernel), grid, block, shared_bytes,
+void start(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+           cudaStream_t stream, const Arguments &...arguments) {
+    emulated::launch(reinterpret_cast<const void *>(kernel), grid, block, shared_bytes, stream,
                      [=] { kernel(arguments...); });
 }
 
