@@ -43,10 +43,8 @@ __global__ void __launch_bounds__(WARP * 8)
             const int64_t column = chunk * ANEMO_FRAGMENT_CHUNK + 8 * t + i % 2 * 4 + r / 2 * 2;
             uint32_t pair = a[r];
             if constexpr (BITS < 16) {
-                const float lo = __uint_as_float(pair << 16);
-                const float hi = __uint_as_float(pair & 0xffff0000u);
-                pair = pack_bf16x2(fmaf(n.scale[r % 2], lo, -n.minimum[r % 2]),
-                                   fmaf(n.scale[r % 2], hi, -n.minimum[r % 2]));
+                pair = scaled_pair(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u),
+                                   n.scale[r % 2], n.minimum[r % 2]);
             }
             if (row < s.n) {
                 *reinterpret_cast<uint32_t *>(rows + row * s.k_padded + column) = pair;

@@ -156,7 +156,7 @@ __device__ inline tile_spot tile_spot_of(int thread, int b, int j, int i) {
 
 /* Where a thread's values begin in a partial tile: neighbouring threads side by side. */
 __device__ inline int64_t tile_value_at(int thread, int index) {
-    return (int64_t)index * TILE_THREADS + thread;
+    return (int64_t)index * blockDim.x + thread;
 }
 
 /* Gate's result waits for up's where its product will stand: the same thread reads it again, and
@@ -175,10 +175,27 @@ struct tile_place {
     int part;
     int64_t row_tile, token0;
 };
+/* Of tiles of `rows` x 8 tokens. */
 __device__ inline tile_place tile_place_of(const qgemm_call &c, int64_t tile, int64_t row_tiles,
-                                           int tokens) {
-    const anemo_row_block at = anemo_row_block_at(&c.problem, TILE_ROWS, tile % row_tiles);
+                                           int rows, int tokens) {
+    const anemo_row_block at = anemo_row_block_at(&c.problem, rows, tile % row_tiles);
     return {at.part, at.block, tile / row_tiles * 8 * tokens};
+}
+
+/* Value `index` of the thread, of one half of a whole tile, to the end of the work. */
+template <int ROWS, int TOKENS>
+__device__ inline void tile_put(const qgemm_call &c, const tile_place &place, int half, int index,
+                                float value) {
+    const bool act_mul = c.problem.epilogue == ANEMO_EPI_ACT_MUL;
+    const tile_spot spot =
+        tile_spot_of(threadIdx.x, index / 4 / TOKENS, index / 4 % TOKENS, index % 4);
+    const int64_t token = place.token0 + spot.token;
+    const int64_t row = place.row_tile * ROWS + spot.row;
+    if (act_mul && half == 0) {
+        hold(c, token, row, value);
+    } else {
+        finish(c, place.part, token, row, act_mul ? held(c, token, row) : value, value);
+    }
 }
 
 template <int BITS, int TOKENS>
@@ -192,7 +209,7 @@ __global__ void __launch_bounds__(TILE_THREADS)
     const anemo_piece piece = anemo_piece_of(stream.tiles * stream.steps, stream.workers, w);
     for (int64_t at = piece.begin; at < piece.end;) {
         const anemo_stretch stretch = anemo_stretch_at(&stream, w, at);
-        const tile_place place = tile_place_of(c, stretch.tile, row_tiles, TOKENS);
+        const tile_place place = tile_place_of(c, stretch.tile, row_tiles, TILE_ROWS, TOKENS);
         float *partial = partials + stretch.slot * 2 * shape::FLOATS;
         sums<BITS, TOKENS> sum[TILE_BLOCKS];
         for (int half = 0; half < (act_mul ? 2 : 1); half++) {
@@ -200,19 +217,11 @@ __global__ void __launch_bounds__(TILE_THREADS)
                                        stretch.begin, stretch.end, shared, sum);
 #pragma unroll
             for (int index = 0; index < TILE_BLOCKS * TOKENS * 4; index++) {
-                const int b = index / 4 / TOKENS, j = index / 4 % TOKENS, i = index % 4;
-                const float value = sum[b].total[j][i];
+                const float value = sum[index / 4 / TOKENS].total[index / 4 % TOKENS][index % 4];
                 if (stretch.slot >= 0) {
                     partial[half * shape::FLOATS + tile_value_at(threadIdx.x, index)] = value;
-                    continue;
-                }
-                const tile_spot spot = tile_spot_of(threadIdx.x, b, j, i);
-                const int64_t token = place.token0 + spot.token;
-                const int64_t row = place.row_tile * TILE_ROWS + spot.row;
-                if (act_mul && half == 0) {
-                    hold(c, token, row, value);
                 } else {
-                    finish(c, place.part, token, row, act_mul ? held(c, token, row) : value, value);
+                    tile_put<TILE_ROWS, TOKENS>(c, place, half, index, value);
                 }
             }
         }
@@ -221,15 +230,15 @@ __global__ void __launch_bounds__(TILE_THREADS)
 }
 
 /* One thread block per tile: nothing to do where one worker had all of it. */
-template <int TOKENS>
-__global__ void __launch_bounds__(TILE_THREADS)
+template <int ROWS, int TOKENS>
+__global__ void __launch_bounds__(ROWS / ANEMO_FRAGMENT_ROWS / TILE_BLOCKS * WARP)
     tile_finish(const __grid_constant__ qgemm_call c, const __grid_constant__ anemo_stream stream,
                 int64_t row_tiles, const float *partials) {
-    constexpr int FLOATS = tile_shape<4, TOKENS>::FLOATS;
+    constexpr int FLOATS = ROWS * 8 * TOKENS;
     const int64_t first = blockIdx.x * stream.steps;
     const int64_t begin = anemo_stream_worker(&stream, first);
     const int64_t end = anemo_stream_worker(&stream, first + stream.steps - 1);
-    const tile_place place = tile_place_of(c, blockIdx.x, row_tiles, TOKENS);
+    const tile_place place = tile_place_of(c, blockIdx.x, row_tiles, ROWS, TOKENS);
     if (begin == end) {
         return;
     }
@@ -245,7 +254,7 @@ __global__ void __launch_bounds__(TILE_THREADS)
         }
         const tile_spot spot =
             tile_spot_of(threadIdx.x, index / 4 / TOKENS, index / 4 % TOKENS, index % 4);
-        finish(c, place.part, place.token0 + spot.token, place.row_tile * TILE_ROWS + spot.row,
+        finish(c, place.part, place.token0 + spot.token, place.row_tile * ROWS + spot.row,
                result[0], result[1]);
     }
 }
@@ -278,10 +287,10 @@ anemo_status tile_launch(const anemo_exec *exec, const anemo_qgemm_problem *p,
     const anemo_status status =
         launch(tile<BITS, TOKENS>, dim3((unsigned)stream.workers), dim3(TILE_THREADS),
                tile_shape<BITS, TOKENS>::SHARED_BYTES, exec, c, stream, row_tiles, partials);
-    return status != ANEMO_OK
-               ? status
-               : launch(tile_finish<TOKENS>, dim3((unsigned)stream.tiles), dim3(TILE_THREADS), 0,
-                        exec, c, stream, row_tiles, static_cast<const float *>(partials));
+    return status != ANEMO_OK ? status
+                              : launch(tile_finish<TILE_ROWS, TOKENS>, dim3((unsigned)stream.tiles),
+                                       dim3(TILE_THREADS), 0, exec, c, stream, row_tiles,
+                                       static_cast<const float *>(partials));
 }
 
 template <int BITS>
