@@ -106,7 +106,7 @@ __device__ inline void wgmma_load(const qgemm_call &c, const wgmma_place &place,
     const bool there = column < place.x_bytes;
     const unsigned char *from = place.x + (warp * place.x_bytes + column);
     unsigned char *to = stage + anemo_wgmma_x_at(warp, lane); /* 16 tokens: two patterns */
-#pragma unroll
+#pragma unroll 4
     for (int token = 0; token < shape::N; token += WGMMA_WARPS) {
         copy_async_4(to + token * ANEMO_WGMMA_X_BYTES, from, there && token + warp < place.tokens);
         from += WGMMA_WARPS * place.x_bytes;

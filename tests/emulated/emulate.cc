@@ -372,6 +372,9 @@ void copy_later(void *to, const void *from, size_t bytes) {
     if (from != nullptr) {
         aligned(from, bytes);
     }
+    if (capability == 90) {
+        wgmma_copy_begins(to, bytes);
+    }
     current->copies.push_back({to, from, bytes});
 }
 
@@ -393,7 +396,7 @@ void wait_copies(int newest) {
             memset(copies[i].to, 0, copies[i].bytes);
         }
         if (capability == 90) {
-            wgmma_copied(copies[i].to, copies[i].bytes);
+            wgmma_copy_ends(copies[i].to, copies[i].bytes);
         }
     }
     copies.erase(copies.begin(), copies.begin() + n);

@@ -23,7 +23,8 @@ unsigned thread_index(); /* of the block */
 size_t shared_bytes();   /* of the block's dynamic shared memory */
 void wgmma_begin_block(size_t shared_bytes);
 void wgmma_end_thread();
-void wgmma_copied(const void *to, size_t bytes); /* of cp.async, when it has arrived */
+void wgmma_copy_begins(const void *to, size_t bytes); /* of cp.async */
+void wgmma_copy_ends(const void *to, size_t bytes);   /* it has arrived */
 
 } // namespace emulated
 

@@ -48,7 +48,9 @@ std::vector<thread_state> threads(1024);
 std::vector<unsigned> used; /* those of the block that have a state */
 /* What each warpgroup has issued, for comparison among its warps. */
 std::vector<std::vector<std::pair<uint64_t, int>>> issued(1024 / GROUP);
-std::vector<uint16_t> unfenced; /* per word of shared memory: 1 + the thread that wrote it */
+/* Per word of shared memory: 1 + the thread that wrote it, and copies that have not arrived. */
+std::vector<uint16_t> unfenced;
+std::vector<uint8_t> on_the_way;
 
 thread_state &mine() {
     thread_state &s = threads[thread_index()];
@@ -57,6 +59,10 @@ thread_state &mine() {
         used.push_back(thread_index());
     }
     return s;
+}
+
+size_t word_of(const void *shared) {
+    return (size_t)(static_cast<const unsigned char *>(shared) - dynamic_shared()) / 4;
 }
 
 bool same(const registers &r, const uint32_t *a) {
@@ -72,6 +78,9 @@ void read_piece(const wgmma_matrix &b, uint32_t row, uint32_t k, float (&out)[8]
     for (uint32_t word = at / 4; word < at / 4 + 4; word++) {
         if (unfenced[word] != 0) {
             fault("wgmma reads what a copy wrote without fence_async_proxy()");
+        }
+        if (on_the_way[word] != 0) {
+            fault("wgmma reads where a copy is on the way");
         }
     }
     uint16_t halves[8];
@@ -136,6 +145,7 @@ void wgmma_begin_block(size_t shared_bytes) {
         group.clear();
     }
     unfenced.assign(shared_bytes / 4 + 1, 0);
+    on_the_way.assign(shared_bytes / 4 + 1, 0);
 }
 
 void wgmma_end_thread() {
@@ -144,9 +154,17 @@ void wgmma_end_thread() {
     }
 }
 
-void wgmma_copied(const void *to, size_t bytes) {
-    const size_t at = static_cast<const unsigned char *>(to) - dynamic_shared();
-    for (size_t word = at / 4; word < (at + bytes) / 4 && word < unfenced.size(); word++) {
+void wgmma_copy_begins(const void *to, size_t bytes) {
+    const size_t first = word_of(to);
+    for (size_t word = first; word < first + bytes / 4 && word < on_the_way.size(); word++) {
+        on_the_way[word]++;
+    }
+}
+
+void wgmma_copy_ends(const void *to, size_t bytes) {
+    const size_t first = word_of(to);
+    for (size_t word = first; word < first + bytes / 4 && word < unfenced.size(); word++) {
+        on_the_way[word]--;
         if (unfenced[word] != thread_index() + 1) {
             unfenced[word] = (uint16_t)(thread_index() + 1);
             mine().written.push_back((uint32_t)word);
