@@ -45,6 +45,13 @@ __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uin
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* a & mask | bits in one instruction, which the compiler makes two of when both are constants. */
+__device__ inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t bits) {
+    uint32_t result;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "r"(mask), "r"(bits));
+    return result;
+}
+
 /* a b + c of two bf16 numbers each, rounded once, to nearest even. */
 __device__ inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
     uint32_t sum;

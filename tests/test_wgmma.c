@@ -46,6 +46,10 @@ static void pieces_are_exchanged_by_the_row(void **state) {
         }
 }
 
+static uint64_t descriptor_of(uint32_t address, uint32_t tile) {
+    return anemo_wgmma_tile(anemo_wgmma_descriptor(address), tile);
+}
+
 /* PTX ISA, "Matrix Fragments for wgmma.mma_async.m64nNk16": register r, half h of lane l of A is
  * number 2 (l % 4) + h + 8 (r / 2) of k; there the fragment layout has a certain column of W, and
  * B's row of that number must be the same column of x. */
@@ -61,8 +65,7 @@ static void descriptors_find_the_columns_of_the_weights(void **state) {
     for (size_t base = 0; base < sizeof bases / sizeof *bases; base++)
         for (uint32_t tile = 0; tile < ANEMO_WGMMA_TILES; tile++) {
             wgmma_matrix matrix;
-            const char *wrong =
-                wgmma_descriptor_read(anemo_wgmma_descriptor(bases[base], tile), &matrix);
+            const char *wrong = wgmma_descriptor_read(descriptor_of(bases[base], tile), &matrix);
             if (wrong)
                 fail_msg("%s", wrong);
             for (uint32_t token = 0; token < TOKENS; token++)
@@ -82,11 +85,11 @@ static void descriptors_find_the_columns_of_the_weights(void **state) {
 
 static void wrong_descriptors_are_seen(void **state) {
     (void)state;
-    const uint64_t right = anemo_wgmma_descriptor(4096, 3);
+    const uint64_t right = descriptor_of(4096, 3);
     wgmma_matrix matrix;
     assert_null(wgmma_descriptor_read(right, &matrix));
-    assert_non_null(wgmma_descriptor_read(anemo_wgmma_descriptor(4096 + 128, 0), &matrix));
-    assert_non_null(wgmma_descriptor_read(anemo_wgmma_descriptor(4096 + 16, 3), &matrix));
+    assert_non_null(wgmma_descriptor_read(descriptor_of(4096 + 128, 0), &matrix));
+    assert_non_null(wgmma_descriptor_read(descriptor_of(4096 + 16, 3), &matrix));
     assert_non_null(wgmma_descriptor_read(right ^ (uint64_t)1 << 62, &matrix));
     assert_non_null(wgmma_descriptor_read(right ^ (uint64_t)1 << 49, &matrix));
     assert_non_null(wgmma_descriptor_read(right ^ (uint64_t)8 << 32, &matrix));
@@ -104,7 +107,7 @@ static void copy_numbers(const anemo_fragment_shape *s, int32_t step, uint8_t *n
         const anemo_wgmma_groups groups = anemo_wgmma_groups_of(&n, step);
         if (!anemo_wgmma_copies(&n, groups))
             continue;
-        const uint32_t from = anemo_wgmma_copies_from(&n, groups);
+        const uint32_t from = n.from + anemo_wgmma_copies_at(&n, groups);
         assert_int_equal(from % 16, 0);
         assert_int_equal(n.to % 16, 0);
         assert_in_range(from, s->scales_at, s->block_bytes - 16);

@@ -108,7 +108,9 @@ __device__ inline void tile_registers(const uint4 &unit, int tile, const group_n
 #pragma unroll
     for (int r = 0; r < 4; r++) {
         if constexpr (BITS == 4) {
-            a[r] = add_bf16x2(anemo_fragment_pair4(words[tile], r), n.minus_zero[r % 2]);
+            const uint32_t pair =
+                and_or(words[tile] >> 4 * r, ANEMO_FRAGMENT_PAIR4_MASK, ANEMO_FRAGMENT_PAIR4_BITS);
+            a[r] = add_bf16x2(pair, n.minus_zero[r % 2]);
         } else if constexpr (BITS == 8) {
             const uint32_t pair = words[2 * tile + r / 2] >> r % 2 * 16;
             const float lo = __uint_as_float(anemo_fragment_float8(pair & 255u));

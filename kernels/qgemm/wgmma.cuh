@@ -73,60 +73,58 @@ template <int BITS, int TOKENS> struct wgmma_shape { /* TOKENS: blocks of 8, as 
     static_assert(FLOATS * sizeof(float) <= SHARED_BYTES); /* results pass through it */
 };
 
-/* What a warp works on in a stretch. */
+/* What a lane copies in a stretch. */
 struct wgmma_place {
-    const unsigned char *x;     /* record of the tile's first token */
-    int x_bytes, tokens;        /* of a record; of the tile, that there are */
-    const unsigned char *block; /* the warp's rows; NULL: there are none */
+    const unsigned char *x;       /* of the warp's first token, the lane's word */
+    const unsigned char *weights; /* of the warp's rows, the lane's 16 bytes */
+    const unsigned char *numbers_from;
+    int x_bytes, tokens; /* of a record; of the tile, that there are */
     anemo_wgmma_numbers numbers;
 };
 
+/* Rows that there are not are read as the part's first: nobody reads their results. */
 __device__ inline wgmma_place wgmma_place_of(const qgemm_call &c, int part, int64_t row_tile,
                                              int64_t token0, int tokens) {
-    const int64_t block = row_tile * ANEMO_WGMMA_WARPS + threadIdx.x / WARP;
+    const anemo_fragment_shape &s = c.shape[part];
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int64_t row_block = row_tile * WGMMA_WARPS + warp;
+    const unsigned char *block =
+        c.weight[part] + (row_block < s.blocks ? row_block : 0) * (int64_t)s.block_bytes;
     wgmma_place place;
-    place.x = c.x + token0 * c.x_row_bytes;
+    place.x = c.x + (token0 + warp) * c.x_row_bytes + lane * 4;
     place.x_bytes = (int)c.x_row_bytes;
     place.tokens = (int)(c.m - token0 < tokens ? c.m - token0 : tokens);
-    place.block = block < c.shape[part].blocks
-                      ? c.weight[part] + block * (int64_t)c.shape[part].block_bytes
-                      : nullptr;
-    place.numbers = anemo_wgmma_numbers_of(&c.shape[part], threadIdx.x % WARP);
+    place.weights = block + lane * ANEMO_FRAGMENT_LANE_BYTES;
+    place.numbers = anemo_wgmma_numbers_of(&s, lane);
+    place.numbers_from = block + place.numbers.from;
     return place;
 }
 
-/* Brings one step into a stage. Tokens behind the last one repeat it: nobody reads their results.
- */
+/* Brings one step into a stage; zeros for columns and tokens that are not there. */
 template <int BITS, int TOKENS>
-__device__ inline void wgmma_load(const qgemm_call &c, const wgmma_place &place, int step,
-                                  unsigned char *stage) {
+__device__ inline void wgmma_load(const wgmma_place &place, int step, unsigned char *stage) {
     using shape = wgmma_shape<BITS, TOKENS>;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int column = step * ANEMO_WGMMA_X_BYTES + lane * 4; /* in bytes of the record */
-    const bool there = column < place.x_bytes;
-    const unsigned char *from = place.x + (warp * place.x_bytes + column);
+    const bool there = step * ANEMO_WGMMA_X_BYTES + lane * 4 < place.x_bytes;
+    const unsigned char *from = place.x + step * ANEMO_WGMMA_X_BYTES;
     unsigned char *to = stage + anemo_wgmma_x_at(warp, lane); /* 16 tokens: two patterns */
 #pragma unroll 4
     for (int token = 0; token < shape::N; token += WGMMA_WARPS) {
         copy_async_4(to + token * ANEMO_WGMMA_X_BYTES, from, there && token + warp < place.tokens);
         from += WGMMA_WARPS * place.x_bytes;
     }
-    if (place.block == nullptr) { /* the same for the whole warp */
-        return;
-    }
 #pragma unroll
     for (int u = 0; u < shape::UNITS; u++) {
         copy_async(stage + shape::W_AT + (warp * shape::UNITS + u) * ANEMO_FRAGMENT_UNIT_BYTES +
                        lane * ANEMO_FRAGMENT_LANE_BYTES,
-                   place.block + ((int64_t)step * shape::UNITS + u) * ANEMO_FRAGMENT_UNIT_BYTES +
-                       lane * ANEMO_FRAGMENT_LANE_BYTES);
+                   place.weights + (step * shape::UNITS + u) * ANEMO_FRAGMENT_UNIT_BYTES);
     }
     if constexpr (BITS < 16) {
         const anemo_wgmma_numbers &n = place.numbers;
         const anemo_wgmma_groups groups = anemo_wgmma_groups_of(&n, step);
         if (anemo_wgmma_copies(&n, groups)) {
             copy_async(stage + shape::NUMBERS_AT + warp * ANEMO_WGMMA_NUMBER_BYTES + n.to,
-                       place.block + anemo_wgmma_copies_from(&n, groups));
+                       place.numbers_from + anemo_wgmma_copies_at(&n, groups));
         }
     }
 }
@@ -141,7 +139,7 @@ wgmma_multiply(const anemo_fragment_shape &s, const anemo_wgmma_numbers &of_lane
     using shape = wgmma_shape<BITS, TOKENS>;
     constexpr int TILES = 16 / BITS; /* of a unit */
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const uint32_t x = shared_address(stage);
+    const uint64_t x = anemo_wgmma_descriptor(shared_address(stage));
     const anemo_wgmma_groups groups = anemo_wgmma_groups_of(&of_lane, step);
     const anemo_fragment_shape staged = anemo_wgmma_staged(&s, groups);
     group_numbers numbers = {};
@@ -164,7 +162,7 @@ wgmma_multiply(const anemo_fragment_shape &s, const anemo_wgmma_numbers &of_lane
         }
         scaled_registers<BITS>(unit, tile % TILES, numbers, split, s.has_minimum, registers);
         wgmma_fence(registers);
-        wgmma_bf16<shape::N>(d, registers, anemo_wgmma_descriptor(x, tile));
+        wgmma_bf16<shape::N>(d, registers, anemo_wgmma_tile(x, tile));
         wgmma_commit();
         wgmma_wait<1>(); /* the tile before: its registers are free */
     }
@@ -176,6 +174,7 @@ __device__ inline void wgmma_stretch(const qgemm_call &c, int part, int64_t row_
                                      int64_t token0, int begin, int end, unsigned char *shared,
                                      float (&d)[4 * TOKENS]) {
     using shape = wgmma_shape<BITS, TOKENS>;
+    constexpr int LAST = (shape::STAGES - 1) * shape::STAGE_BYTES;
     const anemo_fragment_shape &s = c.shape[part];
     const wgmma_place place = wgmma_place_of(c, part, row_tile, token0, shape::N);
     uint32_t a[2][4];
@@ -187,24 +186,22 @@ __device__ inline void wgmma_stretch(const qgemm_call &c, int part, int64_t row_
     __syncthreads(); /* stages are free: the stretch before has been read */
     for (int i = 0; i < shape::AHEAD; i++) {
         if (begin + i < end) {
-            wgmma_load<BITS, TOKENS>(c, place, begin + i, shared + i * shape::STAGE_BYTES);
+            wgmma_load<BITS, TOKENS>(place, begin + i, shared + i * shape::STAGE_BYTES);
         }
         commit_copies(); /* an empty group where there is nothing, so that counts stay even */
     }
-    int now = 0, next = shape::AHEAD; /* stages */
+    int now = 0, next = shape::AHEAD * shape::STAGE_BYTES; /* where stages begin */
     for (int step = begin; step < end; step++) {
         wait_copies<shape::AHEAD - 1>();
         fence_async_proxy();
         __syncthreads(); /* this step is there for all, the step before the last one is read */
         if (step + shape::AHEAD < end) {
-            wgmma_load<BITS, TOKENS>(c, place, step + shape::AHEAD,
-                                     shared + next * shape::STAGE_BYTES);
+            wgmma_load<BITS, TOKENS>(place, step + shape::AHEAD, shared + next);
         }
         commit_copies();
-        wgmma_multiply<BITS, TOKENS>(s, place.numbers, step, shared + now * shape::STAGE_BYTES, a,
-                                     d);
-        now = now + 1 == shape::STAGES ? 0 : now + 1;
-        next = next + 1 == shape::STAGES ? 0 : next + 1;
+        wgmma_multiply<BITS, TOKENS>(s, place.numbers, step, shared + now, a, d);
+        now += now == LAST ? -LAST : shape::STAGE_BYTES;
+        next += next == LAST ? -LAST : shape::STAGE_BYTES;
     }
     wait_copies<0>();
     wgmma_wait<0>();

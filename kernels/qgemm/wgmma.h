@@ -39,14 +39,19 @@ static ANEMO_HOST_DEVICE inline uint32_t anemo_wgmma_x_at(uint32_t token, uint32
     return token * ANEMO_WGMMA_X_BYTES + (piece ^ (token % 8)) * 16 + t * 4;
 }
 
-/* The matrix descriptor (PTX ISA, "Matrix Descriptor Format") of tile `tile` of a step whose tokens
- * begin at a shared address: bits 0-13 the start, 16-29 the leading dimension's offset (unused in a
- * swizzled K-major matrix: 1), 32-45 the distance of 8 rows, all in units of 16 bytes; 49-51 the
- * pattern's offset, 0; 62-63 the swizzle, 1: 128 bytes. */
-static ANEMO_HOST_DEVICE inline uint64_t anemo_wgmma_descriptor(uint32_t address, uint32_t tile) {
+/* The matrix descriptor (PTX ISA, "Matrix Descriptor Format") of a step whose tokens begin at a
+ * shared address: bits 0-13 the start, 16-29 the leading dimension's offset (unused in a swizzled
+ * K-major matrix: 1), 32-45 the distance of 8 rows, all in units of 16 bytes; 49-51 the pattern's
+ * offset, 0; 62-63 the swizzle, 1: 128 bytes. */
+static ANEMO_HOST_DEVICE inline uint64_t anemo_wgmma_descriptor(uint32_t address) {
     const uint64_t rows_8 = ANEMO_WGMMA_PATTERN_BYTES / 16;
-    return (uint64_t)(((address + tile * 32) & 0x3ffffu) >> 4) | (uint64_t)1 << 16 | rows_8 << 32 |
+    return (uint64_t)((address & 0x3ffffu) >> 4) | (uint64_t)1 << 16 | rows_8 << 32 |
            (uint64_t)1 << 62;
+}
+
+/* The same from a tile of 16 columns on: 32 bytes each, which never carry out of the start. */
+static ANEMO_HOST_DEVICE inline uint64_t anemo_wgmma_tile(uint64_t descriptor, uint32_t tile) {
+    return descriptor + 2 * tile;
 }
 
 /* ---------------------------------------------------------------- numbers of a step's groups */
@@ -100,14 +105,14 @@ anemo_wgmma_groups_of(const anemo_wgmma_numbers *n, int32_t step) {
     return groups;
 }
 
-/* Does the lane copy anything of these groups, and from where in the block? */
+/* Does the lane copy anything of these groups, and how far behind `from`? */
 static ANEMO_HOST_DEVICE inline bool anemo_wgmma_copies(const anemo_wgmma_numbers *n,
                                                         anemo_wgmma_groups groups) {
     return n->piece < groups.count * n->pieces;
 }
-static ANEMO_HOST_DEVICE inline uint32_t anemo_wgmma_copies_from(const anemo_wgmma_numbers *n,
-                                                                 anemo_wgmma_groups groups) {
-    return n->from + (uint32_t)(groups.first * n->pieces) * 16;
+static ANEMO_HOST_DEVICE inline uint32_t anemo_wgmma_copies_at(const anemo_wgmma_numbers *n,
+                                                               anemo_wgmma_groups groups) {
+    return (uint32_t)(groups.first * n->pieces) * 16;
 }
 
 /* The shape with which numbers are read from a stage, as if it were a block. */

@@ -43,6 +43,10 @@ inline uint32_t pack_bf16x2(float lo, float hi) {
     return anemo_bf16_from_f32(lo) | (uint32_t)anemo_bf16_from_f32(hi) << 16;
 }
 
+inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t bits) {
+    return (a & mask) | bits;
+}
+
 /* The product is exact in float, so the sum is rounded once to float, then to bf16. */
 inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
     return pack_bf16x2(half_of(a, 0) * half_of(b, 0) + half_of(c, 0),
