@@ -23,25 +23,28 @@
  * within a stretch but the one before the last. At a step's barrier the last wgmma of the step
  * before may still run, so the stage that is loaded after it is the one of two steps before.
  *
- * What limits it, on an H100 (1024 wide products of pairs per cycle and multiprocessor, 2048 fma):
- * a step of 256 x 128 x 64 is 1024 cycles of the matrix unit. Issue, per scheduler with four warps:
- * 4 x (80 to dequantise 4 bits, 10 to 30 for scales, 24 to copy activations, 50 else) = 700 to 750;
- * 8 bits or minima 4 x 210. Shared memory: wgmma reads its second operand once per warpgroup, 64
- * bytes per cycle at any N, half of what there is; copies 16 + 8 KiB, 190 cycles. L2: 24 KiB per
- * 1024 cycles, where 128 x 128 tiles would want 40 per cycle. So the matrix unit is the limit by
- * a third, and if a quarter is lost to latencies, 0.7 of 990 TFLOP/s are left; with N = 64 (m = 64)
- * matrix unit, 512 cycles, memory (4 bits: 546 cycles at 3.35 TB/s) and issue, 600, are equal, and
- * 0.6 of the roof is what to expect.
+ * What limits it, on an H100 (2048 fma per cycle and multiprocessor, so that a step of 256 x 128 x
+ * 64 takes 1024 cycles of the matrix unit, at 1.7 GHz): instructions. Counted in what CUDA 13.0's
+ * ptxas makes of it, a warp issues about 285 per step with 4 bits in groups of 32, N = 128, of
+ * which 64 to 80 dequantise, 60 are for two groups' scales, 70 for copies; about 50 fewer with
+ * groups of 128, 250 with N = 64, 260 with 8 bits, 118 with bf16. A scheduler has four warps: 1140
+ * slots per 1024 cycles, 0.9 of the matrix unit at best. Shared memory: wgmma reads its second
+ * operand once per warpgroup, 64 bytes per cycle at any N, half of what there is. L2: 24 KiB per
+ * 1024 cycles, where 128 x 128 tiles would want 40 bytes per cycle. If a quarter is lost to
+ * latencies, m = 4096 reaches 0.65 of 990 TFLOP/s. At m = 64 (N = 64) memory needs 546 cycles for a
+ * step (4.5 bits per weight, 3.35 TB/s), the matrix unit 512, issue 1000: 0.55 of the roof with
+ * groups of 32, 0.65 with 128. bf16 weights want 48 KiB of L2 for a step, 48 bytes per cycle: there
+ * cuBLAS should be better. To be tried first on hardware: activations through registers (below),
+ * steps of 128 columns.
  *
  * Rejected: TMA for activations (copies whole 16-byte pieces, which the numbering forbids; with an
  * activation format that is numbered so it would be the better way); exchanging weights between
  * lanes instead (8 to 32 shuffles per step and warp); activations through registers (four 16-byte
  * loads are the transposition for nothing, but nothing then is on its way while wgmma is issued);
  * two warpgroups with 256 tokens (activations would be read from L2 half as often, weights twice as
- * often: 36 bytes per cycle); a warp that only copies (there is no work in copying that a TMA-less
- * warp could take off the others: 16 x N instructions in any case); whole tiles first and stream-K
- * for the rest only (fewer partial sums: 132 workers x 2 x 128 KiB, at m = 4096 5 % of the time; to
- * be tried when there is hardware).
+ * often: 36 bytes per cycle); warps that only copy (without TMA the instructions are the same,
+ * whoever issues them); whole tiles first and stream-K for the rest only (fewer partial sums: 132
+ * workers x 2 x 128 KiB, at m = 4096 5 % of the time; to be tried when there is hardware).
  *
  * Not seen on hardware yet: everything. From the PTX ISA are the descriptor, the forms of operands
  * and the order of fences; that a tile is found by adding 32 bytes to a descriptor's start within
