@@ -17,27 +17,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-static anemo_device *gpu(void) {
+/* cuda:0 has capability 8.0, cuda:1 9.0. */
+static anemo_device *gpu(int32_t ordinal) {
     anemo_device *device = NULL;
     anemo_error err = {{0}};
-    if (anemo_device_create_cuda(0, &device, &err) != ANEMO_OK)
+    if (anemo_device_create_cuda(ordinal, &device, &err) != ANEMO_OK)
         fail_msg("%s", err.text);
     return device;
 }
 
-static int32_t cuda_variants_of(const char *op) {
+/* CUDA variants of an op (NULL: all) that are made for this capability: the older GPU runs what
+ * asks for no more, the newer one what the older cannot. */
+static int32_t cuda_variants_of(const char *op, int32_t capability) {
     int32_t n = 0;
     for (int32_t i = 0; i < anemo_variant_builtin_count(); i++) {
         const anemo_variant *v = anemo_variant_at(i);
-        n += v->backend == ANEMO_CUDA && strcmp(anemo_op_name(v->op), op) == 0;
+        if (v->backend == ANEMO_CUDA && (!op || strcmp(anemo_op_name(v->op), op) == 0))
+            n += (v->needs.min_capability > 80) == (capability > 80);
     }
     return n;
 }
 
-/* Every CUDA variant of the op passes; prints how many cases that were. */
-static void check_op_on_gpu(const char *op, bool quick) {
-    anemo_device *device = gpu();
-    const anemo_check_options options = {.filter = op, .seed = 1, .quick = quick};
+/* Every CUDA variant whose name has the filter's text in it passes, in cases whose name has that of
+ * `cases` (NULL: all); prints how many cases that were, returns how many variants. */
+static int32_t check_on_gpu(anemo_device *device, const char *filter, const char *kind,
+                            const char *cases, bool quick) {
+    const anemo_check_options options = {
+        .filter = filter, .case_filter = cases, .seed = 1, .quick = quick};
     anemo_check_report report;
     anemo_error err = {{0}};
     if (anemo_check_run(device, &options, NULL, NULL, &report, &err) != ANEMO_OK)
@@ -45,7 +51,7 @@ static void check_op_on_gpu(const char *op, bool quick) {
     int32_t ran = 0;
     for (int32_t i = 0; i < report.n_lines; i++) {
         const anemo_check_line *line = &report.lines[i];
-        if (line->verdict == ANEMO_CHECK_SKIPPED || strcmp(line->kind, op) != 0)
+        if (line->verdict == ANEMO_CHECK_SKIPPED || (kind && strcmp(line->kind, kind) != 0))
             continue;
         print_message("%s: %d cases, %d refused, error %.2f of the bound\n", line->name, line->run,
                       line->refused, line->error);
@@ -54,9 +60,15 @@ static void check_op_on_gpu(const char *op, bool quick) {
                      line->detail);
         ran++;
     }
-    assert_true(ran >= 1);
-    assert_int_equal(ran, cuda_variants_of(op));
     anemo_check_report_free(&report);
+    return ran;
+}
+
+static void check_op_on_gpu(const char *op, bool quick) {
+    anemo_device *device = gpu(0);
+    const int32_t ran = check_on_gpu(device, op, op, NULL, quick);
+    assert_true(ran >= 1);
+    assert_int_equal(ran, cuda_variants_of(op, 80));
     anemo_device_free(device);
 }
 
@@ -80,27 +92,22 @@ CHECK_OP_ON_GPU(quantize_act, true)
  * columns that stream-K cuts, and of half a step of them. */
 static void integer_products_of_any_size(void **state) {
     static const char *const cases[] = {"m=33", "k=4160", "k=8256"};
-    anemo_device *device = gpu();
+    anemo_device *device = gpu(0);
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const anemo_check_options options = {
-            .filter = "qgemm_w8a8row_", .case_filter = cases[i], .seed = 1};
-        anemo_check_report report;
-        anemo_error err = {{0}};
-        int32_t ran = 0;
-        if (anemo_check_run(device, &options, NULL, NULL, &report, &err) != ANEMO_OK)
-            fail_msg("%s", err.text);
-        for (int32_t l = 0; l < report.n_lines; l++) {
-            const anemo_check_line *line = &report.lines[l];
-            if (line->verdict == ANEMO_CHECK_SKIPPED)
-                continue;
-            if (line->verdict != ANEMO_CHECK_PASS)
-                fail_msg("%s, %s: %s", line->name, cases[i], line->detail);
-            ran += line->run > 0;
-        }
-        assert_true(ran >= 2);
-        anemo_check_report_free(&report);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_true(check_on_gpu(device, "qgemm_w8a8row_", "qgemm", cases[i], false) >= 2);
+    anemo_device_free(device);
+}
+
+/* Hopper's own variants, of all ops; qgemm in tiles also where there are several of tokens. */
+static void hopper_variants_match_their_definitions(void **state) {
+    (void)state;
+    anemo_device *device = gpu(1);
+    const int32_t ran = check_on_gpu(device, "_sm90", NULL, NULL, true);
+    assert_true(ran >= 3);
+    assert_int_equal(ran, cuda_variants_of(NULL, 90));
+    assert_true(check_on_gpu(device, "_wgmma_", "qgemm", "m=150", false) >= 3);
+    assert_true(check_on_gpu(device, "_tile_sm80", "qgemm", "m=150", false) >= 3);
     anemo_device_free(device);
 }
 
@@ -185,6 +192,7 @@ int main(void) {
         cmocka_unit_test(qgemm_matches_its_definition),
         cmocka_unit_test(quantize_act_matches_its_definition),
         cmocka_unit_test(integer_products_of_any_size),
+        cmocka_unit_test(hopper_variants_match_their_definitions),
         cmocka_unit_test(golden_logits),
         cmocka_unit_test(golden_logits_in_bf16),
         cmocka_unit_test(golden_logits_of_grouped_experts),

@@ -130,11 +130,24 @@ static void put_epilogues(void) {
     mixed->type[2] = common_type(0);
 }
 
+/* More rows than any tile has, so deep that a GPU cuts tiles, too. */
+static void put_many_rows(void) {
+    const anemo_weight_type minimum =
+        check_weight_type_linear(4, 32, ANEMO_SCALE_F16, ANEMO_OFFSET_MINIMUM);
+    for (int i = 1; i <= 6; i++) {
+        qgemm_case *c = put(150, 832, 40, i == 6 ? minimum : common_type(i));
+        c->n_parts = i % 2 ? 1 : 2;
+        c->epilogue = i % 2 ? ANEMO_EPI_ADD : ANEMO_EPI_ACT_MUL;
+        c->has_bias = 1;
+    }
+}
+
 static int32_t count(void) {
     if (n_grid == 0) {
         put_types();
         put_tails();
         put_epilogues();
+        put_many_rows();
     }
     return n_wanted == n_grid ? n_grid : 0; /* a grid that lost cases is none */
 }

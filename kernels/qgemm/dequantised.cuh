@@ -32,9 +32,8 @@ template <int BITS> struct dequantised_step {
 
     __device__ uint32_t scaled(uint32_t pair, const group_numbers &n, int row) const {
         if constexpr (BITS < 16) {
-            const float lo = __uint_as_float(pair << 16), hi = __uint_as_float(pair & 0xffff0000u);
-            pair = pack_bf16x2(fmaf(n.scale[row], lo, -n.minimum[row]),
-                               fmaf(n.scale[row], hi, -n.minimum[row]));
+            pair = scaled_pair(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u),
+                               n.scale[row], n.minimum[row]);
         }
         return pair;
     }

@@ -122,7 +122,9 @@ __device__ inline void tile_registers(const uint4 &unit, int tile, const group_n
 #pragma unroll
     for (int r = 0; r < 4; r++) {
         if constexpr (BITS == 4) {
-            a[r] = add_bf16x2(anemo_fragment_pair4(words[tile], r), n.minus_zero[r % 2]);
+            const uint32_t pair =
+                and_or(words[tile] >> 4 * r, ANEMO_FRAGMENT_PAIR4_MASK, ANEMO_FRAGMENT_PAIR4_BITS);
+            a[r] = add_bf16x2(pair, n.minus_zero[r % 2]);
         } else if constexpr (BITS == 8) {
             const uint32_t pair = words[2 * tile + r / 2] >> r % 2 * 16;
             const float lo = __uint_as_float(anemo_fragment_float8(pair & 255u));
@@ -130,6 +132,60 @@ __device__ inline void tile_registers(const uint4 &unit, int tile, const group_n
             a[r] = pack_bf16x2(lo - n.zero[r % 2], hi - n.zero[r % 2]);
         } else {
             a[r] = words[r];
+        }
+    }
+}
+
+/* Two weights from their codes minus zero point, rounded once to bf16. */
+__device__ inline uint32_t scaled_pair(float lo, float hi, float scale, float minimum) {
+    return pack_bf16x2(fmaf(scale, lo, -minimum), fmaf(scale, hi, -minimum));
+}
+
+/* The scale of a group as two bf16 numbers, twice each: a code times `rest` is exact with a scale
+ * of 11 bits (f16) and 4-bit codes, and behind the last place of the result otherwise, so code
+ * times scale is rounded once. */
+struct split_scale {
+    uint32_t head[2], rest[2]; /* of rows g and g + 8 */
+};
+__device__ inline split_scale split_scale_of(const group_numbers &n) {
+    split_scale split;
+    for (int i = 0; i < 2; i++) {
+        split.head[i] = pack_bf16x2(n.scale[i], n.scale[i]);
+        const float rest = n.scale[i] - __uint_as_float(split.head[i] << 16);
+        split.rest[i] = pack_bf16x2(rest, rest);
+    }
+    return split;
+}
+
+/* Tile `tile` of a lane's 16 bytes as bf16 weights: what dequantise.cuh would write. */
+template <int BITS>
+__device__ inline void scaled_registers(const uint4 &unit, int tile, const group_numbers &n,
+                                        const split_scale &split, bool has_minimum,
+                                        uint32_t (&a)[4]) {
+    constexpr uint32_t MINUS_0 = 0x80008000u;
+    const uint32_t words[4] = {unit.x, unit.y, unit.z, unit.w};
+    if constexpr (BITS != 8) {
+        tile_registers<BITS>(unit, tile, n, a);
+    }
+    if (BITS == 4 && !has_minimum) {
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            const uint32_t rest = fma_bf16x2(a[r], split.rest[r % 2], MINUS_0);
+            a[r] = fma_bf16x2(a[r], split.head[r % 2], rest);
+        }
+        return;
+    }
+#pragma unroll
+    for (int r = 0; r < 4; r++) {
+        const int row = r % 2;
+        if constexpr (BITS == 8) {
+            const uint32_t pair = words[2 * tile + r / 2] >> row * 16;
+            const float lo = __uint_as_float(anemo_fragment_float8(pair & 255u));
+            const float hi = __uint_as_float(anemo_fragment_float8(pair >> 8 & 255u));
+            a[r] = scaled_pair(lo - n.zero[row], hi - n.zero[row], n.scale[row], n.minimum[row]);
+        } else if constexpr (BITS == 4) {
+            a[r] = scaled_pair(__uint_as_float(a[r] << 16), __uint_as_float(a[r] & 0xffff0000u),
+                               n.scale[row], n.minimum[row]);
         }
     }
 }

@@ -128,8 +128,10 @@ static ANEMO_HOST_DEVICE inline int32_t anemo_fragment_number(int32_t row) {
 
 /* Register r of a 4-bit tile: two bf16 numbers 128 + code (0x43 is the exponent of 128, whose unit
  * is then one). */
+#define ANEMO_FRAGMENT_PAIR4_MASK 0x000f000fu
+#define ANEMO_FRAGMENT_PAIR4_BITS 0x43004300u
 static ANEMO_HOST_DEVICE inline uint32_t anemo_fragment_pair4(uint32_t word, int32_t reg) {
-    return (word >> (4 * reg) & 0x000f000fu) | 0x43004300u;
+    return (word >> (4 * reg) & ANEMO_FRAGMENT_PAIR4_MASK) | ANEMO_FRAGMENT_PAIR4_BITS;
 }
 
 /* -(128 + zero) twice: added to the pair above it leaves code - zero, exactly. */

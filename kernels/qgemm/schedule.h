@@ -94,12 +94,16 @@ typedef struct anemo_stream {
     int64_t workers;
 } anemo_stream;
 
-static ANEMO_HOST_DEVICE inline anemo_stream anemo_stream_of(int64_t tiles, int64_t steps) {
+/* At most `most` workers. */
+static ANEMO_HOST_DEVICE inline anemo_stream anemo_stream_among(int64_t most, int64_t tiles,
+                                                                int64_t steps) {
     anemo_stream s = {tiles, steps, tiles * steps / ANEMO_STREAM_LEAST_STEPS};
-    s.workers = s.workers > ANEMO_STREAM_WORKERS ? ANEMO_STREAM_WORKERS
-                : s.workers < 1                  ? 1
-                                                 : s.workers;
+    s.workers = s.workers > most ? most : s.workers < 1 ? 1 : s.workers;
     return s;
+}
+
+static ANEMO_HOST_DEVICE inline anemo_stream anemo_stream_of(int64_t tiles, int64_t steps) {
+    return anemo_stream_among(ANEMO_STREAM_WORKERS, tiles, steps);
 }
 
 /* A run of steps within one tile, and where its sum goes. */

@@ -195,7 +195,7 @@ __device__ inline tile_spot tile_spot_of(int thread, int b, int j, int i) {
 
 /* Where a thread's values begin in a partial tile: neighbouring threads side by side. */
 __device__ inline int64_t tile_value_at(int thread, int index) {
-    return (int64_t)index * TILE_THREADS + thread;
+    return (int64_t)index * blockDim.x + thread;
 }
 
 /* Gate's result waits for up's where its product will stand: the same thread reads it again, and
@@ -214,18 +214,35 @@ struct tile_place {
     int part;
     int64_t row_tile, token0;
 };
+/* Of tiles of `rows` x 8 tokens. */
 __device__ inline tile_place tile_place_of(const qgemm_call &c, int64_t tile, int64_t row_tiles,
-                                           int tokens) {
-    const anemo_row_block at = anemo_row_block_at(&c.problem, TILE_ROWS, tile % row_tiles);
+                                           int rows, int tokens) {
+    const anemo_row_block at = anemo_row_block_at(&c.problem, rows, tile % row_tiles);
     return {at.part, at.block, tile / row_tiles * 8 * tokens};
 }
 
+/* Value `index` of the thread, of one half of a whole tile, to the end of the work. */
+template <int ROWS, int TOKENS>
+__device__ inline void tile_put(const qgemm_call &c, const tile_place &place, int half, int index,
+                                float value) {
+    const bool act_mul = c.problem.epilogue == ANEMO_EPI_ACT_MUL;
+    const tile_spot spot =
+        tile_spot_of(threadIdx.x, index / 4 / TOKENS, index / 4 % TOKENS, index % 4);
+    const int64_t token = place.token0 + spot.token;
+    const int64_t row = place.row_tile * ROWS + spot.row;
+    if (act_mul && half == 0) {
+        hold(c, token, row, value);
+    } else {
+        finish(c, place.part, token, row, act_mul ? held(c, token, row) : value, value);
+    }
+}
+
 /* Rows and tokens of values 0 .. 3 of token block j of block b of this thread. */
-template <class SHAPE>
+template <class SHAPE, int ROWS>
 __device__ typename SHAPE::numbers tile_numbers(const qgemm_call &c, int part,
                                                 const tile_place &place, int b, int j) {
     const tile_spot first = tile_spot_of(threadIdx.x, b, j, 0);
-    return SHAPE::numbers_of(c, part, place.row_tile * TILE_ROWS + first.row,
+    return SHAPE::numbers_of(c, part, place.row_tile * ROWS + first.row,
                              place.token0 + first.token);
 }
 
@@ -240,7 +257,7 @@ __global__ void __launch_bounds__(TILE_THREADS, (tile_shape<BITS, TOKENS>::AT_ON
     const anemo_piece piece = anemo_piece_of(stream.tiles * stream.steps, stream.workers, w);
     for (int64_t at = piece.begin; at < piece.end;) {
         const anemo_stretch stretch = anemo_stretch_at(&stream, w, at);
-        const tile_place place = tile_place_of(c, stretch.tile, row_tiles, TOKENS);
+        const tile_place place = tile_place_of(c, stretch.tile, row_tiles, TILE_ROWS, TOKENS);
         typename shape::value *partial = partials + stretch.slot * 2 * shape::VALUES;
         sums<BITS, TOKENS> sum[TILE_BLOCKS];
         for (int half = 0; half < (act_mul ? 2 : 1); half++) {
@@ -256,18 +273,10 @@ __global__ void __launch_bounds__(TILE_THREADS, (tile_shape<BITS, TOKENS>::AT_ON
                     continue;
                 }
                 if (i == 0) {
-                    numbers = tile_numbers<shape>(c, place.part + half, place, b, j);
+                    numbers = tile_numbers<shape, TILE_ROWS>(c, place.part + half, place, b, j);
                 }
-                const tile_spot spot = tile_spot_of(threadIdx.x, b, j, i);
-                const int64_t token = place.token0 + spot.token;
-                const int64_t row = place.row_tile * TILE_ROWS + spot.row;
-                const float result = shape::result(numbers, i, value);
-                if (act_mul && half == 0) {
-                    hold(c, token, row, result);
-                } else {
-                    finish(c, place.part, token, row, act_mul ? held(c, token, row) : result,
-                           result);
-                }
+                tile_put<TILE_ROWS, TOKENS>(c, place, half, index,
+                                            shape::result(numbers, i, value));
             }
         }
         at += stretch.end - stretch.begin;
@@ -275,15 +284,16 @@ __global__ void __launch_bounds__(TILE_THREADS, (tile_shape<BITS, TOKENS>::AT_ON
 }
 
 /* One thread block per tile: nothing to do where one worker had all of it. */
-template <int BITS, int TOKENS>
-__global__ void __launch_bounds__(TILE_THREADS)
+template <int BITS, int TOKENS, int ROWS = TILE_ROWS>
+__global__ void __launch_bounds__(ROWS / ANEMO_FRAGMENT_ROWS / TILE_BLOCKS * WARP)
     tile_finish(const __grid_constant__ qgemm_call c, const __grid_constant__ anemo_stream stream,
                 int64_t row_tiles, const typename tile_shape<BITS, TOKENS>::value *partials) {
     using shape = tile_shape<BITS, TOKENS>;
+    constexpr int VALUES = ROWS * 8 * TOKENS;
     const int64_t first = blockIdx.x * stream.steps;
     const int64_t begin = anemo_stream_worker(&stream, first);
     const int64_t end = anemo_stream_worker(&stream, first + stream.steps - 1);
-    const tile_place place = tile_place_of(c, blockIdx.x, row_tiles, TOKENS);
+    const tile_place place = tile_place_of(c, blockIdx.x, row_tiles, ROWS, TOKENS);
     if (begin == end) {
         return;
     }
@@ -296,14 +306,14 @@ __global__ void __launch_bounds__(TILE_THREADS)
                 break;
             }
             const typename shape::numbers numbers =
-                tile_numbers<shape>(c, place.part + half, place, b, j);
+                tile_numbers<shape, ROWS>(c, place.part + half, place, b, j);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 typename shape::value sum = 0;
                 for (int64_t w = begin; w <= end;
                      w++) { /* the first began the tile, the others go on */
                     const int64_t slot = w == begin ? 2 * w + 1 : 2 * w;
-                    sum += partials[(slot * 2 + half) * shape::VALUES +
+                    sum += partials[(slot * 2 + half) * VALUES +
                                     tile_value_at(threadIdx.x, 4 * four + i)];
                 }
                 result[half][i] = shape::result(numbers, i, sum);
@@ -312,7 +322,7 @@ __global__ void __launch_bounds__(TILE_THREADS)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const tile_spot spot = tile_spot_of(threadIdx.x, b, j, i);
-            finish(c, place.part, place.token0 + spot.token, place.row_tile * TILE_ROWS + spot.row,
+            finish(c, place.part, place.token0 + spot.token, place.row_tile * ROWS + spot.row,
                    result[0][i], result[1][i]);
         }
     }

@@ -5,7 +5,8 @@
 #include "kernels/qgemm/qgemm_internal.h"
 
 /* All parts are of one layout: the registry has asked it about every weight already. */
-#define GPU_QGEMM_VARIANT(id, its_layout, more_traits, least_rows, what, workspace, runs)          \
+#define GPU_QGEMM_VARIANT_FOR(capability, exactly, id, its_layout, more_traits, least_rows, what,  \
+                              workspace, runs)                                                     \
     extern "C" {                                                                                   \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \
@@ -13,7 +14,7 @@
         .name = #id,                                                                               \
         .op = ANEMO_OP_QGEMM,                                                                      \
         .backend = ANEMO_CUDA,                                                                     \
-        .needs = {.cpu_features = 0, .min_capability = 80, .exact_capability = 0},                 \
+        .needs = {.cpu_features = 0, .min_capability = capability, .exact_capability = exactly},   \
         .layout = its_layout,                                                                      \
         .act = "bf16",                                                                             \
         .traits = ANEMO_TRAIT_CAPTURABLE | (more_traits),                                          \
@@ -28,5 +29,8 @@
         .run = runs,                                                                               \
     };                                                                                             \
     }
+
+#define GPU_QGEMM_VARIANT(id, its_layout, more_traits, least_rows, what, workspace, runs)          \
+    GPU_QGEMM_VARIANT_FOR(80, 0, id, its_layout, more_traits, least_rows, what, workspace, runs)
 
 #endif

@@ -1,4 +1,5 @@
-/* The device of an emulated GPU, in place of kernels/device_cuda.cu. "Device memory" is memory of
+/* The devices of an emulated GPU, in place of kernels/device_cuda.cu: cuda:0 is one of capability
+ * 8.0, cuda:1 one of 9.0; the last that was made is the one in use. "Device memory" is memory of
  * the host in a range of its own: copies are refused when the pointer that should be the device's
  * lies outside every allocation, or the host's inside one, and while a graph is captured (the real
  * device's uploads come from pageable memory and may not be captured). Work runs when the host
@@ -221,14 +222,16 @@ int32_t emulated_graph_launches(void) {
 extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device **out,
                                                  anemo_error *err) {
     *out = nullptr;
-    if (ordinal != 0) {
-        return anemo_fail(err, ANEMO_E_INPUT, "device cuda:%d: the emulated GPU is cuda:0",
+    static const int capabilities[] = {80, 90};
+    if (ordinal < 0 || ordinal > 1) {
+        return anemo_fail(err, ANEMO_E_INPUT, "device cuda:%d: emulated GPUs are cuda:0 and cuda:1",
                           ordinal);
     }
+    emulated::use_capability(capabilities[ordinal]);
     emulated_device *d = new emulated_device();
     d->base.ops = &ops;
     d->base.backend = ANEMO_CUDA;
-    d->base.capability = 80;
+    d->base.capability = capabilities[ordinal];
     snprintf(d->base.name, sizeof d->base.name, "emulated GPU");
     d->base.exec.size = sizeof d->base.exec;
     d->base.exec.n_threads = 1;

@@ -30,13 +30,14 @@
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulated {
-namespace {
 
 [[noreturn]] void fault(const char *what) {
     fprintf(stderr, "emulated GPU: %s (block %u,%u,%u)\n", what, blockIdx.x, blockIdx.y,
             blockIdx.z);
     abort();
 }
+
+namespace {
 
 /* ---------------------------------------------------------------- fibres */
 
@@ -51,7 +52,7 @@ enum state { READY, AT_WARP, AT_BLOCK, DONE };
 
 struct pending_copy {
     void *to;
-    const void *from;
+    const void *from; /* NULL: zeros */
     size_t bytes;
 };
 
@@ -104,6 +105,7 @@ std::vector<fibre> fibres(THREADS_MAX);
 std::vector<warp_slots> slots(THREADS_MAX / WARP);
 std::vector<unsigned char> shared_memory;
 size_t shared_size;
+int capability = 80;
 std::map<const void *, int> allowed_shared;
 const std::function<void()> *thread_body;
 fibre *current;
@@ -165,6 +167,7 @@ void fibre_main() {
     __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
     (*thread_body)();
+    wgmma_end_thread();
     leave(DONE);
     fault("a finished thread was resumed");
 }
@@ -235,8 +238,11 @@ void check_fence() {
     }
 }
 
+constexpr size_t SHARED_ALIGNMENT = 1024;
+
 void run_block() {
-    shared_memory.assign(256 + shared_size + FENCE_BYTES, POISON);
+    shared_memory.assign(SHARED_ALIGNMENT + shared_size + FENCE_BYTES, POISON);
+    wgmma_begin_block(shared_size);
     for (unsigned i = 0; i < n_threads; i++) {
         prepare(&fibres[i], i);
     }
@@ -296,7 +302,12 @@ void launch(const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, cuda
 }
 
 void allow_shared(const void *kernel, int bytes) {
-    allowed_shared[kernel] = bytes <= 163 << 10 ? bytes : 0; /* what sm_80 has */
+    const int most = capability == 90 ? 227 << 10 : 163 << 10; /* CUDA's table of capabilities */
+    allowed_shared[kernel] = bytes <= most ? bytes : 0;
+}
+
+void use_capability(int its_capability) {
+    capability = its_capability;
 }
 
 cudaError_t last_error() {
@@ -305,7 +316,15 @@ cudaError_t last_error() {
 
 unsigned char *dynamic_shared() {
     const uintptr_t at = reinterpret_cast<uintptr_t>(shared_memory.data());
-    return shared_memory.data() + (256 - at % 256) % 256;
+    return shared_memory.data() + (SHARED_ALIGNMENT - at % SHARED_ALIGNMENT) % SHARED_ALIGNMENT;
+}
+
+size_t shared_bytes() {
+    return shared_size;
+}
+
+unsigned thread_index() {
+    return (unsigned)(current - fibres.data());
 }
 
 int block_barrier(int value) {
@@ -340,7 +359,12 @@ const void *aligned(const void *at, size_t bytes) {
 
 void copy_later(void *to, const void *from, size_t bytes) {
     aligned(to, bytes);
-    aligned(from, bytes);
+    if (from != nullptr) {
+        aligned(from, bytes);
+    }
+    if (capability == 90) {
+        wgmma_copy_begins(to, bytes);
+    }
     current->copies.push_back({to, from, bytes});
 }
 
@@ -356,7 +380,14 @@ void wait_copies(int newest) {
     }
     const size_t n_groups = groups.size() - newest, n = groups[n_groups - 1];
     for (size_t i = 0; i < n; i++) {
-        memcpy(copies[i].to, copies[i].from, copies[i].bytes);
+        if (copies[i].from != nullptr) {
+            memcpy(copies[i].to, copies[i].from, copies[i].bytes);
+        } else {
+            memset(copies[i].to, 0, copies[i].bytes);
+        }
+        if (capability == 90) {
+            wgmma_copy_ends(copies[i].to, copies[i].bytes);
+        }
     }
     copies.erase(copies.begin(), copies.begin() + n);
     groups.erase(groups.begin(), groups.begin() + n_groups);

@@ -23,6 +23,18 @@ bool capture_begin();
 std::vector<std::function<void()>> *capture_end();
 bool is_capturing();
 
+/* The compute capability of the GPU in use from now on; decides what a launch may ask for. */
+void use_capability(int capability);
+
+/* For wgmma.cc. */
+[[noreturn]] void fault(const char *what);
+unsigned thread_index(); /* of the block */
+size_t shared_bytes();   /* of the block's dynamic shared memory */
+void wgmma_begin_block(size_t shared_bytes);
+void wgmma_end_thread();
+void wgmma_copy_begins(const void *to, size_t bytes); /* of cp.async */
+void wgmma_copy_ends(const void *to, size_t bytes);   /* it has arrived */
+
 } // namespace emulated
 
 #endif

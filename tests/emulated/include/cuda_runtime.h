@@ -85,10 +85,20 @@ int block_barrier(int value);
 const unsigned char *exchange(const void *mine, size_t bytes);
 int lane();
 
-/* A copy that arrives with the wait that covers it and no sooner: groups as cp.async has them. */
+/* A copy (from NULL: zeros) that arrives with the wait that covers it and no sooner: groups as
+ * cp.async has them. */
 void copy_later(void *to, const void *from, size_t bytes);
 void commit_copies();
 void wait_copies(int newest);
+
+/* wgmma.cc: an instruction of the thread's warpgroup, done when a wait covers it. */
+uint32_t shared_address(const void *shared);
+void fence_async_proxy();
+void wgmma_fence(const uint32_t *a);
+void wgmma(float *d, int tokens, const uint32_t *a, uint64_t descriptor);
+void wgmma_commit();
+void wgmma_wait(int newest);
+void wgmma_settle(const float *d);
 
 /* `at`, which a vector access of so many bytes may have. */
 const void *aligned(const void *at, size_t bytes);

@@ -6,7 +6,8 @@
 
 #include <cuda_runtime.h>
 
-#define GPU_SHARED(T, name) T *const name = reinterpret_cast<T *>(emulated::dynamic_shared())
+#define GPU_SHARED(T, name)       T *const name = reinterpret_cast<T *>(emulated::dynamic_shared())
+#define GPU_SHARED_SWIZZLED(name) unsigned char *const name = emulated::dynamic_shared()
 
 namespace gpu {
 
@@ -96,8 +97,18 @@ inline float exp2_approximate(float x) {
     return x < -126 ? 0 : exp2f(x);
 }
 
+inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t bits) {
+    return (a & mask) | bits;
+}
+
+/* The product is exact in float, so the sum is rounded once to float, then to bf16. */
+inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+    return pack_bf16x2(half_of(a, 0) * half_of(b, 0) + half_of(c, 0),
+                       half_of(a, 1) * half_of(b, 1) + half_of(c, 1));
+}
+
 inline uint32_t add_bf16x2(uint32_t a, uint32_t b) {
-    return pack_bf16x2(half_of(a, 0) + half_of(b, 0), half_of(a, 1) + half_of(b, 1));
+    return fma_bf16x2(a, 0x3f803f80u, b);
 }
 
 inline float float_of_half(uint16_t half) {
@@ -111,11 +122,36 @@ inline uint4 load_stream(const void *at) {
 inline void copy_async(void *shared, const void *global) {
     emulated::copy_later(shared, global, 16);
 }
+inline void copy_async_4(void *shared, const void *global, bool there) {
+    emulated::copy_later(shared, there ? global : nullptr, 4);
+}
 inline void commit_copies() {
     emulated::commit_copies();
 }
 template <int N> void wait_copies() {
     emulated::wait_copies(N);
+}
+
+inline uint32_t shared_address(const void *shared) {
+    return emulated::shared_address(shared);
+}
+inline void fence_async_proxy() {
+    emulated::fence_async_proxy();
+}
+inline void wgmma_fence(uint32_t (&a)[4]) {
+    emulated::wgmma_fence(a);
+}
+template <int N> void wgmma_bf16(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t descriptor) {
+    emulated::wgmma(d, N, a, descriptor);
+}
+inline void wgmma_commit() {
+    emulated::wgmma_commit();
+}
+template <int N> void wgmma_wait() {
+    emulated::wgmma_wait(N);
+}
+template <int N> void wgmma_settle(float (&d)[N]) {
+    emulated::wgmma_settle(d);
 }
 
 template <class... Parameters, class... Arguments>
