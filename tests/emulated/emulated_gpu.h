@@ -11,6 +11,9 @@ extern "C" {
 /* Graphs launched so far. */
 int32_t emulated_graph_launches(void);
 
+/* From now on events around a graph tell so many times what the processor at hand took. */
+void emulated_graph_rate(double rate);
+
 #ifdef __cplusplus
 }
 #endif
