@@ -12,7 +12,7 @@
 #include "emulated_gpu.h"
 #include "harness/measure/bench_kernel.h"
 #include "harness/measure/bench_model.h"
-#include "harness/measure/nvml.h"
+#include "harness/measure/bench_targets.h"
 #include "tests/support/asserts.h"
 #include "tests/support/run_program.h"
 
@@ -289,6 +289,75 @@ static void nvml_may_not_know_the_gpu(void **state) {
     anemo_device_free(device);
 }
 
+/* ---------------------------------------------------------------- targets */
+
+typedef struct judged {
+    anemo_target_verdict verdict[4];
+    double value[4];
+    int n;
+} judged;
+
+static void take_verdict(void *ctx, const anemo_target_line *line) {
+    judged *j = ctx;
+    assert_true(j->n < 4);
+    if (line->variant)
+        assert_contains(line->variant, "_sm80");
+    j->verdict[j->n] = line->verdict;
+    j->value[j->n++] = line->value.value;
+}
+
+static bool look_at_target(void *ctx, anemo_record *record) {
+    int32_t *n = ctx;
+    anemo_metric m;
+    text_is(record, "solution", "backend", "cuda");
+    if (anemo_record_find_metric(record, "measured", &m) && strcmp(m.unit, "us") == 0)
+        ++*n;
+    return true;
+}
+
+/* A CPU's variants do not fit; of two that do one is chosen; a call takes between a nanosecond and
+ * a second; both absolute measures are of the same time. */
+static void targets_are_judged(void **state) {
+    (void)state;
+    static const char text[] = "group g\n"
+                               "arm a qgemm n=64,k=128 m=1 q4_0 name=*_w4a16_gemv_*\n"
+                               "arm none qgemm n=64,k=128 m=1 q4_0 name=*_avx2\n"
+                               "target us a <= 1e-3 too much\n"
+                               "target tops a <= 1e5 little\n"
+                               "target read a >= 1e-9 far below\n"
+                               "target us none <= 1 nobody\n";
+    char *folder = test_folder_create(), path[512], records[512];
+    snprintf(path, sizeof path, "%s/test.targets", folder);
+    snprintf(records, sizeof records, "%s/records.jsonl", folder);
+    test_write_file(path, text, sizeof text - 1);
+    anemo_device *device = gpu();
+    anemo_target_file file;
+    anemo_record_sink *sink;
+    anemo_targets_options options = {.seed = 3};
+    anemo_error err = {{0}};
+    judged j = {.n = 0};
+    int32_t wrong, n = 0;
+    assert_int_equal(anemo_target_file_read(path, &file, &err), ANEMO_OK);
+    assert_int_equal(anemo_record_sink_open(records, &sink, &err), ANEMO_OK);
+    assert_int_equal(anemo_stop_parse("n:6,cap:5s", &options.stop, &err), ANEMO_OK);
+    if (anemo_bench_targets(device, &file, &options, sink, take_verdict, &j, &wrong, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(anemo_record_sink_close(sink, &err), ANEMO_OK);
+    assert_int_equal(j.n, 4);
+    assert_int_equal(j.verdict[0], ANEMO_TARGET_MISSED);
+    assert_int_equal(j.verdict[1], ANEMO_TARGET_MET);
+    assert_int_equal(j.verdict[2], ANEMO_TARGET_MET);
+    assert_int_equal(j.verdict[3], ANEMO_TARGET_NOT_MEASURED);
+    assert_true(j.value[0] > 1e-3 && j.value[0] < 1e6);
+    assert_near(j.value[0] * j.value[1] / (2 * 64 * 128 * 1e-6), 1, 1e-9);
+    anemo_record_read_report report;
+    assert_int_equal(anemo_record_read(records, look_at_target, &n, &report, &err), ANEMO_OK);
+    assert_int_equal(n, 1);
+    anemo_target_file_free(&file);
+    anemo_device_free(device);
+    test_folder_remove(folder);
+}
+
 /* ---------------------------------------------------------------- what cannot be */
 
 /* Events that tell a ten millionth of the time: nobody reads 4.6 KB in so little. */
@@ -453,6 +522,7 @@ int main(void) {
         cmocka_unit_test(caches_have_their_name),
         cmocka_unit_test(throttling_is_counted),
         cmocka_unit_test(nvml_may_not_know_the_gpu),
+        cmocka_unit_test(targets_are_judged),
         cmocka_unit_test(impossible_times_are_refused),
         cmocka_unit_test(the_floor_is_exact),
         cmocka_unit_test(probes_find_ceilings),

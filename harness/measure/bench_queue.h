@@ -4,8 +4,8 @@
  * Rotation. Call after call takes the next of the arm's argument sets, as on a CPU, but a graph
  * holds its arguments once and for all. So there are as many graphs of n calls as it takes to come
  * through all sets, launched in turn, and within their cycle whole rounds through the sets, all of
- * the same length or one more: at least half of the sets lie between two uses of one, of which there are
- * many more than twice L2 holds (bench_cold_bytes).
+ * the same length or one more: at least half of the sets lie between two uses of one, and there are
+ * many more of them than twice L2 holds (bench_cold_bytes).
  *
  * Lead-in. An event that is recorded in an idle queue passes at once, and the time until the graph
  * arrives would count. So the graph launched before is launched once more ahead of it, untimed:

@@ -314,6 +314,24 @@ static anemo_status evaluate_ratio(session *s, const group_run *run, const anemo
     return good ? ANEMO_OK : anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for the ratios");
 }
 
+/* Microseconds of a call, or 10^12 operations per second. */
+static anemo_estimate absolute(const group_run *run, const anemo_target *target) {
+    const group_arm *arm = &run->arms[target->arm];
+    const anemo_estimate *t = &arm->result.time_s;
+    anemo_estimate e = *t;
+    if (target->kind == ANEMO_TARGET_US) {
+        e.value = t->value * 1e6;
+        e.lo = t->lo * 1e6;
+        e.hi = t->hi * 1e6;
+    } else {
+        const double tops = arm->c->work.ops * 1e-12;
+        e.value = tops / t->value;
+        e.lo = tops / t->hi;
+        e.hi = tops / t->lo;
+    }
+    return e;
+}
+
 /* Is there a figure for this arm? Else why not. */
 static bool measured(const group_run *run, int32_t i, anemo_target_line *line) {
     const group_arm *arm = &run->arms[i];
@@ -350,9 +368,13 @@ static anemo_status evaluate_target(session *s, const group_run *run, const anem
     if (!all) {
         return ANEMO_OK;
     }
-    const anemo_status status = target->kind >= ANEMO_TARGET_RATE
-                                    ? evaluate_ratio(s, run, target, &line->value)
-                                    : evaluate_share(s, run, target, &line->value);
+    anemo_status status = ANEMO_OK;
+    if (target->kind >= ANEMO_TARGET_US) {
+        line->value = absolute(run, target);
+    } else {
+        status = target->kind >= ANEMO_TARGET_RATE ? evaluate_ratio(s, run, target, &line->value)
+                                                   : evaluate_share(s, run, target, &line->value);
+    }
     if (status) {
         return status;
     }
@@ -429,7 +451,11 @@ static anemo_status record_target(session *s, const group_run *run, const anemo_
     if (there) {
         const anemo_estimate *v = &line->value;
         anemo_record_text(record, NULL, "judged", anemo_target_verdict_name(line->verdict));
-        anemo_record_metric(record, "measured", "1", target->at_most, v->value, v->lo, v->hi, v->n);
+        const char *unit = target->kind == ANEMO_TARGET_US     ? "us"
+                           : target->kind == ANEMO_TARGET_TOPS ? "Top/s"
+                                                               : "1";
+        anemo_record_metric(record, "measured", unit, target->at_most, v->value, v->lo, v->hi,
+                            v->n);
         anemo_record_reason(record, "one-occasion", false);
     } else {
         anemo_record_text(record, NULL, "why", line->why);
