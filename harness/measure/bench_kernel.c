@@ -340,7 +340,7 @@ static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_l
     line->ops_per_s = w->ops / line->result.time_s.value;
     if (!status && line->result.impossible) {
         line->fate = ANEMO_BENCH_IMPOSSIBLE;
-        snprintf(line->why, sizeof line->why, "%s", line->result.defect);
+        memcpy(line->why, line->result.defect, sizeof line->result.defect);
     }
     return status;
 }
