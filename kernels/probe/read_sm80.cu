@@ -30,8 +30,10 @@ __device__ inline void store_sum(uint64_t sum, uint64_t *result) {
     }
 }
 
-template <int LOADS, bool STREAM>
-__global__ void __launch_bounds__(THREADS)
+/* BLOCKS of them on a multiprocessor: told, or the compiler saves registers and has four of eight
+ * loads under way. */
+template <int LOADS, bool STREAM, int BLOCKS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
     read_words(const uint4 *data, int64_t n, uint64_t *result) {
     const int64_t stride = (int64_t)gridDim.x * THREADS;
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
@@ -80,11 +82,13 @@ int64_t units(const anemo_exercise_args *args) {
     return (int64_t)(args->bytes / sizeof(uint4));
 }
 
+/* BLOCKS of them on a multiprocessor: told, or the compiler saves registers and has four of eight
+ * loads under way. */
 template <int LOADS, bool STREAM, int BLOCKS>
 anemo_status run_words(const anemo_exec *exec, const anemo_exercise_args *args) {
-    return gpu::launch(read_words<LOADS, STREAM>, dim3((unsigned)args->multiprocessors * BLOCKS),
-                       dim3(THREADS), 0, exec, static_cast<const uint4 *>(args->data), units(args),
-                       args->result);
+    return gpu::launch(read_words<LOADS, STREAM, BLOCKS>,
+                       dim3((unsigned)args->multiprocessors * BLOCKS), dim3(THREADS), 0, exec,
+                       static_cast<const uint4 *>(args->data), units(args), args->result);
 }
 
 anemo_status run_async(const anemo_exec *exec, const anemo_exercise_args *args) {
