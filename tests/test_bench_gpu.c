@@ -71,7 +71,8 @@ typedef struct seen {
 static void text_is(anemo_record *record, const char *section, const char *key, const char *value) {
     const char *text = anemo_record_get_text(record, section, key);
     if (!text || strcmp(text, value) != 0)
-        fail_msg("%s.%s is %s, not %s", section, key, text ? text : "absent", value);
+        fail_msg("%s.%s is %s, not %s", section ? section : "record", key, text ? text : "absent",
+                 value);
 }
 
 static double metric_of(anemo_record *record, const char *name) {

@@ -413,7 +413,7 @@ static anemo_status time_arms(session *s, case_run *run) {
 /* ---------------------------------------------------------------- records */
 
 static void record_repro(const session *s, const case_run *run, anemo_record *record) {
-    char text[1024], stop[48], device[160];
+    char text[1024], stop[48], device[96];
     int at = snprintf(text, sizeof text, "anemo bench kernel");
     bench_device_option(s->device, device, sizeof device);
     for (int32_t i = 0; i < run->n_lines; i++) {

@@ -373,7 +373,7 @@ static void record_identity(const session *s, anemo_record *record) {
                                  .info = &s->report->info,
                                  .cold = s->report->info.active_weight_bytes >
                                          2.0 * (double)anemo_device_cache_bytes(s->device)};
-    char load[256], name[512], repro[640], device[160];
+    char load[256], name[512], repro[640], device[96];
     bench_device_option(s->device, device, sizeof device);
     load_text(o, load, sizeof load);
     snprintf(name, sizeof name, "model/%s/weights=%s/%s", s->report->info.name,

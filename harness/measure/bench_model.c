@@ -216,7 +216,7 @@ static void record_metrics(const session *s, const anemo_bench_model_line *line,
 
 static void record_repro(const session *s, anemo_record *record) {
     const bench_engine_spec *spec = &s->engine->spec;
-    char text[1024], stop[48], device[160];
+    char text[1024], stop[48], device[96];
     anemo_stop_format(&s->options->stop, stop, sizeof stop);
     bench_device_option(s->engine->device, device, sizeof device);
     int at =

@@ -394,7 +394,7 @@ static anemo_status evaluate_target(session *s, const group_run *run, const anem
 /* ---------------------------------------------------------------- records */
 
 static void repro_of(const session *s, const group_run *run, char *text, size_t text_bytes) {
-    char stop[48], device[160];
+    char stop[48], device[96];
     anemo_stop_format(&run->how.stop, stop, sizeof stop);
     bench_device_option(s->device, device, sizeof device);
     snprintf(text, text_bytes, "anemo bench kernel --targets %s --group %s --stop %s --seed %llu%s",

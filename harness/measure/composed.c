@@ -363,7 +363,7 @@ static anemo_status record_line(session *s, int32_t i) {
     record_estimate(record, "layer_time", "s", true, &line->layer_s);
     record_estimate(record, "rest_time", "s", true, &line->rest_s);
     record_estimate(record, "composition_error", "1", true, &line->error);
-    char repro[512], stop[48], device[160];
+    char repro[512], stop[48], device[96];
     bench_device_option(s->device, device, sizeof device);
     anemo_stop_format(&o->stop, stop, sizeof stop);
     int at = snprintf(repro, sizeof repro,
