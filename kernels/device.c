@@ -22,6 +22,10 @@ const char *anemo_device_name(const anemo_device *device) {
     return device->name;
 }
 
+anemo_gpu_facts anemo_device_gpu(const anemo_device *device) {
+    return device->gpu;
+}
+
 anemo_exec anemo_device_exec(anemo_device *device) {
     return device->exec;
 }

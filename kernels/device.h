@@ -38,6 +38,17 @@ anemo_backend anemo_device_backend(const anemo_device *device);
 int32_t anemo_device_capability(const anemo_device *device); /* CUDA: 10 * major + minor; CPU: 0 */
 const char *anemo_device_name(const anemo_device *device);
 
+/* What its driver tells of a GPU; 0 and "": not told. Of a CPU nothing is. */
+typedef struct anemo_gpu_facts {
+    char bus_id[32]; /* "0000:65:00.0": the name that management libraries know it by */
+    int32_t multiprocessors;
+    int32_t cuda_version;                /* that the driver serves; 13000: 13.0 */
+    int32_t bus_bits;                    /* width of its memory's bus */
+    double memory_hz, multiprocessor_hz; /* at most; memory moves data twice in a period */
+    size_t l2_bytes, memory_bytes;
+} anemo_gpu_facts;
+anemo_gpu_facts anemo_device_gpu(const anemo_device *device);
+
 /* 64-byte aligned (CUDA: 256), zeroed. NULL when there is no memory. CPU allocations of 2 MiB and
  * more ask for huge pages. free needs the same use and size, for the account. */
 void *anemo_device_alloc(anemo_device *device, anemo_memory_use use, size_t bytes);
@@ -73,6 +84,42 @@ anemo_status anemo_capture_begin(anemo_device *device);
 anemo_status anemo_capture_end(anemo_device *device, anemo_graph **out, anemo_error *err);
 anemo_status anemo_graph_launch(anemo_device *device, anemo_graph *graph);
 void anemo_graph_free(anemo_graph *graph);
+
+/* Exercises: work that is there to be timed, so that the harness can ask a GPU what it can do at
+ * most. Every run is checked: its results add up to what they must (modulo 2^64). */
+#define ANEMO_EXERCISE_RESULTS 16384
+#define ANEMO_EXERCISE_GRANULE 16 /* bytes of data are a multiple */
+typedef enum anemo_exercise_kind {
+    ANEMO_EXERCISE_READ, /* of `data`; the results add up to its 64-bit words */
+    ANEMO_EXERCISE_FP32,
+    ANEMO_EXERCISE_BF16,
+    ANEMO_EXERCISE_INT8
+} anemo_exercise_kind;
+
+typedef struct anemo_exercise_args {
+    const void *data; /* READ */
+    size_t bytes;
+    int64_t size; /* else: what `ops` grows with */
+    int32_t multiprocessors;
+    void *scratch;    /* scratch_bytes(size) */
+    uint64_t *result; /* [ANEMO_EXERCISE_RESULTS], zeroed before the first run */
+} anemo_exercise_args;
+
+typedef struct anemo_exercise {
+    const char *name;
+    anemo_exercise_kind kind;
+    int32_t min_capability;
+    int64_t least, most;                            /* sizes; doubling from the least is fine */
+    double (*ops)(const anemo_exercise_args *args); /* of a run; NULL: READ */
+    size_t (*scratch_bytes)(int64_t size);          /* NULL: none */
+    /* Untimed: before the first run of a size; the run; and after it, when the run itself does not
+     * write the results. NULL: nothing to do. */
+    anemo_status (*prepare)(const anemo_exec *exec, const anemo_exercise_args *args);
+    anemo_status (*run)(const anemo_exec *exec, const anemo_exercise_args *args);
+    anemo_status (*verify)(const anemo_exec *exec, const anemo_exercise_args *args);
+    uint64_t (*right)(const anemo_exercise_args *args); /* sum of the results; NULL: READ */
+} anemo_exercise;
+const anemo_exercise *anemo_exercise_at(int32_t index); /* of this build; NULL behind the last */
 
 /* An exec on this device's threads and stream with no workspace; the caller sets workspace and
  * mark. */

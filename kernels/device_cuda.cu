@@ -220,6 +220,34 @@ anemo_status open_side(anemo_cuda_libraries *l, anemo_error *err) {
     return code == cudaSuccess ? ANEMO_OK : failed(err, "cudaMallocHost (pinned words)", code);
 }
 
+int attribute(cudaDeviceAttr which, int ordinal) {
+    int value = 0;
+    if (cudaDeviceGetAttribute(&value, which, ordinal) != cudaSuccess) {
+        cudaGetLastError(); /* not told is no error */
+        return 0;
+    }
+    return value;
+}
+
+anemo_gpu_facts facts_of(const cudaDeviceProp &properties, int ordinal) {
+    anemo_gpu_facts facts = {};
+    if (cudaDeviceGetPCIBusId(facts.bus_id, sizeof facts.bus_id, ordinal) != cudaSuccess) {
+        cudaGetLastError();
+        facts.bus_id[0] = '\0';
+    }
+    facts.multiprocessors = properties.multiProcessorCount;
+    facts.bus_bits = attribute(cudaDevAttrGlobalMemoryBusWidth, ordinal);
+    facts.memory_hz = 1e3 * attribute(cudaDevAttrMemoryClockRate, ordinal); /* told in kHz */
+    facts.multiprocessor_hz = 1e3 * attribute(cudaDevAttrClockRate, ordinal);
+    facts.l2_bytes = (size_t)attribute(cudaDevAttrL2CacheSize, ordinal);
+    facts.memory_bytes = properties.totalGlobalMem;
+    if (cudaDriverGetVersion(&facts.cuda_version) != cudaSuccess) {
+        cudaGetLastError();
+        facts.cuda_version = 0;
+    }
+    return facts;
+}
+
 /* Streams and libraries of a device whose ordinal is set. */
 anemo_status open_device(cuda_device *d, anemo_error *err) {
     cudaError_t code = cudaSetDevice(d->ordinal);
@@ -282,6 +310,7 @@ extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device *
     d->base.backend = ANEMO_CUDA;
     d->base.capability = 10 * properties.major + properties.minor;
     snprintf(d->base.name, sizeof d->base.name, "%.127s", properties.name);
+    d->base.gpu = facts_of(properties, ordinal);
     d->ordinal = ordinal;
     d->libraries.multiprocessors = properties.multiProcessorCount;
     const anemo_status status = open_device(d, err);

@@ -34,6 +34,7 @@ struct anemo_device {
     anemo_backend backend;
     int32_t capability;
     char name[128];
+    anemo_gpu_facts gpu;
     anemo_exec exec; /* template of anemo_device_exec: threads, stream, libraries */
     size_t held_bytes[ANEMO_MEM_USES], peak_bytes;
 };

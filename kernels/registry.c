@@ -131,6 +131,19 @@ const anemo_act *anemo_act_find(const char *name) {
     return NULL;
 }
 
+#define ANEMO_EXERCISE(name) extern const anemo_exercise anemo_exercise_##name;
+#include "kernels/probe/exercises.inc"
+#undef ANEMO_EXERCISE
+#define ANEMO_EXERCISE(name) &anemo_exercise_##name,
+static const anemo_exercise *const exercises[] = {
+#include "kernels/probe/exercises.inc"
+    NULL};
+
+const anemo_exercise *anemo_exercise_at(int32_t index) {
+    const int32_t n = sizeof exercises / sizeof *exercises;
+    return index >= 0 && index < n ? exercises[index] : NULL;
+}
+
 /* ---------------------------------------------------------------- plug-ins */
 
 /* Names go into records, command lines and file names. */

@@ -143,7 +143,7 @@ static void test_weights(void **state) {
         assert_near(sqrt(all_squares / N), 1.1, 0.5); /* sd about 1 / sqrt(K) */
         bench_copies copies;
         anemo_error err = {""};
-        assert_int_equal(bench_copies_create(device, w, NULL, 3, &copies, &err), ANEMO_OK);
+        assert_int_equal(bench_copies_create(device, device, w, NULL, 3, &copies, &err), ANEMO_OK);
         const anemo_weight *third = copies.argument[2];
         assert_ptr_not_equal(third->data, w->canonical.data);
         anemo_weight_row_f32(third, 0, row, scratch);

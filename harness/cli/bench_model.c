@@ -207,6 +207,25 @@ static void print_energy(const anemo_bench_model_report *r, FILE *out) {
     }
 }
 
+static void print_gpu(const anemo_bench_model_report *r, FILE *out) {
+    if (!r->on_gpu) {
+        return;
+    }
+    fprintf(out,
+            "Times: the host's clock, from submitting a step to having its results; decode "
+            "steps are launched as one graph each where the plan's variants may be captured.\n");
+    const bench_gpu_state *gpu = &r->line[r->n_lines - 1].result.gpu;
+    if (r->gpu_lack[0]) {
+        fprintf(out, "Clock, throttling and power of the GPU: not read, %s\n", r->gpu_lack);
+    } else if (isfinite(gpu->multiprocessor_hz)) {
+        fprintf(out,
+                "GPU in the last line: multiprocessors at %.0f MHz (lowest %.0f), %.0f W, %lld "
+                "of its samples throttled\n",
+                gpu->multiprocessor_hz * 1e-6, gpu->lowest_hz * 1e-6, gpu->watts,
+                (long long)gpu->throttled);
+    }
+}
+
 static void print_choices(const char *choices, FILE *out) {
     fputs("Plan:", out);
     for (const char *at = choices; at && *at;) {
@@ -249,6 +268,7 @@ static void print_model(const anemo_cli *cli, const anemo_bench_model_report *r)
         fprintf(cli->out, "\n%s\n", ANEMO_MODEL_DEFINITIONS);
         print_ceilings(&r->line[0].result, cli->out);
         print_energy(r, cli->out);
+        print_gpu(r, cli->out);
         print_load(&r->info, cli->out);
         print_choices(r->choices, cli->out);
     }

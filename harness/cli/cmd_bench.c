@@ -135,7 +135,9 @@ typedef struct kernel_report {
     const anemo_cli *cli;
     anemo_progress progress;
     const char *baseline; /* or NULL */
-    anemo_table *all;     /* JSON and CSV */
+    bool gpu;         /* then the table also says what clock it had and whether it was held back */
+    char lack[256];   /* why it cannot say that; "": it can */
+    anemo_table *all; /* JSON and CSV */
     int32_t invalid, n_remarks;
     char remark[MOST_REMARKS][320];
 } kernel_report;
@@ -157,9 +159,14 @@ static void print_remarks(const kernel_report *report) {
     for (int32_t i = 0; i < report->n_remarks; i++) {
         fprintf(report->cli->out, "%s  %s\n", i ? "" : "Left out\n", report->remark[i]);
     }
+    if (report->lack[0] && anemo_cli_for_people(report->cli)) {
+        fprintf(report->cli->out, "Clock, throttling and power of the GPU: not read, %s\n",
+                report->lack);
+    }
 }
 
-static anemo_table *line_table(const char *title, const char *baseline, bool all) {
+static anemo_table *line_table(const kernel_report *report, const char *title, bool all) {
+    const char *baseline = report->baseline;
     char over[96];
     anemo_table *table = anemo_table_create("kernels", title);
     if (all) {
@@ -181,6 +188,11 @@ static anemo_table *line_table(const char *title, const char *baseline, bool all
         snprintf(over, sizeof over, "speed-up over %s", baseline);
         anemo_table_column(table, "speedup", over);
     }
+    if (report->gpu) {
+        anemo_table_column(table, "multiprocessor_hz", "SM, MHz");
+        anemo_table_column(table, "throttled", "throttled");
+        anemo_table_column(table, "watts", "W");
+    }
     anemo_table_column(table, "error_of_bound", "error / bound");
     anemo_table_column(table, "verdict", "verdict");
     return table;
@@ -194,8 +206,18 @@ static void table_ratio(anemo_table *table, const anemo_estimate *e) {
     }
 }
 
-static void table_result(anemo_table *table, const bench_case *c, const anemo_bench_line *line,
-                         bool baseline) {
+static void table_gpu(anemo_table *table, const bench_gpu_state *gpu) {
+    if (gpu->watched && isfinite(gpu->multiprocessor_hz)) {
+        anemo_table_both(table, gpu->multiprocessor_hz, "%.0f", gpu->multiprocessor_hz * 1e-6);
+    } else {
+        anemo_table_absent(table);
+    }
+    anemo_table_number(table, gpu->throttle_told ? (double)gpu->throttled : NAN, "%.0f");
+    anemo_table_number(table, gpu->watched ? gpu->watts : NAN, "%.0f");
+}
+
+static void table_result(const kernel_report *report, anemo_table *table, const bench_case *c,
+                         const anemo_bench_line *line) {
     const bench_result *r = &line->result;
     anemo_table_both(table, r->time_s.value, "%.2f", r->time_s.value * 1e6);
     anemo_table_both(table, r->time_s.lo, "%.2f", r->time_s.lo * 1e6);
@@ -218,8 +240,11 @@ static void table_result(anemo_table *table, const bench_case *c, const anemo_be
     } else {
         table_ratio(table, &line->ratio);
     }
-    if (baseline) {
+    if (report->baseline) {
         table_ratio(table, &line->speedup);
+    }
+    if (report->gpu) {
+        table_gpu(table, &r->gpu);
     }
     anemo_table_number(table, line->error, "%.2g");
     anemo_table_text(table, "%s%s%s", r->invalid ? "INVALID: above the ceiling" : "ok",
@@ -227,15 +252,15 @@ static void table_result(anemo_table *table, const bench_case *c, const anemo_be
                      r->time_s.needs ? ANEMO_CLI_NEEDS_SIX : "");
 }
 
-static void table_line(anemo_table *table, const bench_case *c, const anemo_bench_line *line,
-                       bool baseline) {
-    static const char *const fates[] = {"ok", "WRONG", "refused", "left out"};
+static void table_line(const kernel_report *report, anemo_table *table, const bench_case *c,
+                       const anemo_bench_line *line) {
+    static const char *const fates[] = {"ok", "WRONG", "refused", "left out", "IMPOSSIBLE"};
     anemo_table_text(table, "%s", line->variant->name);
     if (line->fate == ANEMO_BENCH_MEASURED) {
-        table_result(table, c, line, baseline);
+        table_result(report, table, c, line);
         return;
     }
-    for (int i = 0; i < 11 + baseline; i++) {
+    for (int i = 0; i < 11 + (report->baseline != NULL) + 3 * report->gpu; i++) {
         anemo_table_absent(table);
     }
     anemo_table_number(table, line->error, "%.2g");
@@ -270,10 +295,14 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
     const bool people = anemo_cli_for_people(report->cli);
     char title[512];
     case_title(t, title, sizeof title);
-    anemo_table *table = people ? line_table(title, report->baseline, false) : report->all;
+    anemo_table *table = people ? line_table(report, title, false) : report->all;
+    if (t->gpu->host && !t->gpu->watch) {
+        snprintf(report->lack, sizeof report->lack, "%s", t->gpu->lack);
+    }
     for (int32_t i = 0; i < t->n_lines; i++) {
         const anemo_bench_line *line = &t->lines[i];
-        report->invalid += line->fate == ANEMO_BENCH_MEASURED && line->result.invalid;
+        report->invalid += (line->fate == ANEMO_BENCH_MEASURED && line->result.invalid) ||
+                           line->fate == ANEMO_BENCH_IMPOSSIBLE;
         if (people && (line->fate == ANEMO_BENCH_REFUSED || line->fate == ANEMO_BENCH_LEFT_OUT)) {
             add_remark(report, line);
             continue;
@@ -281,7 +310,7 @@ static void kernel_observer(void *ctx, const anemo_bench_table *t) {
         if (!people) {
             anemo_table_text(table, "%s", t->c->name);
         }
-        table_line(table, t->c, line, report->baseline != NULL);
+        table_line(report, table, t->c, line);
     }
     if (people) {
         anemo_progress_end(&report->progress);
@@ -367,6 +396,7 @@ static int bench_kernel(int argc, char **argv) {
                    "anemo bench kernel qgemm --shape mistral-7b/gate_up --m 1,16\n"
                    "anemo bench kernel qgemm --shape n=14336,k=4096 --m 1,2,4 --baseline qgemm_c\n"
                    "anemo bench kernel swa --with all\n"
+                   "anemo bench kernel moe_experts --shape mixtral-8x7b --device cuda\n"
                    "anemo bench kernel my_variant qgemm_c --plugin ./mine.so --stop ci:1%",
         .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_SEED | ANEMO_CLI_THREADS |
                   ANEMO_CLI_ISA | ANEMO_CLI_DEVICE | ANEMO_CLI_PLUGIN | ANEMO_CLI_RECORD |
@@ -401,8 +431,9 @@ static int bench_kernel(int argc, char **argv) {
     anemo_device *device = NULL;
     anemo_record_sink *sink = NULL;
     int32_t n_incorrect = 0;
-    kernel_report report = {.cli = &cli, .baseline = own.baseline};
-    report.all = anemo_cli_for_people(&cli) ? NULL : line_table(NULL, own.baseline, true);
+    kernel_report report = {
+        .cli = &cli, .baseline = own.baseline, .gpu = cli.backend == ANEMO_CUDA};
+    report.all = anemo_cli_for_people(&cli) ? NULL : line_table(&report, NULL, true);
     report.progress = anemo_progress_start(&cli, "bench kernel", 1);
     anemo_status status = anemo_cli_open_device(&cli, &device, &err);
     status = status ? status : anemo_cli_open_sink(&cli, "bench-kernel", &sink, &err);

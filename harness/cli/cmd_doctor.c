@@ -203,7 +203,7 @@ int anemo_cmd_doctor(int argc, char **argv) {
         .about = "Shows what this machine offers, what cannot be measured here and why, what that "
                  "costs, and which package or setting helps.",
         .example = "  anemo doctor\n  anemo doctor --format json --output machine.json",
-        .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_THREADS,
+        .shared = ANEMO_CLI_FORMAT | ANEMO_CLI_OUTPUT | ANEMO_CLI_THREADS | ANEMO_CLI_DEVICE,
     };
     anemo_cli cli;
     anemo_cli_parse(&spec, argc, argv, NULL, &cli);

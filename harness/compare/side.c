@@ -75,6 +75,7 @@ void anemo_side_pair_close(anemo_side_pair *pair) {
 /* ---------------------------------------------------------------- kernels */
 
 struct anemo_kernel_bed {
+    bench_gpu gpu;
     bench_setup setup;
     bench_routing routing;
     bench_case *c;
@@ -100,9 +101,10 @@ anemo_status anemo_kernel_bed_open(anemo_device *device, const anemo_kernel_prob
         .device = device,
         .weights = problem->weights,
         .seed = problem->seed,
-        .cold_bytes = problem->caches == ANEMO_CACHES_COLD_WEIGHTS ? bench_cool_bytes() : 0};
-    anemo_status status = ANEMO_OK;
-    if (!bench_weight_type(problem->weights, &bed->setup.type)) {
+        .cold_bytes = problem->caches == ANEMO_CACHES_COLD_WEIGHTS ? bench_cool_bytes(device) : 0};
+    anemo_status status = bench_gpu_open(device, NULL, &bed->gpu, err);
+    bed->setup.host = bed->gpu.host;
+    if (!status && !bench_weight_type(problem->weights, &bed->setup.type)) {
         status = anemo_fail(err, ANEMO_E_INPUT, "weights '%s': expected " BENCH_WEIGHT_TYPES,
                             problem->weights);
     }
@@ -128,6 +130,7 @@ void anemo_kernel_bed_close(anemo_kernel_bed *bed) {
     }
     if (bed) {
         bench_routing_free(&bed->routing);
+        bench_gpu_close(&bed->gpu);
     }
     free(bed);
 }
@@ -138,7 +141,16 @@ const bench_case *anemo_kernel_bed_case(const anemo_kernel_bed *bed) {
 
 static anemo_status kernel_sample(anemo_side *base, int64_t calls, double *ns, anemo_error *err) {
     kernel_side *side = (kernel_side *)base;
+    const anemo_timer *timer = bench_gpu_timer(&side->bed->gpu);
     anemo_status status = ANEMO_OK;
+    if (timer) {
+        const anemo_arm arm = bench_sampled_arm(side->arm);
+        status = arm.ready(arm.ctx, side->calls, calls, err);
+        status = status ? status : timer->begin(timer->ctx, err);
+        status = status ? status : arm.queue(arm.ctx, side->calls, calls, err);
+        side->calls += calls;
+        return status ? status : timer->end(timer->ctx, ns, err);
+    }
     const uint64_t start = anemo_clock_now(&side->bed->clock);
     for (int64_t i = 0; !status && i < calls; i++) {
         status = bench_arm_run(side->arm, side->calls++, err);
@@ -160,6 +172,10 @@ anemo_status anemo_kernel_side_open(anemo_kernel_bed *bed, const anemo_variant *
     char why[256];
     const int32_t capability = anemo_device_capability(bed->setup.device);
     *out = NULL;
+    if (variant->backend != anemo_device_backend(bed->setup.device)) {
+        return anemo_fail(err, ANEMO_E_INPUT, "%s: not for %s", variant->name,
+                          anemo_device_name(bed->setup.device));
+    }
     if (!anemo_variant_runs_here(variant, capability, why, sizeof why) ||
         !anemo_variant_supports(variant, capability, bed->c->problem, why, sizeof why)) {
         return anemo_fail(err, ANEMO_E_INPUT, "%s on %s: %s", variant->name, bed->c->name, why);

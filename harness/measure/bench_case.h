@@ -4,18 +4,24 @@
 #ifndef ANEMO_BENCH_CASE_H
 #define ANEMO_BENCH_CASE_H
 
+#include "harness/measure/bench_queue.h"
 #include "harness/measure/bench_weight.h"
 #include "harness/measure/routing.h"
 #include "harness/record/record.h"
 
 typedef struct bench_setup {
-    anemo_device *device;
+    anemo_device *device;   /* where variants run */
+    anemo_device *host;     /* a CPU for references, inputs and packing; NULL: `device` is one */
     const char *weights;    /* "q4_0" */
     anemo_weight_type type; /* of these weights */
     uint64_t seed;
     const bench_routing *routing; /* moe_experts; NULL: the shape's own */
     size_t cold_bytes;            /* one round through an arm's copies reads at least this much */
 } bench_setup;
+
+static inline anemo_device *bench_setup_host(const bench_setup *setup) {
+    return setup->host ? setup->host : setup->device;
+}
 
 typedef struct bench_shape {
     anemo_op op;
@@ -32,8 +38,9 @@ typedef struct bench_case {
     char remark[64];    /* what else a reader of the figures must know, or "" */
     int64_t m, context; /* of anemo_op_work */
     const void *problem;
-    anemo_work work; /* of one call, in canonical bytes */
-    bool resident;   /* all it touches are activations, warm in the caches: has no roof by bytes */
+    anemo_work work;           /* of one call, in canonical bytes */
+    double least_weight_bytes; /* of any one call; 0: of all the same */
+    bool resident; /* all it touches are activations, warm in the caches: has no roof by bytes */
 } bench_case;
 
 /* Bytes that a call's bandwidth is computed from: what comes from memory; of a resident case, all.
@@ -51,9 +58,28 @@ typedef struct bench_first {
     anemo_quantize_act_args args;
 } bench_first;
 
+/* Memory that an arm holds. */
+typedef struct bench_held {
+    void *memory;
+    anemo_memory_use use;
+    size_t bytes;
+    void *mirror; /* the host's, of an output; NULL: none */
+} bench_held;
+
+/* What a variant writes: where it does, and what the host sees of that; the same on a CPU. */
+typedef struct bench_output {
+    void *device, *host;
+    size_t bytes;
+} bench_output;
+
 typedef struct bench_arm {
     const anemo_variant *variant;
     bench_case *c;
+    anemo_device *device; /* of the variant's backend */
+    bench_held *held;     /* [n_held] */
+    int32_t n_held, held_capacity;
+    bench_queue queue;   /* on a GPU */
+    double call_ns;      /* of bench_best_call; 0: not asked yet */
     anemo_exec exec;     /* with its workspace */
     const char *args;    /* [n_args] argument structs of args_bytes each, used in turn */
     size_t args_bytes;   /* size of one struct */
@@ -90,23 +116,33 @@ extern const bench_op bench_op_add_rmsnorm, bench_op_rope_append, bench_op_quant
 
 /* ---------------------------------------------------------------- shared by the cases */
 
-/* Workspace of the variant on this problem, into arm->exec. */
-anemo_status bench_arm_workspace(bench_arm *arm, anemo_error *err);
-void bench_arm_release_workspace(bench_arm *arm);
+/* First of all: the arm's device, and the workspace of its variant on this problem. */
+anemo_status bench_arm_begin(bench_arm *arm, bench_case *c, const anemo_variant *variant,
+                             anemo_error *err);
+/* Whatever it holds; the arm itself is its owner's. */
+void bench_arm_release(bench_arm *arm);
+/* Zeroed memory of the arm's device until its release; NULL: there is none left. */
+void *bench_arm_alloc(bench_arm *arm, anemo_memory_use use, size_t bytes);
+/* What the host has there, for the arm's device to read: itself on a CPU, else a copy. NULL stays
+ * NULL; *good becomes false when there is no memory. */
+void *bench_arm_put(bench_arm *arm, const void *host, size_t bytes, bool *good);
+/* An output of the arm; false: no memory. push: host to device; pull: device to host, after all
+ * calls so far. */
+bool bench_arm_output(bench_arm *arm, anemo_memory_use use, size_t bytes, bench_output *out);
+anemo_status bench_output_push(const bench_arm *arm, const bench_output *output, anemo_error *err);
+anemo_status bench_output_pull(const bench_arm *arm, const bench_output *output, anemo_error *err);
 /* Sets arm->first to the default quantize_act of the arm's activation format: x[m, k] to records.
  * ANEMO_E_UNSUPPORTED: it reads floats. */
 anemo_status bench_arm_quantises(bench_arm *arm, const float *x, void *records, int64_t m,
                                  int64_t k, anemo_error *err);
 /* variant->run with a sentence when it fails. */
 anemo_status bench_arm_run(bench_arm *arm, int64_t call, anemo_error *err);
-/* The op's reference, once, with a workspace of its own. */
-anemo_status bench_run_reference(anemo_device *device, anemo_op op, const void *problem,
+/* The op's reference, once, with a workspace of its own, on the setup's host. */
+anemo_status bench_run_reference(const bench_setup *setup, anemo_op op, const void *problem,
                                  const void *args, anemo_error *err);
 
-/* x[m, k] as a variant's activation format wants it; NULL: unknown format or no memory. Free with
- * anemo_device_dealloc(WORKSPACE, *bytes). */
-void *bench_act_records(anemo_device *device, const anemo_variant *variant, const float *x,
-                        int64_t m, int64_t k, size_t *bytes);
+/* x[m, k] as the arm's activation format wants it; NULL: unknown format or no memory. */
+void *bench_arm_records(bench_arm *arm, const float *x, int64_t m, int64_t k);
 
 /* The largest of several errors, and where. */
 typedef struct bench_judge {

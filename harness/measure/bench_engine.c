@@ -68,9 +68,10 @@ static bool make_prompts(bench_engine *e) {
     return true;
 }
 
-/* Prefill rows are held against the int8 peak if any GEMM of the plan takes 8-bit activations. */
-static anemo_ceiling plan_arithmetic(const anemo_plan *plan) {
-    anemo_ceiling best = ANEMO_CEILING_FP32;
+/* Prefill rows are held against the int8 peak if any GEMM of the plan takes 8-bit activations; on a
+ * GPU else against that of its matrix units (bench_arithmetic_of). */
+static anemo_ceiling plan_arithmetic(const anemo_plan *plan, anemo_backend backend) {
+    anemo_ceiling best = backend == ANEMO_CUDA ? ANEMO_CEILING_BF16 : ANEMO_CEILING_FP32;
     const char *choice;
     for (int32_t i = 0; (choice = anemo_plan_choice(plan, i)); i++) {
         const char *equals = strrchr(choice, '=');
@@ -178,8 +179,8 @@ anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *sp
         bench_engine_close(e);
         return status;
     }
-    e->arithmetic = plan_arithmetic(e->plan);
-    e->cold = e->info->active_weight_bytes > 2.0 * (double)anemo_last_cache_bytes();
+    e->arithmetic = plan_arithmetic(e->plan, anemo_device_backend(device));
+    e->cold = e->info->active_weight_bytes > 2.0 * (double)anemo_device_cache_bytes(device);
     *out = e;
     return ANEMO_OK;
 }
@@ -337,6 +338,7 @@ bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
     const double attention = 4 * keys_seen(info, context) * (double)(info->heads * info->head_dim);
     return (bench_roof){.bytes =
                             touched_weight_bytes(info, batch) + batch * kv_bytes(engine, context),
+                        .certain_bytes = info->active_weight_bytes, /* all may choose the same */
                         .ops = batch * (2 * info->active_parameters + attention),
                         .arithmetic = engine->arithmetic};
 }
@@ -358,11 +360,13 @@ bench_roof bench_prefill_roof(const bench_engine *engine) {
     const double head = 2 * (double)info->vocab * (double)info->d; /* for the last row only */
     const double ops = rows * (2 * info->active_parameters - head) + head;
     return (bench_roof){.bytes = chunks * touched_weight_bytes(info, rows / chunks),
+                        .certain_bytes = info->active_weight_bytes,
                         .ops = ops - (rows - 1) * tail_ops(info),
                         .arithmetic = engine->arithmetic};
 }
 
 bench_roof bench_binding_roof(const bench_engine *engine, bench_roof roof) {
     roof.bytes = engine->cold ? roof.bytes : 0;
+    roof.certain_bytes = engine->cold ? roof.certain_bytes : 0;
     return roof;
 }

@@ -5,7 +5,6 @@
 
 #include "harness/gate/code_hash.h"
 #include "harness/measure/machine.h"
-#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@ typedef struct session {
     anemo_bench_observer observer;
     void *ctx;
     bench_setup setup;
+    bench_gpu gpu;
     anemo_clock clock;
     anemo_probe *probe;
     bench_ceilings ceilings;
@@ -57,9 +57,17 @@ const bench_op *bench_op_find(anemo_op op) {
     return NULL;
 }
 
+/* Does it run on this device? */
+static bool runs_here(const session *s, const anemo_variant *v, char *why, size_t why_bytes) {
+    if (v->backend != anemo_device_backend(s->device)) {
+        snprintf(why, why_bytes, "it is for %s", v->backend == ANEMO_CPU ? "CPUs" : "CUDA");
+        return false;
+    }
+    return anemo_variant_runs_here(v, anemo_device_capability(s->device), why, why_bytes);
+}
+
 /* Every name must be an op or a variant, and a variant must run here. */
 static anemo_status check_names(const session *s) {
-    const int32_t capability = anemo_device_capability(s->device);
     for (int32_t i = 0; i < s->options->n_names; i++) {
         const char *name = s->options->names[i];
         char why[160];
@@ -69,7 +77,7 @@ static anemo_status check_names(const session *s) {
             return anemo_fail(s->err, ANEMO_E_INPUT,
                               "'%s' is neither an op nor a variant; `anemo list` shows both", name);
         }
-        if (v && !anemo_variant_runs_here(v, capability, why, sizeof why)) {
+        if (v && !runs_here(s, v, why, sizeof why)) {
             return anemo_fail(s->err, ANEMO_E_INPUT, "%s cannot run here: %s", name, why);
         }
     }
@@ -149,12 +157,14 @@ static void choose_lines(session *s, case_run *run) {
         const anemo_variant *v = anemo_variant_at(i);
         anemo_bench_line line = {
             .variant = v, .ratio = {.value = NAN}, .speedup = {.value = NAN}, .error = NAN};
+        line.arm = -1;
         line.yardstick = strstr(v->name, "blas") != NULL;
         if (v->op != c->ops->op || (only_named && !is_named(s, v) && !is_baseline(s, v)) ||
             (!only_named && v->traits & ANEMO_TRAIT_REFERENCE && !is_baseline(s, v)) ||
-            !anemo_variant_runs_here(v, capability, line.why, sizeof line.why)) {
+            !runs_here(s, v, line.why, sizeof line.why)) {
             continue;
         }
+        line.why[0] = '\0';
         if (!anemo_variant_supports(v, capability, c->problem, line.why, sizeof line.why)) {
             line.fate = ANEMO_BENCH_REFUSED;
             snprintf(s->last_refusal, sizeof s->last_refusal, "%s: %s", v->name, line.why);
@@ -176,8 +186,12 @@ static void choose_lines(session *s, case_run *run) {
 
 /* ---------------------------------------------------------------- correct before fast */
 
-/* A kernel that is content with AVX2 is held against what AVX2 can do with codes of its width. */
+/* A kernel that is content with AVX2 is held against what AVX2 can do with codes of its width; on a
+ * GPU every kernel may use the matrix units, with float activations in parts of bf16. */
 anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
+    if (v->backend == ANEMO_CUDA) {
+        return v->act && strncmp(v->act, "a8", 2) == 0 ? ANEMO_CEILING_INT8 : ANEMO_CEILING_BF16;
+    }
     if (v->act && strncmp(v->act, "a8", 2) == 0) {
         if (v->needs.cpu_features & ANEMO_CPU_AMX_INT8) {
             return ANEMO_CEILING_INT8_AMX;
@@ -209,19 +223,40 @@ static anemo_status check_line(session *s, anemo_bench_line *line, bench_arm *ar
     return ANEMO_OK;
 }
 
-/* The best of three calls: one alone may have met another process. */
-anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *best_ns,
-                             anemo_error *err) {
+/* A sample of n calls by the timer, per call. */
+static anemo_status time_queue(const anemo_timer *timer, bench_arm *arm, int64_t n, double *ns,
+                               anemo_error *err) {
+    const anemo_arm sampled = bench_sampled_arm(arm);
+    anemo_status status = sampled.ready(sampled.ctx, 0, n, err);
+    status = status ? status : timer->begin(timer->ctx, err);
+    status = status ? status : sampled.queue(sampled.ctx, 0, n, err);
+    status = status ? status : timer->end(timer->ctx, ns, err);
+    *ns /= (double)n;
+    return status;
+}
+
+/* The best of three calls: one alone may have met another process. On a GPU of three samples that
+ * are long enough to be told apart. */
+anemo_status bench_best_call(const anemo_clock *clock, const anemo_timer *timer, bench_arm *arm,
+                             double *best_ns, anemo_error *err) {
+    enum { SHORT_CALLS = 16 };
+    int64_t n = 1;
+    anemo_status status = ANEMO_OK;
     *best_ns = INFINITY;
-    for (int i = 0; i < 3; i++) {
-        const uint64_t start = anemo_clock_now(clock);
-        const anemo_status status = bench_arm_run(arm, 1 + i, err);
-        if (status) {
-            return status;
+    for (int i = 0; !status && i < 3; i++) {
+        double ns = 0;
+        if (timer) {
+            status = time_queue(timer, arm, n, &ns, err);
+            n = i == 0 && ns * SHORT_CALLS < timer->least_ns ? SHORT_CALLS : n;
+        } else {
+            const uint64_t start = anemo_clock_now(clock);
+            status = bench_arm_run(arm, 1 + i, err);
+            ns = (double)(anemo_clock_now(clock) - start);
         }
-        *best_ns = fmin(*best_ns, (double)(anemo_clock_now(clock) - start));
+        *best_ns = fmin(*best_ns, ns);
     }
-    return ANEMO_OK;
+    arm->call_ns = *best_ns;
+    return status;
 }
 
 /* Sets up and checks every line; then leaves out unnamed ones that are far too slow. */
@@ -242,7 +277,8 @@ static anemo_status prepare_arms(session *s, case_run *run) {
             }
             continue;
         }
-        status = bench_best_call(&s->clock, run->arms[i], &call_ns[i], s->err);
+        status =
+            bench_best_call(&s->clock, bench_gpu_timer(&s->gpu), run->arms[i], &call_ns[i], s->err);
         if (status) {
             return status;
         }
@@ -264,18 +300,17 @@ static anemo_status prepare_arms(session *s, case_run *run) {
 
 /* ---------------------------------------------------------------- timing */
 
-static anemo_status run_arm(void *ctx, int64_t call, anemo_error *err) {
-    return bench_arm_run(ctx, call, err);
+size_t bench_cool_bytes(const anemo_device *device) {
+    return 2 * anemo_device_cache_bytes(device);
 }
 
-size_t bench_cool_bytes(void) {
-    return 2 * anemo_last_cache_bytes();
-}
-
-size_t bench_cold_bytes(void) {
+size_t bench_cold_bytes(const anemo_device *device) {
     enum { CACHES = 16, MEMORY_SHARE = 32 };
-    const size_t share = anemo_available_memory_bytes() / MEMORY_SHARE;
-    const size_t most = CACHES * anemo_last_cache_bytes(), least = bench_cool_bytes();
+    const bool gpu = anemo_device_backend(device) == ANEMO_CUDA;
+    const size_t memory =
+        gpu ? anemo_device_gpu(device).memory_bytes : anemo_available_memory_bytes();
+    const size_t share = memory / MEMORY_SHARE;
+    const size_t most = CACHES * anemo_device_cache_bytes(device), least = bench_cool_bytes(device);
     return share && share < most ? (share > least ? share : least) : most;
 }
 
@@ -286,7 +321,9 @@ bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_cach
         return (bench_roof){.arithmetic = roof.arithmetic}; /* none: no ceiling binds it */
     }
     if (caches != ANEMO_CACHES_WARM) {
+        const double least = c->least_weight_bytes > 0 ? c->least_weight_bytes : w->weight_bytes;
         roof.bytes = w->weight_bytes + w->kv_bytes;
+        roof.certain_bytes = least + w->kv_bytes;
     }
     if (caches == ANEMO_CACHES_COLD) {
         roof.bytes += w->act_bytes;
@@ -294,61 +331,61 @@ bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_cach
     return roof;
 }
 
-static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_line *line,
-                                  int32_t arm) {
+static anemo_status evaluate_line(session *s, const case_run *run, anemo_bench_line *line) {
     const anemo_work *w = &run->c->work;
     const bench_roof roof = bench_roof_of(run->c, line->variant, s->options->caches);
     const anemo_status status =
-        bench_evaluate(&run->samples, arm, &s->ceilings, &roof, &line->result, s->err);
+        bench_evaluate(&run->samples, line->arm, &s->ceilings, &roof, &line->result, s->err);
     line->bytes_per_s = bench_case_bytes(run->c) / line->result.time_s.value;
     line->ops_per_s = w->ops / line->result.time_s.value;
+    if (!status && line->result.impossible) {
+        line->fate = ANEMO_BENCH_IMPOSSIBLE;
+        memcpy(line->why, line->result.defect, sizeof line->result.defect);
+    }
     return status;
 }
 
 static anemo_status evaluate(session *s, case_run *run) {
-    int32_t arm = 0, best_arm = 0, baseline_arm = -1;
-    const anemo_bench_line *best = NULL;
+    const anemo_bench_line *best = NULL, *baseline = NULL;
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
-        if (line->fate != ANEMO_BENCH_MEASURED) {
-            continue;
-        }
-        const anemo_status status = evaluate_line(s, run, line, arm);
+        const anemo_status status = line->arm < 0 ? ANEMO_OK : evaluate_line(s, run, line);
         if (status) {
             return status;
         }
+        if (line->fate != ANEMO_BENCH_MEASURED) {
+            continue;
+        }
         if (!best || line->result.time_s.value < best->result.time_s.value) {
             best = line;
-            best_arm = arm;
         }
-        baseline_arm = is_baseline(s, line->variant) ? arm : baseline_arm;
-        arm++;
+        baseline = is_baseline(s, line->variant) ? line : baseline;
     }
-    arm = 0;
     for (int32_t i = 0; i < run->n_lines; i++) {
         anemo_bench_line *line = &run->lines[i];
         if (line->fate != ANEMO_BENCH_MEASURED) {
             continue;
         }
         double *const *ns = run->samples.ns;
+        const int64_t n = run->samples.n;
         line->best = line == best;
-        line->ratio = anemo_stats_paired_ratio(ns[best_arm], ns[arm], run->samples.n, 0.95);
-        if (baseline_arm >= 0) {
-            line->speedup =
-                anemo_stats_paired_ratio(ns[arm], ns[baseline_arm], run->samples.n, 0.95);
+        line->ratio = anemo_stats_paired_ratio(ns[best->arm], ns[line->arm], n, 0.95);
+        if (baseline) {
+            line->speedup = anemo_stats_paired_ratio(ns[line->arm], ns[baseline->arm], n, 0.95);
         }
-        arm++;
     }
     return ANEMO_OK;
 }
 
-static anemo_sampling sampling_of(session *s) {
+static anemo_sampling sampling_of(const session *s) {
     return (anemo_sampling){.clock = s->clock,
+                            .timer = bench_gpu_timer(&s->gpu),
+                            .watch = s->gpu.watch,
                             .stop = s->options->stop,
                             .caches = s->options->caches,
                             .evict = bench_ceilings_evict,
                             .between = bench_ceilings_measure,
-                            .hooks_ctx = &s->ceilings,
+                            .hooks_ctx = (void *)&s->ceilings,
                             .interrupted = s->options->interrupted};
 }
 
@@ -357,11 +394,12 @@ static anemo_status time_arms(session *s, case_run *run) {
     int32_t n = 0;
     bench_ceilings_reset(&s->ceilings);
     for (int32_t i = 0; i < run->n_lines; i++) {
-        const anemo_bench_line *line = &run->lines[i];
+        anemo_bench_line *line = &run->lines[i];
         if (line->fate == ANEMO_BENCH_MEASURED) {
             bench_ceilings_want(&s->ceilings, bench_arithmetic_of(line->variant));
             s->n_measured++;
-            arms[n++] = (anemo_arm){.run = run_arm, .ctx = run->arms[i]};
+            line->arm = n;
+            arms[n++] = bench_sampled_arm(run->arms[i]);
         }
     }
     if (n == 0) {
@@ -375,8 +413,9 @@ static anemo_status time_arms(session *s, case_run *run) {
 /* ---------------------------------------------------------------- records */
 
 static void record_repro(const session *s, const case_run *run, anemo_record *record) {
-    char text[1024], stop[48];
+    char text[1024], stop[48], device[96];
     int at = snprintf(text, sizeof text, "anemo bench kernel");
+    bench_device_option(s->device, device, sizeof device);
     for (int32_t i = 0; i < run->n_lines; i++) {
         if (run->lines[i].fate == ANEMO_BENCH_MEASURED && at < (int)sizeof text - 320) {
             at += snprintf(text + at, sizeof text - (size_t)at, " %s", run->lines[i].variant->name);
@@ -391,10 +430,10 @@ static void record_repro(const session *s, const case_run *run, anemo_record *re
     }
     at = at < (int)sizeof text ? at : (int)sizeof text - 1;
     snprintf(text + at, sizeof text - (size_t)at,
-             " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu --threads %d%s",
+             " --shape %s --m %lld --weights %s --caches %s --stop %s --seed %llu%s",
              run->c->shape->name, (long long)run->c->m, s->setup.weights,
              anemo_caches_name(s->options->caches), stop, (unsigned long long)s->setup.seed,
-             anemo_device_exec(s->device).n_threads, anemo_machine_option());
+             device);
     anemo_record_text(record, NULL, "repro", text);
 }
 
@@ -436,29 +475,37 @@ void bench_record_rates(anemo_record *record, const bench_case *c, const anemo_e
                         ops / t->lo, t->n);
 }
 
-static anemo_status record_line(session *s, const case_run *run, const anemo_bench_line *line,
-                                int32_t arm) {
+static void record_measured(const session *s, const case_run *run, const anemo_bench_line *line,
+                            anemo_record *record) {
+    const bench_result *r = &line->result;
+    const anemo_sampling how = sampling_of(s);
+    anemo_record_text(record, NULL, "status", "passed");
+    bench_record_result(record, &run->samples, line->arm, &how, r);
+    bench_record_rates(record, run->c, &r->time_s);
+    anemo_record_metric(record, "ratio_to_best", "1", true, line->ratio.value, line->ratio.lo,
+                        line->ratio.hi, line->ratio.n);
+    if (isfinite(line->speedup.value)) {
+        anemo_record_text(record, "sampling", "baseline", s->options->baseline);
+        anemo_record_metric(record, "speedup", "1", false, line->speedup.value, line->speedup.lo,
+                            line->speedup.hi, line->speedup.n);
+    }
+}
+
+static anemo_status record_line(session *s, const case_run *run, int32_t i) {
+    const anemo_bench_line *line = &run->lines[i];
     anemo_record *record = anemo_record_create(ANEMO_RECORD_KERNEL);
     anemo_record_text(record, NULL, "suite", "bench kernel");
     bench_record_arm(record, run->c, line->variant, s->options->caches, line->error,
                      line->packed_bytes);
+    bench_gpu_record(record, &s->gpu);
+    anemo_record_text(record, "sampling", "launch", bench_launch_name(run->arms[i]));
     record_repro(s, run, record);
-    if (line->fate == ANEMO_BENCH_INCORRECT) {
-        anemo_record_text(record, NULL, "status", "incorrect");
-        anemo_record_text(record, NULL, "why", line->why);
+    if (line->fate == ANEMO_BENCH_MEASURED) {
+        record_measured(s, run, line, record);
     } else {
-        const bench_result *r = &line->result;
-        const anemo_sampling how = sampling_of(s);
-        anemo_record_text(record, NULL, "status", "passed");
-        bench_record_result(record, &run->samples, arm, &how, r);
-        bench_record_rates(record, run->c, &r->time_s);
-        anemo_record_metric(record, "ratio_to_best", "1", true, line->ratio.value, line->ratio.lo,
-                            line->ratio.hi, line->ratio.n);
-        if (isfinite(line->speedup.value)) {
-            anemo_record_text(record, "sampling", "baseline", s->options->baseline);
-            anemo_record_metric(record, "speedup", "1", false, line->speedup.value,
-                                line->speedup.lo, line->speedup.hi, line->speedup.n);
-        }
+        anemo_record_text(record, NULL, "status",
+                          line->fate == ANEMO_BENCH_INCORRECT ? "incorrect" : "failed");
+        anemo_record_text(record, NULL, "why", line->why);
     }
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);
@@ -466,19 +513,14 @@ static anemo_status record_line(session *s, const case_run *run, const anemo_ben
 }
 
 static anemo_status record_lines(session *s, const case_run *run) {
-    int32_t arm = 0;
-    for (int32_t i = 0; i < run->n_lines; i++) {
-        const anemo_bench_line *line = &run->lines[i];
-        const bool measured = line->fate == ANEMO_BENCH_MEASURED;
-        if (measured || line->fate == ANEMO_BENCH_INCORRECT) {
-            const anemo_status status = record_line(s, run, line, arm);
-            if (status) {
-                return status;
-            }
+    anemo_status status = ANEMO_OK;
+    for (int32_t i = 0; !status && i < run->n_lines; i++) {
+        const anemo_bench_fate fate = run->lines[i].fate;
+        if (fate != ANEMO_BENCH_REFUSED && fate != ANEMO_BENCH_LEFT_OUT) {
+            status = record_line(s, run, i);
         }
-        arm += measured;
     }
-    return ANEMO_OK;
+    return status;
 }
 
 /* ---------------------------------------------------------------- the run */
@@ -500,6 +542,7 @@ static anemo_status run_case(session *s, const bench_shape *shape, int64_t m) {
     s->done++;
     if (!status) {
         const anemo_bench_table table = {.c = run.c,
+                                         .gpu = &s->gpu,
                                          .lines = run.lines,
                                          .n_lines = run.n_lines,
                                          .done = s->done,
@@ -563,7 +606,7 @@ static anemo_status check_baseline(const session *s) {
         return anemo_fail(s->err, ANEMO_E_INPUT, "--baseline %s: no variant of what is measured",
                           name);
     }
-    if (v && !anemo_variant_runs_here(v, anemo_device_capability(s->device), why, sizeof why)) {
+    if (v && !runs_here(s, v, why, sizeof why)) {
         return anemo_fail(s->err, ANEMO_E_INPUT, "--baseline %s cannot run here: %s", name, why);
     }
     return ANEMO_OK;
@@ -595,6 +638,7 @@ static anemo_status all_cases(session *s) {
         return status;
     }
     s->ceilings = bench_ceilings_of(s->probe);
+    bench_gpu_limit(&s->gpu, &s->ceilings);
     status = each_case(s, false);
     bench_ceilings_free(&s->ceilings);
     anemo_probe_free(s->probe);
@@ -622,12 +666,15 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
                           options->weights);
     }
     if (options->caches == ANEMO_CACHES_COLD_WEIGHTS) {
-        s.setup.cold_bytes = bench_cold_bytes();
+        s.setup.cold_bytes = bench_cold_bytes(device);
     }
     bench_routing routing = {0};
-    anemo_status status = read_routing(&s, &routing);
+    anemo_status status = bench_gpu_open(device, options->nvml, &s.gpu, err);
+    s.setup.host = s.gpu.host;
+    status = status ? status : read_routing(&s, &routing);
     status = status ? status : all_cases(&s);
     bench_routing_free(&routing);
+    bench_gpu_close(&s.gpu);
     *n_incorrect = s.n_incorrect;
     return status;
 }

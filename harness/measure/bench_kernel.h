@@ -4,6 +4,7 @@
 #define ANEMO_BENCH_KERNEL_H
 
 #include "harness/measure/bench_case.h"
+#include "harness/measure/bench_gpu.h"
 #include "harness/measure/bench_roof.h"
 
 /* ---------------------------------------------------------------- shapes */
@@ -42,6 +43,7 @@ typedef struct anemo_bench_kernel_options {
     anemo_stop stop;
     anemo_caches caches;
     uint64_t seed;
+    const char *nvml; /* its library; NULL: the usual place */
     bool (*interrupted)(void);
 } anemo_bench_kernel_options;
 
@@ -49,7 +51,8 @@ typedef enum anemo_bench_fate {
     ANEMO_BENCH_MEASURED,
     ANEMO_BENCH_INCORRECT, /* not timed */
     ANEMO_BENCH_REFUSED,   /* does not take this problem */
-    ANEMO_BENCH_LEFT_OUT   /* far slower than the rest, or plain C beside better: name it */
+    ANEMO_BENCH_LEFT_OUT,  /* far slower than the rest, or plain C beside better: name it */
+    ANEMO_BENCH_IMPOSSIBLE /* samples faster than the hardware can be: no figure is given */
 } anemo_bench_fate;
 
 /* One variant in one case. */
@@ -65,10 +68,12 @@ typedef struct anemo_bench_line {
     anemo_estimate ratio;   /* time over the best line's, paired; 1 for the best itself */
     anemo_estimate speedup; /* the baseline's time over this one's, paired; NaN without */
     bool best, yardstick;   /* yardstick: an ordinary BLAS */
+    int32_t arm;            /* in the run; -1: was not in it */
 } anemo_bench_line;
 
 typedef struct anemo_bench_table {
     const bench_case *c;
+    const bench_gpu *gpu; /* .host NULL: a CPU */
     const anemo_bench_line *lines;
     int32_t n_lines;
     int32_t done, total; /* cases */
@@ -88,18 +93,19 @@ anemo_status anemo_bench_kernel(anemo_device *device, const anemo_bench_kernel_o
 
 /* Bytes of an arm's copies together. Cold, for shares of a ceiling: a round through them leaves
  * next to nothing in the last cache, as the read probe's buffer does (of 2 caches 8-bit weights
- * showed 102 to 105 % of it, of 16 caches 93 %); less where memory is short. Cool: 2 caches, for
- * comparisons, which open many pairs. */
-size_t bench_cold_bytes(void);
-size_t bench_cool_bytes(void);
+ * showed 102 to 105 % of it, of 16 caches 93 %); less where memory is short. On a GPU, whose
+ * L2 is no LRU cache either, half of that lies between two uses of a copy (bench_queue.h). Cool: 2
+ * caches, for comparisons, which open many pairs. */
+size_t bench_cold_bytes(const anemo_device *device);
+size_t bench_cool_bytes(const anemo_device *device);
 
 const bench_op *bench_op_find(anemo_op op); /* NULL: an op without bench shapes */
 /* The peak that a variant's operations are held against. */
 anemo_ceiling bench_arithmetic_of(const anemo_variant *v);
 bench_roof bench_roof_of(const bench_case *c, const anemo_variant *v, anemo_caches caches);
-/* The shortest of three calls. */
-anemo_status bench_best_call(const anemo_clock *clock, bench_arm *arm, double *best_ns,
-                             anemo_error *err);
+/* The shortest of three calls, or samples of some calls by the timer (NULL: the clock). */
+anemo_status bench_best_call(const anemo_clock *clock, const anemo_timer *timer, bench_arm *arm,
+                             double *best_ns, anemo_error *err);
 /* The fields of "case" and "solution"; error NaN and packed_bytes 0: none. */
 void bench_record_arm(anemo_record *record, const bench_case *c, const anemo_variant *variant,
                       anemo_caches caches, double error, double packed_bytes);

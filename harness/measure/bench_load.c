@@ -7,7 +7,6 @@
 #include "harness/measure/bench_model.h"
 #include "harness/measure/bench_weight.h"
 #include "harness/measure/machine.h"
-#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -373,8 +372,9 @@ static void record_identity(const session *s, anemo_record *record) {
                                  .device = s->device,
                                  .info = &s->report->info,
                                  .cold = s->report->info.active_weight_bytes >
-                                         2.0 * (double)anemo_last_cache_bytes()};
-    char load[256], name[512], repro[640];
+                                         2.0 * (double)anemo_device_cache_bytes(s->device)};
+    char load[256], name[512], repro[640], device[96];
+    bench_device_option(s->device, device, sizeof device);
     load_text(o, load, sizeof load);
     snprintf(name, sizeof name, "model/%s/weights=%s/%s", s->report->info.name,
              s->report->info.weights, load);
@@ -385,9 +385,8 @@ static void record_identity(const session *s, anemo_record *record) {
     bench_record_model(record, &engine, s->report->choices, s->report->resident_bytes);
     anemo_record_number(record, "case", "load_requests_per_s", o->load.requests_per_s);
     anemo_record_integer(record, "case", "sequences", o->sessions);
-    snprintf(repro, sizeof repro, "anemo bench model %s %s --seed %llu --threads %d%s",
-             o->spec.path, load, (unsigned long long)o->load.seed,
-             anemo_device_exec(s->device).n_threads, anemo_machine_option());
+    snprintf(repro, sizeof repro, "anemo bench model %s %s --seed %llu%s", o->spec.path, load,
+             (unsigned long long)o->load.seed, device);
     anemo_record_text(record, NULL, "repro", repro);
 }
 

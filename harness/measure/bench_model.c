@@ -3,7 +3,6 @@
 #include "harness/measure/bench_model.h"
 #include "harness/gate/code_hash.h"
 #include "harness/measure/machine.h"
-#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,6 +15,7 @@ typedef struct session {
     anemo_record_sink *sink;
     anemo_bench_model_report *report;
     bench_engine *engine;
+    bench_gpu gpu;
     anemo_probe *probe;
     bench_ceilings ceilings;
     bench_decode *decode; /* [n_batch] */
@@ -216,8 +216,9 @@ static void record_metrics(const session *s, const anemo_bench_model_line *line,
 
 static void record_repro(const session *s, anemo_record *record) {
     const bench_engine_spec *spec = &s->engine->spec;
-    char text[1024], stop[48];
+    char text[1024], stop[48], device[96];
     anemo_stop_format(&s->options->stop, stop, sizeof stop);
+    bench_device_option(s->engine->device, device, sizeof device);
     int at =
         snprintf(text, sizeof text, "anemo bench model %s --prompt %lld --tokens %lld --batch ",
                  spec->path, (long long)spec->prompt_tokens, (long long)spec->generated_tokens);
@@ -237,10 +238,9 @@ static void record_repro(const session *s, anemo_record *record) {
                        spec->choices->path);
     }
     if (at < (int)sizeof text) {
-        snprintf(text + at, sizeof text - (size_t)at, "%s%s --stop %s --seed %llu --threads %d%s",
+        snprintf(text + at, sizeof text - (size_t)at, "%s%s --stop %s --seed %llu%s",
                  spec->requantise ? " --weights " : "", spec->requantise ? spec->requantise : "",
-                 stop, (unsigned long long)spec->seed,
-                 anemo_device_exec(s->engine->device).n_threads, anemo_machine_option());
+                 stop, (unsigned long long)spec->seed, device);
     }
     anemo_record_text(record, NULL, "repro", text);
 }
@@ -264,6 +264,7 @@ static anemo_status record_line(session *s, int32_t arm) {
     anemo_record_integer(record, "case", "batch", line->batch ? line->batch : 1);
     bench_record_model(record, s->engine, s->report->choices, s->report->resident_bytes);
     bench_record_load(record, s->engine->info, &line->load);
+    bench_gpu_record(record, &s->gpu);
     record_metrics(s, line, arm, record);
     record_repro(s, record);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
@@ -286,7 +287,9 @@ static anemo_status sample_all(session *s) {
     }
     s->ceilings = bench_ceilings_of(s->probe);
     bench_ceilings_want(&s->ceilings, s->engine->arithmetic);
+    bench_gpu_limit(&s->gpu, &s->ceilings);
     s->how = (anemo_sampling){.clock = s->engine->clock,
+                              .watch = s->gpu.watch,
                               .stop = s->options->stop,
                               .between = bench_ceilings_measure,
                               .hooks_ctx = &s->ceilings,
@@ -363,8 +366,11 @@ anemo_status anemo_bench_model(anemo_device *device, const anemo_bench_model_opt
     s.decode = calloc((size_t)options->n_batch, sizeof *s.decode);
     status = s.decode ? bench_engine_open(device, &spec, &s.engine, err)
                       : anemo_fail(err, ANEMO_E_MEMORY, "no memory for a model bench");
+    status = status ? status : bench_gpu_open(device, options->energy.nvml, &s.gpu, err);
     status = status ? status : anemo_probe_create(device, &clock, 0, &s.probe, err);
     if (!status) {
+        out->on_gpu = s.gpu.host != NULL;
+        snprintf(out->gpu_lack, sizeof out->gpu_lack, "%s", s.gpu.lack);
         out->info = *s.engine->info;
         out->prompt_tokens = s.engine->spec.prompt_tokens;
         out->generated_tokens = s.engine->spec.generated_tokens;
@@ -380,6 +386,7 @@ anemo_status anemo_bench_model(anemo_device *device, const anemo_bench_model_opt
     anemo_energy_close(s.meter);
     anemo_probe_free(s.probe);
     bench_engine_close(s.engine);
+    bench_gpu_close(&s.gpu);
     free(s.decode);
     return status;
 }

@@ -4,6 +4,7 @@
 #define ANEMO_BENCH_MODEL_H
 
 #include "harness/measure/bench_engine.h"
+#include "harness/measure/bench_gpu.h"
 #include "harness/measure/energy.h"
 
 /* Printed with the numbers. */
@@ -42,6 +43,8 @@ typedef struct anemo_bench_model_report {
     anemo_model_info info;
     int64_t prompt_tokens, generated_tokens, chunk_tokens;
     double resident_bytes, peak_rss_bytes;
+    bool on_gpu;        /* times are the host's, from submitting a step to having its results */
+    char gpu_lack[200]; /* why the GPU's clock and throttling were not read; "": they were */
     char energy_source[200];                              /* "" : no counter */
     anemo_energy_lack energy_lack;                        /* why, and what helps */
     char *choices;                                        /* the plan's, "; " between */

@@ -1,5 +1,7 @@
 #include "harness/measure/bench_roof.h"
 
+#include "harness/measure/nvml.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -84,6 +86,67 @@ static double median_ceiling(const bench_ceilings *ceilings, anemo_ceiling ceili
     return ceilings->n > 0 ? anemo_stats_quantile(scratch, ceilings->n, 0.5) : 0;
 }
 
+/* Is any sample faster than hardware can be? */
+static void look_for_defect(const anemo_samples *samples, int32_t arm,
+                            const bench_ceilings *ceilings, const bench_roof *roof,
+                            bench_result *out) {
+    const double read = ceilings->peak[ANEMO_CEILING_READ], peak = ceilings->peak[roof->arithmetic];
+    const double bytes_s = read > 0 ? roof->certain_bytes / read : 0;
+    const double ops_s = peak > 0 ? roof->ops / peak : 0;
+    const double least_s = fmax(bytes_s, ops_s);
+    double fastest_s = INFINITY;
+    for (int64_t i = 0; i < samples->n; i++) {
+        const double took_s = samples->ns[arm][i] * 1e-9;
+        out->impossible += !(took_s >= least_s);
+        fastest_s = fmin(fastest_s, took_s);
+    }
+    if (out->impossible) {
+        const bool memory = bytes_s >= ops_s;
+        snprintf(out->defect, sizeof out->defect,
+                 "%lld of %lld samples cannot be: %.4g us, and the hardware needs %.4g us for %.4g "
+                 "%s at its peak of %.4g %s",
+                 (long long)out->impossible, (long long)samples->n, fastest_s * 1e6, least_s * 1e6,
+                 (memory ? roof->certain_bytes : roof->ops) * (memory ? 1e-6 : 1e-9),
+                 memory ? "MB" : "GOP", (memory ? read : peak) * 1e-9, memory ? "GB/s" : "GOP/s");
+    }
+}
+
+/* Median of a field over the samples that told it; NaN: none did. */
+static double median_state(const anemo_gpu_state *states, int64_t n, size_t at, double *scratch,
+                           double *lowest) {
+    int64_t told = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double value;
+        memcpy(&value, (const char *)&states[i] + at, sizeof value);
+        if (isfinite(value)) {
+            scratch[told++] = value;
+        }
+    }
+    anemo_stats_sort(scratch, told);
+    *lowest = told ? scratch[0] : NAN;
+    return told ? anemo_stats_quantile(scratch, told, 0.5) : NAN;
+}
+
+static bench_gpu_state gpu_state_of(const anemo_samples *samples, int32_t arm, double *scratch) {
+    bench_gpu_state s = {.watched = samples->gpu != NULL};
+    double unused;
+    if (!s.watched) {
+        return s;
+    }
+    const anemo_gpu_state *states = samples->gpu[arm];
+    s.multiprocessor_hz = median_state(
+        states, samples->n, offsetof(anemo_gpu_state, multiprocessor_hz), scratch, &s.lowest_hz);
+    s.memory_hz =
+        median_state(states, samples->n, offsetof(anemo_gpu_state, memory_hz), scratch, &unused);
+    s.watts = median_state(states, samples->n, offsetof(anemo_gpu_state, watts), scratch, &unused);
+    for (int64_t i = 0; i < samples->n; i++) {
+        s.throttle_told = s.throttle_told || states[i].throttle_told;
+        s.throttled += states[i].throttle != 0;
+        s.throttle |= states[i].throttle;
+    }
+    return s;
+}
+
 anemo_status bench_evaluate(const anemo_samples *samples, int32_t arm,
                             const bench_ceilings *ceilings, const bench_roof *roof,
                             bench_result *out, anemo_error *err) {
@@ -105,8 +168,11 @@ anemo_status bench_evaluate(const anemo_samples *samples, int32_t arm,
     anemo_stats_sort(value, n);
     out->roof = anemo_stats_median_sorted(value, n, 0.95);
     out->invalid = out->roof.lo > ABOVE_CEILING_LIMIT;
-    out->small_probe =
-        ceilings->probe && anemo_probe_buffer_bytes(ceilings->probe) < 2 * anemo_last_cache_bytes();
+    out->small_probe = ceilings->probe && anemo_probe_buffer_bytes(ceilings->probe) <
+                                              2 * anemo_probe_cache_bytes(ceilings->probe);
+    look_for_defect(samples, arm, ceilings, roof, out);
+    out->invalid = out->invalid || out->impossible;
+    out->gpu = gpu_state_of(samples, arm, value);
     if (out->roof.value == 0) {
         out->roof.value = out->roof.lo = out->roof.hi = NAN;
     }
@@ -129,8 +195,13 @@ static void record_reasons(anemo_record *record, const anemo_samples *samples,
                            const bench_result *result) {
     const anemo_estimate *t = &result->time_s;
     anemo_record_reason(record, "one-occasion", false);
-    if (result->invalid) {
+    if (result->impossible) {
+        anemo_record_reason(record, "faster-than-hardware", true);
+    } else if (result->invalid) {
         anemo_record_reason(record, "above-ceiling", true);
+    }
+    if (result->gpu.throttled) {
+        anemo_record_reason(record, "throttled", false);
     }
     if (result->small_probe) {
         anemo_record_reason(record, "small-probe-buffer", false);
@@ -178,6 +249,32 @@ static void record_sample_noise(anemo_record *record, const anemo_samples *sampl
     }
 }
 
+/* The GPU's state beside each sample. */
+static void record_gpu_samples(anemo_record *record, const anemo_samples *samples, int32_t arm,
+                               double *scratch) {
+    static const struct {
+        const char *key;
+        size_t at;
+    } told[] = {{"multiprocessor_hz", offsetof(anemo_gpu_state, multiprocessor_hz)},
+                {"gpu_memory_hz", offsetof(anemo_gpu_state, memory_hz)},
+                {"gpu_watts", offsetof(anemo_gpu_state, watts)}};
+    const size_t n = (size_t)samples->n;
+    if (!samples->gpu) {
+        return;
+    }
+    for (size_t k = 0; k < sizeof told / sizeof *told; k++) {
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&scratch[i], (const char *)&samples->gpu[arm][i] + told[k].at, sizeof *scratch);
+        }
+        anemo_record_sample_noise(record, told[k].key, scratch, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const anemo_gpu_state *s = &samples->gpu[arm][i];
+        scratch[i] = s->throttle_told ? (double)s->throttle : NAN;
+    }
+    anemo_record_sample_noise(record, "throttle", scratch, n);
+}
+
 static void record_time(anemo_record *record, const anemo_samples *samples, int32_t arm,
                         const anemo_estimate *t) {
     anemo_record_metric(record, "time", "s", true, t->value, t->lo, t->hi, t->n);
@@ -188,6 +285,7 @@ static void record_time(anemo_record *record, const anemo_samples *samples, int3
     if (raw) { /* without memory for the copy the record still holds the result */
         anemo_record_samples(record, raw, (size_t)samples->n);
         record_sample_noise(record, samples, arm, raw);
+        record_gpu_samples(record, samples, arm, raw);
     }
     free(raw);
 }
@@ -209,6 +307,22 @@ void bench_record_noise(anemo_record *record, const anemo_noise *noise) {
     record_known(record, "frequency_hz", noise->frequency_khz * 1e3);
 }
 
+static void record_gpu(anemo_record *record, const bench_gpu_state *gpu) {
+    char reasons[160];
+    if (!gpu->watched) {
+        return;
+    }
+    record_known(record, "multiprocessor_hz", gpu->multiprocessor_hz);
+    record_known(record, "multiprocessor_low_hz", gpu->lowest_hz);
+    record_known(record, "gpu_memory_hz", gpu->memory_hz);
+    record_known(record, "gpu_watts", gpu->watts);
+    if (gpu->throttle_told) {
+        anemo_record_integer(record, "sampling", "throttled", gpu->throttled);
+        anemo_nvml_throttle_names(gpu->throttle, reasons, sizeof reasons);
+        anemo_record_text(record, "sampling", "throttle_reasons", reasons);
+    }
+}
+
 void bench_record_result(anemo_record *record, const anemo_samples *samples, int32_t arm,
                          const anemo_sampling *how, const bench_result *result) {
     char stop[48], name[32];
@@ -216,7 +330,8 @@ void bench_record_result(anemo_record *record, const anemo_samples *samples, int
     anemo_record_text(record, "sampling", "stop", stop);
     anemo_record_text(record, "sampling", "interval",
                       "median, exact binomial order statistics, at least 95 %");
-    anemo_record_text(record, "sampling", "clock", how->clock.name);
+    anemo_record_text(record, "sampling", "clock", how->timer ? how->timer->name : how->clock.name);
+    record_gpu(record, &result->gpu);
     anemo_record_number(record, "sampling", "clock_overhead_ns", samples->clock.overhead_ns);
     anemo_record_number(record, "sampling", "clock_resolution_ns", samples->clock.resolution_ns);
     anemo_record_integer(record, "sampling", "warmup", samples->warm_up_rounds);

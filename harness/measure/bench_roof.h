@@ -10,6 +10,7 @@
 /* The least that one call must do, hence the least time it can take. */
 typedef struct bench_roof {
     double bytes, ops;        /* from memory; arithmetic. 0: does not bind */
+    double certain_bytes;     /* of `bytes`: not only on average. 0: none */
     anemo_ceiling arithmetic; /* which peak the ops are held against */
 } bench_roof;
 
@@ -19,6 +20,7 @@ typedef struct bench_ceilings {
     uint32_t wanted; /* bit per anemo_ceiling */
     int64_t n, capacity;
     anemo_probe_value (*value)[ANEMO_CEILING_COUNT]; /* [n] */
+    double peak[ANEMO_CEILING_COUNT]; /* that no hardware of this kind passes; 0: not known */
 } bench_ceilings;
 
 bench_ceilings bench_ceilings_of(anemo_probe *probe);
@@ -34,6 +36,14 @@ anemo_status bench_ceilings_evict(void *ctx, anemo_error *err);
  * (here 50 and 85 GB/s), kernels and probes alike. 0: absent. */
 double bench_ceiling_beside(const bench_ceilings *ceilings, anemo_ceiling ceiling, int64_t batch);
 
+/* Medians over the samples; NaN: not told. */
+typedef struct bench_gpu_state {
+    bool watched, throttle_told;
+    double multiprocessor_hz, lowest_hz, memory_hz, watts;
+    int64_t throttled; /* samples, counted and not dropped */
+    uint64_t throttle; /* bits of any of them */
+} bench_gpu_state;
+
 typedef struct bench_result {
     anemo_estimate time_s; /* of one call */
     int64_t outliers;      /* counted, not dropped */
@@ -42,6 +52,11 @@ typedef struct bench_result {
     int64_t above_ceiling;               /* samples faster than their ceiling allows */
     double ceiling[ANEMO_CEILING_COUNT]; /* median of the probes beside the run; 0: not probed */
     bool invalid;                        /* the roof's lower bound is above 1.05 */
+    /* Samples that took less time than the data sheet's peaks allow: a defect of the measurement,
+     * which `defect` puts in a sentence. Then no figure of the result is to be used. */
+    int64_t impossible;
+    char defect[240];
+    bench_gpu_state gpu;
     bool small_probe; /* memory was short: the read probe's buffer is below twice the last cache */
 } bench_result;
 

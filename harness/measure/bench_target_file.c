@@ -157,8 +157,8 @@ static anemo_status read_arm(reader *r) {
 }
 
 static bool find_kind(const char *name, anemo_target *target) {
-    static const char *const names[] = {"peak", "roof", "rate", "time"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const names[] = {"peak", "roof", "rate", "time", "us", "tops"};
+    for (int i = 0; i < 6; i++) {
         if (strcmp(name, names[i]) == 0) {
             target->kind = (anemo_target_kind)(ANEMO_TARGET_PEAK + i);
             return true;
@@ -221,7 +221,7 @@ static anemo_status read_target(reader *r) {
     }
     if (sign < 3 || sign + 2 >= r->n_words || !find_kind(r->word[1], target)) {
         return BAD(r, "expected: target MEASURE >= NUMBER TEXT (or <=), MEASURE read, peak, roof, "
-                      "rate, time or the name of a ceiling, then arms");
+                      "rate, time, us, tops or the name of a ceiling, then arms");
     }
     if (!read_measure(r, group, sign, target)) {
         return BAD(r, "the measure names no arm of this group, or is not ARM, ARM / ARM or "

@@ -4,7 +4,6 @@
  * what the machine does to one it does to the other. */
 #include "harness/measure/bench_targets.h"
 #include "harness/measure/machine.h"
-#include "harness/measure/placement.h"
 
 #include <fnmatch.h>
 #include <math.h>
@@ -52,6 +51,7 @@ typedef struct session {
     anemo_record_sink *sink;
     anemo_target_observer observer;
     void *ctx;
+    bench_gpu gpu;
     anemo_clock clock;
     anemo_probe *probe;
     bench_ceilings ceilings;
@@ -94,9 +94,10 @@ static anemo_status find_case(session *s, group_run *run, int32_t i) {
         }
     }
     bench_setup setup = {.device = s->device,
+                         .host = s->gpu.host,
                          .weights = arms[i].weights,
                          .seed = s->options->seed,
-                         .cold_bytes = bench_cold_bytes()};
+                         .cold_bytes = bench_cold_bytes(s->device)};
     (void)bench_weight_type(arms[i].weights, &setup.type); /* the file was checked */
     const bench_shape *shape = find_shape(&arms[i], &run->custom[i], s->err);
     anemo_status status = shape ? ANEMO_OK : ANEMO_E_INPUT;
@@ -121,8 +122,8 @@ static bool is_plain_c(const anemo_variant *v) {
 
 static bool fits(const session *s, const group_arm *arm, const anemo_target_arm *wanted,
                  const anemo_variant *v, char *why, size_t why_bytes) {
-    return v->op == wanted->op && !(v->traits & ANEMO_TRAIT_REFERENCE) &&
-           fnmatch(wanted->variant, v->name, 0) == 0 &&
+    return v->op == wanted->op && v->backend == anemo_device_backend(s->device) &&
+           !(v->traits & ANEMO_TRAIT_REFERENCE) && fnmatch(wanted->variant, v->name, 0) == 0 &&
            fnmatch(wanted->act, v->act ? v->act : "f32", 0) == 0 &&
            anemo_variant_supports(v, anemo_device_capability(s->device), arm->c->problem, why,
                                   why_bytes);
@@ -146,7 +147,7 @@ static anemo_status try_variant(session *s, group_arm *into, const anemo_target_
         status = ops->quantise(arm, s->err);
     }
     if (right && !status && rivals) {
-        status = bench_best_call(&s->clock, arm, &best_ns, s->err);
+        status = bench_best_call(&s->clock, bench_gpu_timer(&s->gpu), arm, &best_ns, s->err);
     }
     if (!status && !right) {
         s->n_incorrect++;
@@ -211,10 +212,6 @@ static anemo_status prepare(session *s, group_run *run) {
 
 /* ---------------------------------------------------------------- timing */
 
-static anemo_status run_arm(void *ctx, int64_t call, anemo_error *err) {
-    return bench_arm_run(ctx, call, err);
-}
-
 static anemo_status sample(session *s, group_run *run) {
     anemo_arm arms[ANEMO_TARGET_ARMS];
     int32_t n = 0;
@@ -224,7 +221,7 @@ static anemo_status sample(session *s, group_run *run) {
         arm->at = -1;
         if (arm->arm) {
             bench_ceilings_want(&s->ceilings, bench_arithmetic_of(arm->arm->variant));
-            arms[n] = (anemo_arm){.run = run_arm, .ctx = arm->arm};
+            arms[n] = bench_sampled_arm(arm->arm);
             arm->at = n++;
         }
     }
@@ -235,6 +232,8 @@ static anemo_status sample(session *s, group_run *run) {
     }
     const anemo_stop *own = &run->group->stop;
     run->how = (anemo_sampling){.clock = s->clock,
+                                .timer = bench_gpu_timer(&s->gpu),
+                                .watch = s->gpu.watch,
                                 .stop = s->options->stop_given ||
                                                 (own->kind == ANEMO_STOP_COUNT && !own->count)
                                             ? s->options->stop
@@ -273,7 +272,7 @@ static anemo_status evaluate_share(session *s, const group_run *run, const anemo
     if (target->kind == ANEMO_TARGET_CEILING && target->ceiling == ANEMO_CEILING_READ) {
         roof.ops = 0;
     } else if (target->kind != ANEMO_TARGET_ROOF) {
-        roof.bytes = 0;
+        roof.bytes = roof.certain_bytes = 0;
     }
     if (target->kind == ANEMO_TARGET_CEILING && target->ceiling != ANEMO_CEILING_READ) {
         roof.arithmetic = target->ceiling;
@@ -315,11 +314,33 @@ static anemo_status evaluate_ratio(session *s, const group_run *run, const anemo
     return good ? ANEMO_OK : anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for the ratios");
 }
 
+/* Microseconds of a call, or 10^12 operations per second. */
+static anemo_estimate absolute(const group_run *run, const anemo_target *target) {
+    const group_arm *arm = &run->arms[target->arm];
+    const anemo_estimate *t = &arm->result.time_s;
+    anemo_estimate e = *t;
+    if (target->kind == ANEMO_TARGET_US) {
+        e.value = t->value * 1e6;
+        e.lo = t->lo * 1e6;
+        e.hi = t->hi * 1e6;
+    } else {
+        const double tops = arm->c->work.ops * 1e-12;
+        e.value = tops / t->value;
+        e.lo = tops / t->hi;
+        e.hi = tops / t->lo;
+    }
+    return e;
+}
+
 /* Is there a figure for this arm? Else why not. */
 static bool measured(const group_run *run, int32_t i, anemo_target_line *line) {
     const group_arm *arm = &run->arms[i];
     if (arm->at < 0) {
         snprintf(line->why, sizeof line->why, "%s", arm->why);
+        return false;
+    }
+    if (arm->result.impossible) {
+        snprintf(line->why, sizeof line->why, "%.239s", arm->result.defect);
         return false;
     }
     if (arm->result.invalid) {
@@ -347,9 +368,13 @@ static anemo_status evaluate_target(session *s, const group_run *run, const anem
     if (!all) {
         return ANEMO_OK;
     }
-    const anemo_status status = target->kind >= ANEMO_TARGET_RATE
-                                    ? evaluate_ratio(s, run, target, &line->value)
-                                    : evaluate_share(s, run, target, &line->value);
+    anemo_status status = ANEMO_OK;
+    if (target->kind >= ANEMO_TARGET_US) {
+        line->value = absolute(run, target);
+    } else {
+        status = target->kind >= ANEMO_TARGET_RATE ? evaluate_ratio(s, run, target, &line->value)
+                                                   : evaluate_share(s, run, target, &line->value);
+    }
     if (status) {
         return status;
     }
@@ -369,12 +394,11 @@ static anemo_status evaluate_target(session *s, const group_run *run, const anem
 /* ---------------------------------------------------------------- records */
 
 static void repro_of(const session *s, const group_run *run, char *text, size_t text_bytes) {
-    char stop[48];
+    char stop[48], device[96];
     anemo_stop_format(&run->how.stop, stop, sizeof stop);
-    snprintf(text, text_bytes,
-             "anemo bench kernel --targets %s --group %s --stop %s --seed %llu --threads %d%s",
-             s->file->path, run->group->name, stop, (unsigned long long)s->options->seed,
-             anemo_device_exec(s->device).n_threads, anemo_machine_option());
+    bench_device_option(s->device, device, sizeof device);
+    snprintf(text, text_bytes, "anemo bench kernel --targets %s --group %s --stop %s --seed %llu%s",
+             s->file->path, run->group->name, stop, (unsigned long long)s->options->seed, device);
 }
 
 static anemo_status record_arm(session *s, const group_run *run, int32_t i) {
@@ -384,7 +408,6 @@ static anemo_status record_arm(session *s, const group_run *run, int32_t i) {
     anemo_record *record = anemo_record_create(ANEMO_RECORD_KERNEL);
     repro_of(s, run, repro, sizeof repro);
     anemo_record_text(record, NULL, "suite", "bench kernel");
-    anemo_record_text(record, NULL, "status", "passed");
     anemo_record_text(record, NULL, "repro", repro);
     bench_record_arm(record, arm->c, arm->arm->variant, ANEMO_CACHES_COLD_WEIGHTS, arm->error,
                      arm->arm->packed_bytes);
@@ -394,8 +417,15 @@ static anemo_status record_arm(session *s, const group_run *run, int32_t i) {
         anemo_record_text(record, "case", "name", name);
         anemo_record_text(record, "solution", "quantise", first->variant->name);
     }
-    bench_record_result(record, &run->samples, arm->at, &run->how, &arm->result);
-    bench_record_rates(record, arm->c, &arm->result.time_s);
+    bench_gpu_record(record, &s->gpu);
+    anemo_record_text(record, "sampling", "launch", bench_launch_name(arm->arm));
+    anemo_record_text(record, NULL, "status", arm->result.impossible ? "failed" : "passed");
+    if (arm->result.impossible) {
+        anemo_record_text(record, NULL, "why", arm->result.defect);
+    } else {
+        bench_record_result(record, &run->samples, arm->at, &run->how, &arm->result);
+        bench_record_rates(record, arm->c, &arm->result.time_s);
+    }
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);
     return status;
@@ -421,7 +451,11 @@ static anemo_status record_target(session *s, const group_run *run, const anemo_
     if (there) {
         const anemo_estimate *v = &line->value;
         anemo_record_text(record, NULL, "judged", anemo_target_verdict_name(line->verdict));
-        anemo_record_metric(record, "measured", "1", target->at_most, v->value, v->lo, v->hi, v->n);
+        const char *unit = target->kind == ANEMO_TARGET_US     ? "us"
+                           : target->kind == ANEMO_TARGET_TOPS ? "Top/s"
+                                                               : "1";
+        anemo_record_metric(record, "measured", unit, target->at_most, v->value, v->lo, v->hi,
+                            v->n);
         anemo_record_reason(record, "one-occasion", false);
     } else {
         anemo_record_text(record, NULL, "why", line->why);
@@ -501,16 +535,16 @@ anemo_status anemo_bench_targets(anemo_device *device, const anemo_target_file *
         return anemo_fail(err, ANEMO_E_INPUT, "no group of targets has '%s' in its name",
                           options->filter);
     }
-    anemo_status status = anemo_probe_create(device, &s.clock, 0, &s.probe, err);
-    if (status) {
-        return status;
-    }
+    anemo_status status = bench_gpu_open(device, NULL, &s.gpu, err);
+    status = status ? status : anemo_probe_create(device, &s.clock, 0, &s.probe, err);
     s.ceilings = bench_ceilings_of(s.probe);
+    bench_gpu_limit(&s.gpu, &s.ceilings);
     for (int32_t i = 0; !status && i < file->n_groups; i++) {
         status = group_wanted(&s, i) ? run_group(&s, &file->groups[i]) : ANEMO_OK;
     }
     bench_ceilings_free(&s.ceilings);
     anemo_probe_free(s.probe);
+    bench_gpu_close(&s.gpu);
     *n_incorrect = s.n_incorrect;
     return status;
 }

@@ -15,6 +15,8 @@
  *     roof ARM                    of the lower of bandwidth and peak
  *     rate ARM / ARM [+ ARM]      operations per second, over those of the others one after another
  *     time ARM / ARM [+ ARM]      seconds over theirs
+ *     us ARM, tops ARM            microseconds of a call, 10^12 operations per second: of one
+ * machine
  *
  * each the median over the rounds of the run, with its 95 % interval. A target is met when the
  * interval's end that is worse for it reaches the bound, missed when the better one does not, else
@@ -41,7 +43,9 @@ typedef enum anemo_target_kind {
     ANEMO_TARGET_PEAK,
     ANEMO_TARGET_ROOF,
     ANEMO_TARGET_RATE,
-    ANEMO_TARGET_TIME
+    ANEMO_TARGET_TIME,
+    ANEMO_TARGET_US,
+    ANEMO_TARGET_TOPS
 } anemo_target_kind;
 
 typedef struct anemo_target {

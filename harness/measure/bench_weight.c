@@ -329,13 +329,13 @@ static bench_weight *create_unfilled(const anemo_weight_type *type, int64_t n, i
     return w;
 }
 
-bench_weight *bench_weight_create(anemo_device *device, const anemo_weight_type *type, int64_t n,
+bench_weight *bench_weight_create(anemo_device *host, const anemo_weight_type *type, int64_t n,
                                   int64_t k, uint64_t seed) {
     bench_weight *w = create_unfilled(type, n, k);
     if (!w) {
         return NULL;
     }
-    const anemo_exec exec = anemo_device_exec(device);
+    const anemo_exec exec = anemo_device_exec(host);
     fill_job job = {.weight = w, .seed = bench_hash(seed)};
     job.scratch_bytes = ((size_t)k + 63) / 64 * 64 + (size_t)k * sizeof(float);
     job.scratch_bytes = (job.scratch_bytes + 63) / 64 * 64;
@@ -410,7 +410,36 @@ size_t bench_copy_bytes(const bench_weight *weight, const anemo_layout *layout) 
     return layout ? layout->packed_bytes(&w->type, w->n, w->k) : weight->memory_bytes;
 }
 
+static anemo_status pack_into(const bench_copies *copies, const bench_weight *weight,
+                              void *packed) {
+    pack_job job = {.weight = weight, .layout = copies->layout, .packed = packed};
+    const int64_t block = copies->layout->row_block;
+    const int64_t blocks = (weight->canonical.n + block - 1) / block;
+    const anemo_exec exec = anemo_device_exec(copies->host);
+    exec.parallel(&exec, blocks, 0, pack_blocks, &job);
+    return (anemo_status)atomic_load(&job.failed);
+}
+
+/* Packed by the host, then brought over. */
+static anemo_status pack_across(const bench_copies *copies, const bench_weight *weight,
+                                void *packed) {
+    void *staging = aligned_memory(copies->bytes);
+    if (!staging) {
+        return ANEMO_E_MEMORY;
+    }
+    memset(staging, 0, copies->bytes);
+    anemo_status status = pack_into(copies, weight, staging);
+    status = status ? status : anemo_device_upload(copies->device, packed, staging, copies->bytes);
+    const anemo_status waited = anemo_device_synchronise(copies->device, NULL);
+    free(staging);
+    return status ? status : waited;
+}
+
 static anemo_status make_copy(bench_copies *copies, bench_weight *weight, int64_t index) {
+    const bool is_host = anemo_device_backend(copies->device) == ANEMO_CPU;
+    if (!copies->layout && !is_host) {
+        return ANEMO_E_UNSUPPORTED;
+    }
     if (!copies->layout) {
         copies->clones[index] = index == 0 ? weight : clone(weight);
         copies->argument[index] = copies->clones[index] ? &copies->clones[index]->canonical : NULL;
@@ -422,18 +451,17 @@ static anemo_status make_copy(bench_copies *copies, bench_weight *weight, int64_
     }
     copies->packed[index] = packed;
     copies->argument[index] = packed;
-    pack_job job = {.weight = weight, .layout = copies->layout, .packed = packed};
-    const int64_t block = copies->layout->row_block;
-    const int64_t blocks = (weight->canonical.n + block - 1) / block;
-    const anemo_exec exec = anemo_device_exec(copies->device);
-    exec.parallel(&exec, blocks, 0, pack_blocks, &job);
-    return (anemo_status)atomic_load(&job.failed);
+    if (is_host) {
+        return pack_into(copies, weight, packed);
+    }
+    return index == 0 ? pack_across(copies, weight, packed)
+                      : anemo_device_copy(copies->device, packed, copies->packed[0], copies->bytes);
 }
 
-anemo_status bench_copies_create(anemo_device *device, bench_weight *weight,
+anemo_status bench_copies_create(anemo_device *device, anemo_device *host, bench_weight *weight,
                                  const anemo_layout *layout, int64_t n_copies, bench_copies *out,
                                  anemo_error *err) {
-    *out = (bench_copies){.device = device, .layout = layout, .n_copies = n_copies};
+    *out = (bench_copies){.device = device, .host = host, .layout = layout, .n_copies = n_copies};
     out->bytes = bench_copy_bytes(weight, layout);
     out->argument = calloc((size_t)n_copies, sizeof *out->argument);
     out->packed = calloc((size_t)n_copies, sizeof *out->packed);
@@ -442,6 +470,7 @@ anemo_status bench_copies_create(anemo_device *device, bench_weight *weight,
     for (int64_t i = 0; !status && i < n_copies; i++) {
         status = make_copy(out, weight, i);
     }
+    status = status ? status : anemo_device_synchronise(device, NULL);
     if (status) {
         bench_copies_free(out);
         return anemo_fail(err, status,

@@ -28,13 +28,14 @@ bool bench_weight_type(const char *name, anemo_weight_type *out);
 
 /* Codes of full entropy (the worst case for power), values with standard deviation about 1/sqrt(k).
  * NULL: no memory. */
-bench_weight *bench_weight_create(anemo_device *device, const anemo_weight_type *type, int64_t n,
+bench_weight *bench_weight_create(anemo_device *host, const anemo_weight_type *type, int64_t n,
                                   int64_t k, uint64_t seed);
 void bench_weight_free(bench_weight *weight);
 
 /* Copies of one weight as a variant reads it. */
 typedef struct bench_copies {
-    anemo_device *device;
+    anemo_device *device;       /* in whose memory they lie */
+    anemo_device *host;         /* whose threads pack */
     const anemo_layout *layout; /* NULL: canonical */
     int64_t n_copies;
     size_t bytes;          /* of one copy as it lies in memory */
@@ -43,8 +44,8 @@ typedef struct bench_copies {
     bench_weight **clones; /* [n_copies] canonical only; the first is the weight itself */
 } bench_copies;
 
-/* ANEMO_E_MEMORY, or what packing said. layout NULL: the canonical form. */
-anemo_status bench_copies_create(anemo_device *device, bench_weight *weight,
+/* ANEMO_E_MEMORY, or what packing said. layout NULL: the canonical form, which is for CPUs. */
+anemo_status bench_copies_create(anemo_device *device, anemo_device *host, bench_weight *weight,
                                  const anemo_layout *layout, int64_t n_copies, bench_copies *out,
                                  anemo_error *err);
 void bench_copies_free(bench_copies *copies);

@@ -104,26 +104,13 @@ static void check_clocks(capability_list *list, const anemo_nvml *nvml) {
            "a newer driver");
 }
 
-/* An idle GPU and clocks set on purpose slow nothing down. */
 static void check_throttle(capability_list *list, const anemo_nvml *nvml) {
-    static const struct {
-        uint64_t bit;
-        const char *name;
-    } reasons[] = {{0x4, "software power cap"},
-                   {0x8, "hardware slowdown"},
-                   {0x20, "software thermal"},
-                   {0x40, "hardware thermal"},
-                   {0x80, "power brake"}};
-    char detail[160] = "";
-    uint64_t bits;
+    char names[128], detail[160];
+    uint64_t bits = 0;
     const bool works = anemo_nvml_throttle(nvml, 0, &bits);
-    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
-        const size_t at = strlen(detail);
-        if (bits & reasons[i].bit)
-            snprintf(detail + at, sizeof detail - at, "%s%s",
-                     at ? ", " : "throttled now: ", reasons[i].name);
-    }
-    report(list, "throttle reasons", works, detail[0] ? detail : "none now",
+    anemo_nvml_throttle_names(bits, names, sizeof names);
+    snprintf(detail, sizeof detail, "throttled now: %s", names);
+    report(list, "throttle reasons", works, names[0] ? detail : "none now",
            "NVML tells no throttle reasons", "throttled samples cannot be counted",
            "a newer driver");
 }

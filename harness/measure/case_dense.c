@@ -70,7 +70,8 @@ typedef struct dense_op {
 
 typedef struct dense_arm {
     bench_arm base;
-    void *own[MOST_FIELDS]; /* copies of the fields that are written */
+    bench_output own[MOST_FIELDS]; /* copies of the fields that are written */
+    bench_copies weight;           /* embed: one, as the variant reads it */
 } dense_arm;
 
 /* ---------------------------------------------------------------- fields */
@@ -238,7 +239,7 @@ static void make_embed(dense_case *c) {
                                              .vocab = vocab,
                                              .d = d,
                                              .type = c->base.setup.type};
-    c->weight = bench_weight_create(c->base.setup.device, &c->base.setup.type, vocab, d,
+    c->weight = bench_weight_create(bench_setup_host(&c->base.setup), &c->base.setup.type, vocab, d,
                                     c->base.setup.seed);
     c->no_memory = !c->weight;
     c->args.embed = (anemo_embed_args){.size = sizeof c->args.embed, .m = m};
@@ -247,7 +248,6 @@ static void make_embed(dense_case *c) {
         ids[i] = (int32_t)(bench_hash((uint64_t)i) % (uint64_t)vocab);
     }
     add_field(c, "y", FLOATS, sizeof(float), m, d, offsetof(anemo_embed_args, y));
-    c->args.embed.weight = c->weight ? &c->weight->canonical : NULL;
 }
 
 /* A weight is s c - s 2^(bits-1): each part at most twice the row's largest value. */
@@ -441,10 +441,8 @@ static void record(const bench_case *base, anemo_record *r) {
 
 static void arm_destroy(bench_arm *base) {
     dense_arm *arm = (dense_arm *)base;
-    for (int i = 0; i < MOST_FIELDS; i++) {
-        free(arm->own[i]);
-    }
-    bench_arm_release_workspace(base);
+    bench_copies_free(&arm->weight);
+    bench_arm_release(base);
     free((void *)base->args);
     free(arm);
 }
@@ -458,18 +456,35 @@ static size_t field_bytes(const dense_arm *arm, const field *f) {
 }
 
 /* Written fields as they are before a call: what is only written, poisoned. */
-static void reset_fields(const dense_arm *arm) {
+static anemo_status reset_fields(const dense_arm *arm, anemo_error *err) {
     const dense_case *c = (const dense_case *)arm->base.c;
     const bool rope = c->base.ops->op == ANEMO_OP_ROPE_APPEND;
-    for (int i = 0; i < c->n_fields; i++) {
+    anemo_status status = ANEMO_OK;
+    for (int i = 0; !status && i < c->n_fields; i++) {
         const field *f = &c->field[i];
+        const bench_output *own = &arm->own[i];
         const bool read = f->how != GIVEN && (rope || strcmp(f->name, "x") == 0);
-        if (arm->own[i] && read) {
-            memcpy(arm->own[i], f->content, field_bytes(arm, f));
-        } else if (arm->own[i]) {
-            memset(arm->own[i], 0xff, field_bytes(arm, f));
+        if (own->host && read) {
+            memcpy(own->host, f->content, own->bytes);
+        } else if (own->host) {
+            memset(own->host, 0xff, own->bytes);
         }
+        status = own->host ? bench_output_push(&arm->base, own, err) : ANEMO_OK;
     }
+    return status;
+}
+
+static anemo_status place_weight(dense_arm *arm, any_args *args, anemo_error *err) {
+    const dense_case *c = (const dense_case *)arm->base.c;
+    const char *name = arm->base.variant->layout;
+    if (!c->weight) {
+        return ANEMO_OK;
+    }
+    const anemo_status status =
+        bench_copies_create(arm->base.device, bench_setup_host(&c->base.setup), c->weight,
+                            name ? anemo_layout_find(name) : NULL, 1, &arm->weight, err);
+    args->embed.weight = status ? NULL : arm->weight.argument[0];
+    return status;
 }
 
 static anemo_status make_args(dense_arm *arm, anemo_error *err) {
@@ -484,10 +499,12 @@ static anemo_status make_args(dense_arm *arm, anemo_error *err) {
     }
     for (int i = 0; good && i < c->n_fields; i++) {
         const field *f = &c->field[i];
-        const void *at = f->content;
-        if (f->how != GIVEN) {
-            at = arm->own[i] = aligned_bytes(field_bytes(arm, f));
-            good = at != NULL;
+        void *at = NULL;
+        if (f->how == GIVEN) {
+            at = bench_arm_put(&arm->base, f->content, f->bytes, &good);
+        } else {
+            good = bench_arm_output(&arm->base, ANEMO_MEM_STEP, field_bytes(arm, f), &arm->own[i]);
+            at = arm->own[i].device;
         }
         memcpy((char *)args + f->offset, &at, sizeof at);
     }
@@ -495,8 +512,8 @@ static anemo_status make_args(dense_arm *arm, anemo_error *err) {
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: no memory for arguments",
                           arm->base.variant->name);
     }
-    reset_fields(arm);
-    return ANEMO_OK;
+    const anemo_status status = place_weight(arm, args, err);
+    return status ? status : reset_fields(arm, err);
 }
 
 static anemo_status arm_create(bench_case *base, const anemo_variant *variant, bench_arm **out,
@@ -506,9 +523,7 @@ static anemo_status arm_create(bench_case *base, const anemo_variant *variant, b
     if (!arm) {
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %s", variant->name);
     }
-    arm->base.variant = variant;
-    arm->base.c = base;
-    anemo_status status = bench_arm_workspace(&arm->base, err);
+    anemo_status status = bench_arm_begin(&arm->base, base, variant, err);
     status = status ? status : make_args(arm, err);
     if (status) {
         arm_destroy(&arm->base);
@@ -567,15 +582,23 @@ static void judge_arm(const dense_arm *arm, const dense_arm *truth, bench_verdic
     for (int i = 0; i < c->n_fields; i++) {
         const field *f = &c->field[i];
         if (f->how == FLOATS) {
-            judge_floats(c, f, arm->own[i], truth->own[i], &judge);
+            judge_floats(c, f, arm->own[i].host, truth->own[i].host, &judge);
         } else if (f->how == HALVES) {
-            judge_halves(f, arm->own[i], truth->own[i], &judge);
+            judge_halves(f, arm->own[i].host, truth->own[i].host, &judge);
         } else if (f->how != GIVEN) {
-            judge_bytes(f, field_bytes(arm, f), arm->own[i], truth->own[i], &judge);
+            judge_bytes(f, field_bytes(arm, f), arm->own[i].host, truth->own[i].host, &judge);
         }
     }
     judge.mean = 0;
     bench_judge_end(&judge, out);
+}
+
+static anemo_status pull_fields(const dense_arm *arm, anemo_error *err) {
+    anemo_status status = ANEMO_OK;
+    for (int i = 0; !status && i < MOST_FIELDS; i++) {
+        status = arm->own[i].host ? bench_output_pull(&arm->base, &arm->own[i], err) : ANEMO_OK;
+    }
+    return status;
 }
 
 /* quantize_act has a reference for each format. */
@@ -597,10 +620,9 @@ static anemo_status check(bench_arm *base, bench_verdict *out, anemo_error *err)
     }
     anemo_status status = arm_create(base->c, reference, &truth, err);
     status = status ? status : bench_arm_run(truth, 0, err);
-    if (!status) {
-        reset_fields((dense_arm *)base);
-        status = bench_arm_run(base, 0, err);
-    }
+    status = status ? status : reset_fields((dense_arm *)base, err);
+    status = status ? status : bench_arm_run(base, 0, err);
+    status = status ? status : pull_fields((dense_arm *)base, err);
     if (!status) {
         judge_arm((const dense_arm *)base, (const dense_arm *)truth, out);
     }

@@ -42,6 +42,7 @@ typedef struct moe_case {
     moe_memory plans[PLANS];
     float *bias[PARTS]; /* [n_experts, ffn], [n_experts, ffn], [n_experts, d] or NULL */
     double touched;     /* experts that a call reads, on average */
+    int32_t fewest;     /* that any call reads */
     double imbalance;   /* rows of the fullest expert over the mean of all, on average */
     int64_t n_picked, picked[PICKED];
     truth truths[FEEDS];
@@ -53,8 +54,7 @@ typedef struct moe_arm {
     bench_copies *copies;  /* [PARTS * n_experts] */
     const void **pointers; /* [n_copies][PARTS][n_experts] */
     void *x;
-    size_t x_bytes;
-    float *rows; /* [tokens * top_k, d] */
+    bench_output rows; /* float [tokens * top_k, d] */
 } moe_arm;
 
 /* ---------------------------------------------------------------- plans */
@@ -90,7 +90,7 @@ static anemo_status route(const moe_case *c, const float *logits, int64_t tokens
     }
     const anemo_moe_route_args args = {
         .size = sizeof args, .tokens = tokens, .logits = logits, .plan = into->plan};
-    return bench_run_reference(c->base.setup.device, ANEMO_OP_MOE_ROUTE, &problem, &args, err);
+    return bench_run_reference(&c->base.setup, ANEMO_OP_MOE_ROUTE, &problem, &args, err);
 }
 
 /* Does plan i favour experts of its own, so that the layer is gone through in turn? */
@@ -101,11 +101,13 @@ static bool takes_turns(const moe_case *c) {
 
 static void take_load(moe_case *c, const anemo_moe_plan *plan) {
     const int32_t n = c->problem.n_experts;
-    int32_t most = 0;
+    int32_t most = 0, touched = 0;
     for (int32_t e = 0; e < n; e++) {
-        c->touched += (plan->count[e] > 0) / (double)PLANS;
+        touched += plan->count[e] > 0;
         most = plan->count[e] > most ? plan->count[e] : most;
     }
+    c->touched += touched / (double)PLANS;
+    c->fewest = c->fewest == 0 || touched < c->fewest ? touched : c->fewest;
     c->imbalance += most / ((double)plan->offset[n] / n) / PLANS;
 }
 
@@ -163,9 +165,9 @@ static anemo_status make_weights(moe_case *c, anemo_error *err) {
     bool good = c->weight && c->x;
     for (int i = 0; good && i < PARTS * p->n_experts; i++) {
         const bool down = i / p->n_experts == DOWN;
-        c->weight[i] =
-            bench_weight_create(c->base.setup.device, &c->base.setup.type, down ? p->d : p->ffn,
-                                down ? p->ffn : p->d, c->base.setup.seed + 200 + (uint64_t)i);
+        c->weight[i] = bench_weight_create(bench_setup_host(&c->base.setup), &c->base.setup.type,
+                                           down ? p->d : p->ffn, down ? p->ffn : p->d,
+                                           c->base.setup.seed + 200 + (uint64_t)i);
         good = c->weight[i] != NULL;
     }
     for (int i = 0; i < PARTS && p->has_bias; i++) {
@@ -263,6 +265,7 @@ static anemo_status create(const bench_shape *shape, int64_t m, const bench_setu
     describe(c);
     c->base.work = anemo_op_work(ANEMO_OP_MOE_EXPERTS, &c->problem, m, 0);
     c->base.work.weight_bytes = c->touched * expert_bytes(c); /* what these plans really touch */
+    c->base.least_weight_bytes = c->fewest * expert_bytes(c);
     *out = &c->base;
     return ANEMO_OK;
 }
@@ -284,17 +287,12 @@ static void record(const bench_case *base, anemo_record *r) {
 static void arm_destroy(bench_arm *base) {
     moe_arm *arm = (moe_arm *)base;
     const moe_case *c = (const moe_case *)base->c;
-    anemo_device *device = base->c->setup.device;
     for (int i = 0; arm->copies && i < PARTS * c->problem.n_experts; i++) {
         bench_copies_free(&arm->copies[i]);
     }
-    if (arm->x) {
-        anemo_device_dealloc(device, ANEMO_MEM_WORKSPACE, arm->x, arm->x_bytes);
-    }
     free(arm->copies);
     free(arm->pointers);
-    free(arm->rows);
-    bench_arm_release_workspace(base);
+    bench_arm_release(base);
     free((void *)base->args);
     free(arm);
 }
@@ -320,8 +318,9 @@ static anemo_status pack_weights(moe_arm *arm, int64_t *n_copies, anemo_error *e
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %s", arm->base.variant->name);
     }
     for (int i = 0; i < n; i++) {
-        const anemo_status status = bench_copies_create(c->base.setup.device, c->weight[i], layout,
-                                                        *n_copies, &arm->copies[i], err);
+        const anemo_status status =
+            bench_copies_create(arm->base.device, bench_setup_host(&c->base.setup), c->weight[i],
+                                layout, *n_copies, &arm->copies[i], err);
         if (status) {
             return status;
         }
@@ -332,18 +331,64 @@ static anemo_status pack_weights(moe_arm *arm, int64_t *n_copies, anemo_error *e
     return ANEMO_OK;
 }
 
+/* The plan's arrays, for the arm's device to read. */
+static anemo_moe_plan place_plan(moe_arm *arm, const moe_memory *m, bool *good) {
+    const moe_case *c = (const moe_case *)arm->base.c;
+    const size_t rows = (size_t)(c->base.m * c->problem.top_k) * sizeof(int32_t);
+    const size_t experts = (size_t)c->problem.n_experts * sizeof(int32_t);
+    anemo_moe_plan plan = m->plan;
+    plan.expert = bench_arm_put(&arm->base, plan.expert, rows, good);
+    plan.weight = bench_arm_put(&arm->base, plan.weight, rows, good);
+    plan.row_token = bench_arm_put(&arm->base, plan.row_token, rows, good);
+    plan.row_of = bench_arm_put(&arm->base, plan.row_of, rows, good);
+    plan.count = bench_arm_put(&arm->base, plan.count, experts, good);
+    plan.offset = bench_arm_put(&arm->base, plan.offset, experts + sizeof(int32_t), good);
+    return plan;
+}
+
+/* What the calls share; plans[PLANS] and the pointers to weights are placed, too. */
+static anemo_moe_experts_args place_shared(moe_arm *arm, int64_t n_copies, anemo_moe_plan *plans,
+                                           const void *const **pointers, bool *good) {
+    const moe_case *c = (const moe_case *)arm->base.c;
+    const anemo_moe_experts_problem *p = &c->problem;
+    const float *bias[PARTS];
+    for (int i = 0; i < PARTS; i++) {
+        const size_t cells = (size_t)(p->n_experts * (i == DOWN ? p->d : p->ffn));
+        bias[i] = bench_arm_put(&arm->base, c->bias[i], cells * sizeof(float), good);
+    }
+    for (int i = 0; i < PLANS; i++) {
+        plans[i] = place_plan(arm, &c->plans[i], good);
+    }
+    *pointers = bench_arm_put(&arm->base, arm->pointers,
+                              (size_t)(n_copies * PARTS * p->n_experts) * sizeof(void *), good);
+    return (anemo_moe_experts_args){.size = sizeof(anemo_moe_experts_args),
+                                    .tokens = c->base.m,
+                                    .x = arm->x,
+                                    .gate_bias = bias[GATE],
+                                    .up_bias = bias[UP],
+                                    .down_bias = bias[DOWN],
+                                    .rows = arm->rows.device};
+}
+
 /* Call i uses plan i % PLANS and copy i % n_copies; with a whole number of rounds through both. */
 static anemo_status make_args(moe_arm *arm, int64_t n_copies, anemo_error *err) {
     const moe_case *c = (const moe_case *)arm->base.c;
     const anemo_moe_experts_problem *p = &c->problem;
+    anemo_moe_plan plans[PLANS];
+    const void *const *pointers = NULL;
     arm->base.n_args = n_copies * PLANS;
     arm->base.args_bytes = sizeof(anemo_moe_experts_args);
     anemo_moe_experts_args *args = calloc((size_t)arm->base.n_args, sizeof *args);
     arm->base.args = (const char *)args;
-    arm->rows = malloc((size_t)(c->base.m * p->top_k * p->d) * sizeof *arm->rows);
-    arm->x = bench_act_records(c->base.setup.device, arm->base.variant, c->x, c->base.m, p->d,
-                               &arm->x_bytes);
-    if (!args || !arm->rows || !arm->x) {
+    arm->x = bench_arm_records(&arm->base, c->x, c->base.m, p->d);
+    bool good = args && arm->x &&
+                bench_arm_output(&arm->base, ANEMO_MEM_STEP,
+                                 (size_t)(c->base.m * p->top_k * p->d) * sizeof(float), &arm->rows);
+    anemo_moe_experts_args shared = {0};
+    if (good) {
+        shared = place_shared(arm, n_copies, plans, &pointers, &good);
+    }
+    if (!good) {
         return anemo_fail(err, ANEMO_E_MEMORY,
                           "%s: no memory for arguments, or activation format "
                           "'%s' is unknown",
@@ -351,18 +396,12 @@ static anemo_status make_args(moe_arm *arm, int64_t n_copies, anemo_error *err) 
                           arm->base.variant->act ? arm->base.variant->act : "f32");
     }
     for (int64_t i = 0; i < arm->base.n_args; i++) {
-        const void **of_copy = arm->pointers + i % n_copies * PARTS * p->n_experts;
-        args[i] = (anemo_moe_experts_args){.size = sizeof *args,
-                                           .tokens = c->base.m,
-                                           .x = arm->x,
-                                           .plan = c->plans[i % PLANS].plan,
-                                           .gate = of_copy + GATE * p->n_experts,
-                                           .up = of_copy + UP * p->n_experts,
-                                           .down = of_copy + DOWN * p->n_experts,
-                                           .gate_bias = c->bias[GATE],
-                                           .up_bias = c->bias[UP],
-                                           .down_bias = c->bias[DOWN],
-                                           .rows = arm->rows};
+        const void *const *of_copy = pointers + i % n_copies * PARTS * p->n_experts;
+        args[i] = shared;
+        args[i].plan = plans[i % PLANS];
+        args[i].gate = of_copy + GATE * p->n_experts;
+        args[i].up = of_copy + UP * p->n_experts;
+        args[i].down = of_copy + DOWN * p->n_experts;
     }
     return ANEMO_OK;
 }
@@ -375,9 +414,7 @@ static anemo_status arm_create(bench_case *base, const anemo_variant *variant, b
     if (!arm) {
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %s", variant->name);
     }
-    arm->base.variant = variant;
-    arm->base.c = base;
-    anemo_status status = bench_arm_workspace(&arm->base, err);
+    anemo_status status = bench_arm_begin(&arm->base, base, variant, err);
     status = status ? status : pack_weights(arm, &n_copies, err);
     status = status ? status : make_args(arm, n_copies, err);
     if (status) {
@@ -417,7 +454,7 @@ static anemo_status inner_norms(const moe_case *c, int32_t expert, const float *
                                    .y = {y, y + p->ffn},
                                    .y_stride = {p->ffn, p->ffn}};
     const anemo_status status =
-        bench_run_reference(c->base.setup.device, ANEMO_OP_QGEMM, &problem, &args, err);
+        bench_run_reference(&c->base.setup, ANEMO_OP_QGEMM, &problem, &args, err);
     double x_squares = 0, squares = 0, errors = 0;
     for (int64_t i = 0; i < p->d; i++) {
         x_squares += (double)x[i] * x[i];
@@ -471,8 +508,7 @@ static anemo_status truth_rows(const moe_case *c, truth *t, const float *x, anem
                                              .up_bias = c->bias[UP],
                                              .down_bias = c->bias[DOWN],
                                              .rows = sorted};
-        status =
-            bench_run_reference(c->base.setup.device, ANEMO_OP_MOE_EXPERTS, &problem, &args, err);
+        status = bench_run_reference(&c->base.setup, ANEMO_OP_MOE_EXPERTS, &problem, &args, err);
     }
     for (int64_t i = 0; !status && i < n * k; i++) {
         memcpy(t->rows + i * d, sorted + memory.plan.row_of[i] * d, (size_t)d * sizeof *sorted);
@@ -523,7 +559,7 @@ static anemo_status find_truth(moe_case *c, const char *feed, const truth **out,
 
 /* ---------------------------------------------------------------- check */
 
-static void judge(const moe_case *c, const moe_arm *arm, const truth *t, bench_judge *judge) {
+static void judge(const moe_case *c, const float *rows, const truth *t, bench_judge *judge) {
     const anemo_moe_experts_problem *p = &c->problem;
     const int64_t k = p->top_k, d = p->d;
     const double terms = (double)(d > p->ffn ? d : p->ffn);
@@ -537,13 +573,13 @@ static void judge(const moe_case *c, const moe_arm *arm, const truth *t, bench_j
             const double magnitude =
                 fabs(want) + (t->h_norm[i] * down->part_norm[j] + t->h_error[i] * down->norm[j]) /
                                  sqrt((double)p->ffn);
-            bench_judge_take(judge, "rows", row, j, arm->rows[row * d + j], want, magnitude, terms,
+            bench_judge_take(judge, "rows", row, j, rows[row * d + j], want, magnitude, terms,
                              spread);
         }
     }
     for (int64_t i = 0; i < c->base.m * k * d; i++) { /* also in rows that were not picked */
-        if (!isfinite(arm->rows[i])) {
-            bench_judge_take(judge, "rows", i / d, i % d, arm->rows[i], 0, 1, 1, 1);
+        if (!isfinite(rows[i])) {
+            bench_judge_take(judge, "rows", i / d, i % d, rows[i], 0, 1, 1, 1);
         }
     }
 }
@@ -555,12 +591,13 @@ static anemo_status check(bench_arm *base, bench_verdict *out, anemo_error *err)
     const truth *t = NULL;
     const char *feed = base->variant->act && !reference ? base->variant->act : "f32";
     anemo_status status = find_truth(c, feed, &t, err);
-    memset(arm->rows, 0xff,
-           (size_t)(c->base.m * c->problem.top_k * c->problem.d) * sizeof *arm->rows);
+    memset(arm->rows.host, 0xff, arm->rows.bytes);
+    status = status ? status : bench_output_push(base, &arm->rows, err);
     status = status ? status : bench_arm_run(base, 0, err);
+    status = status ? status : bench_output_pull(base, &arm->rows, err);
     if (!status) {
         bench_judge j = bench_judge_of(base->variant);
-        judge(c, arm, t, &j);
+        judge(c, arm->rows.host, t, &j);
         bench_judge_end(&j, out);
     }
     return status;

@@ -41,9 +41,8 @@ typedef struct qgemm_case {
 typedef struct qgemm_arm {
     bench_arm base;
     bench_copies copies[ANEMO_QGEMM_PARTS];
-    void *x; /* records */
-    size_t x_bytes;
-    float *y[ANEMO_QGEMM_PARTS]; /* [m, n_p] */
+    void *x;                           /* records */
+    bench_output y[ANEMO_QGEMM_PARTS]; /* float [m, n_p] */
 } qgemm_arm;
 
 static int32_t written_parts(const anemo_qgemm_problem *p) {
@@ -104,8 +103,8 @@ static bool make_inputs(qgemm_case *c) {
     }
     for (int i = 0; good && i < p->n_parts; i++) {
         const size_t cells = (size_t)(c->base.m * p->n[i]);
-        c->weight[i] = bench_weight_create(c->base.setup.device, &p->type[i], p->n[i], p->k,
-                                           seed + 1 + (uint64_t)i);
+        c->weight[i] = bench_weight_create(bench_setup_host(&c->base.setup), &p->type[i], p->n[i],
+                                           p->k, seed + 1 + (uint64_t)i);
         c->column[i] = malloc((size_t)p->n[i] * sizeof *c->column[i]);
         good = c->weight[i] && c->column[i];
         if (good && p->epilogue == ANEMO_EPI_ADD) {
@@ -162,19 +161,10 @@ static void record(const bench_case *base, anemo_record *r) {
 
 static void arm_destroy(bench_arm *base) {
     qgemm_arm *arm = (qgemm_arm *)base;
-    const qgemm_case *c = (const qgemm_case *)base->c;
-    anemo_device *device = base->c->setup.device;
     for (int p = 0; p < ANEMO_QGEMM_PARTS; p++) {
         bench_copies_free(&arm->copies[p]);
-        if (arm->y[p]) {
-            anemo_device_dealloc(device, ANEMO_MEM_STEP, arm->y[p],
-                                 (size_t)(base->c->m * c->problem.n[p]) * sizeof(float));
-        }
     }
-    if (arm->x) {
-        anemo_device_dealloc(device, ANEMO_MEM_WORKSPACE, arm->x, arm->x_bytes);
-    }
-    bench_arm_release_workspace(base);
+    bench_arm_release(base);
     free((void *)base->args);
     free(arm);
 }
@@ -195,8 +185,8 @@ static anemo_status pack_weights(qgemm_arm *arm, anemo_error *err) {
     }
     anemo_status status = ANEMO_OK;
     for (int p = 0; !status && p < c->problem.n_parts; p++) {
-        status = bench_copies_create(c->base.setup.device, c->weight[p], layout, arm->base.n_args,
-                                     &arm->copies[p], err);
+        status = bench_copies_create(arm->base.device, bench_setup_host(&c->base.setup),
+                                     c->weight[p], layout, arm->base.n_args, &arm->copies[p], err);
     }
     return status;
 }
@@ -206,13 +196,11 @@ static anemo_status make_args(qgemm_arm *arm, anemo_error *err) {
     anemo_qgemm_args *args = calloc((size_t)arm->base.n_args, sizeof *args);
     arm->base.args = (const char *)args;
     arm->base.args_bytes = sizeof *args;
-    arm->x = bench_act_records(c->base.setup.device, arm->base.variant, c->x, c->base.m,
-                               c->problem.k, &arm->x_bytes);
+    arm->x = bench_arm_records(&arm->base, c->x, c->base.m, c->problem.k);
     bool good = args && arm->x;
     for (int p = 0; good && p < written_parts(&c->problem); p++) {
-        arm->y[p] = anemo_device_alloc(c->base.setup.device, ANEMO_MEM_STEP,
-                                       (size_t)(c->base.m * c->problem.n[p]) * sizeof(float));
-        good = arm->y[p] != NULL;
+        good = bench_arm_output(&arm->base, ANEMO_MEM_STEP,
+                                (size_t)(c->base.m * c->problem.n[p]) * sizeof(float), &arm->y[p]);
     }
     if (!good) {
         return anemo_fail(err, ANEMO_E_MEMORY,
@@ -225,7 +213,7 @@ static anemo_status make_args(qgemm_arm *arm, anemo_error *err) {
         args[i] = (anemo_qgemm_args){.size = sizeof *args, .m = c->base.m, .x = arm->x};
         for (int p = 0; p < c->problem.n_parts; p++) {
             args[i].weight[p] = arm->copies[p].argument[i];
-            args[i].y[p] = arm->y[p];
+            args[i].y[p] = arm->y[p].device;
             args[i].y_stride[p] = c->problem.n[p];
         }
     }
@@ -239,9 +227,7 @@ static anemo_status arm_create(bench_case *base, const anemo_variant *variant, b
     if (!arm) {
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %s", variant->name);
     }
-    arm->base.variant = variant;
-    arm->base.c = base;
-    anemo_status status = bench_arm_workspace(&arm->base, err);
+    anemo_status status = bench_arm_begin(&arm->base, base, variant, err);
     status = status ? status : pack_weights(arm, err);
     status = status ? status : make_args(arm, err);
     if (status) {
@@ -287,7 +273,7 @@ static anemo_status reference_store(const qgemm_case *c, const anemo_weight *con
         args.y[p] = y[p];
         args.y_stride[p] = weights[p]->n;
     }
-    return bench_run_reference(c->base.setup.device, ANEMO_OP_QGEMM, &problem, &args, err);
+    return bench_run_reference(&c->base.setup, ANEMO_OP_QGEMM, &problem, &args, err);
 }
 
 static anemo_status truth_of_rows(const qgemm_case *c, truth *t, const float *x, anemo_error *err) {
@@ -389,8 +375,8 @@ static void judge_element(const qgemm_case *c, const qgemm_arm *arm, bench_judge
         e.value += c->residual[p][at];
         e.magnitude += fabs((double)c->residual[p][at]);
     }
-    bench_judge_take(judge, names[p], row, column, arm->y[p][at], e.value, e.magnitude,
-                     (double)problem->k, e.spread);
+    bench_judge_take(judge, names[p], row, column, ((const float *)arm->y[p].host)[at], e.value,
+                     e.magnitude, (double)problem->k, e.spread);
 }
 
 static void judge_part(const qgemm_case *c, const qgemm_arm *arm, const truth *t, int p,
@@ -420,14 +406,17 @@ static anemo_status check(bench_arm *base, bench_verdict *out, anemo_error *err)
     const char *feed = base->variant->act && !reference ? base->variant->act : "f32";
     anemo_status status = find_truth(c, feed, &t, err);
     for (int p = 0; !status && p < written_parts(&c->problem); p++) {
-        const size_t bytes = (size_t)(c->base.m * c->problem.n[p]) * sizeof(float);
         if (c->residual[p]) {
-            memcpy(arm->y[p], c->residual[p], bytes);
+            memcpy(arm->y[p].host, c->residual[p], arm->y[p].bytes);
         } else {
-            memset(arm->y[p], 0xff, bytes); /* NaN: what is not written shows */
+            memset(arm->y[p].host, 0xff, arm->y[p].bytes); /* NaN: what is not written shows */
         }
+        status = bench_output_push(base, &arm->y[p], err);
     }
     status = status ? status : bench_arm_run(base, 0, err);
+    for (int p = 0; !status && p < written_parts(&c->problem); p++) {
+        status = bench_output_pull(base, &arm->y[p], err);
+    }
     if (status) {
         return status;
     }

@@ -33,15 +33,15 @@ typedef struct swa_case {
 
 typedef struct swa_arm {
     bench_arm base;
-    char *pools; /* [n_args] pools */
-    float *out;  /* [m, heads, head_dim] */
+    char *pools;      /* [n_args] pools */
+    bench_output out; /* float [m, heads, head_dim] */
 } swa_arm;
 
 static size_t pool_bytes(const swa_case *c) {
     return (size_t)(c->sequences * c->pages_each) * c->page_bytes;
 }
 
-static anemo_kv_view view_of(const swa_case *c, char *pool) {
+static anemo_kv_view view_of(const swa_case *c, void *pool) {
     return (anemo_kv_view){.size = sizeof(anemo_kv_view),
                            .n_sequences = (int32_t)c->sequences,
                            .row_start = c->row_start,
@@ -64,7 +64,7 @@ static void destroy(bench_case *base) {
     free(c->pages);
     free(c->truth);
     if (c->pool) {
-        anemo_device_dealloc(base->setup.device, ANEMO_MEM_KV, c->pool, pool_bytes(c));
+        anemo_device_dealloc(bench_setup_host(&base->setup), ANEMO_MEM_KV, c->pool, pool_bytes(c));
     }
     free(c);
 }
@@ -115,7 +115,7 @@ static anemo_status fill_sequence(swa_case *c, int64_t sequence, float *k, float
     args.kv.length += sequence;
     args.kv.table_start += sequence;
     const anemo_status status =
-        bench_run_reference(c->base.setup.device, ANEMO_OP_ROPE_APPEND, &problem, &args, err);
+        bench_run_reference(&c->base.setup, ANEMO_OP_ROPE_APPEND, &problem, &args, err);
     free(q);
     return status;
 }
@@ -153,7 +153,7 @@ static anemo_status make_inputs(swa_case *c, anemo_error *err) {
     c->length_of = malloc((size_t)n * sizeof *c->length_of);
     c->table_start = malloc((size_t)n * sizeof *c->table_start);
     c->pages = malloc((size_t)(n * c->pages_each) * sizeof *c->pages);
-    c->pool = anemo_device_alloc(c->base.setup.device, ANEMO_MEM_KV, pool_bytes(c));
+    c->pool = anemo_device_alloc(bench_setup_host(&c->base.setup), ANEMO_MEM_KV, pool_bytes(c));
     if (!c->q || !c->row_start || !c->first_of || !c->length_of || !c->table_start || !c->pages ||
         !c->pool) {
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %zu bytes of KV", pool_bytes(c));
@@ -238,41 +238,49 @@ static void record(const bench_case *base, anemo_record *r) {
 /* ---------------------------------------------------------------- arms */
 
 static void arm_destroy(bench_arm *base) {
-    swa_arm *arm = (swa_arm *)base;
-    swa_case *c = (swa_case *)base->c;
-    if (arm->pools) {
-        anemo_device_dealloc(base->c->setup.device, ANEMO_MEM_KV, arm->pools,
-                             (size_t)base->n_args * pool_bytes(c));
-    }
-    free(arm->out);
-    bench_arm_release_workspace(base);
+    bench_arm_release(base);
     free((void *)base->args);
-    free(arm);
+    free(base);
+}
+
+/* The view without its pool, for the arm's device to read. */
+static anemo_kv_view place_view(swa_arm *arm, bool *good) {
+    const swa_case *c = (const swa_case *)arm->base.c;
+    const size_t n = (size_t)c->sequences;
+    anemo_kv_view view = view_of(c, NULL);
+    view.row_start = bench_arm_put(&arm->base, c->row_start, (n + 1) * sizeof(int32_t), good);
+    view.first = bench_arm_put(&arm->base, c->first_of, n * sizeof(int64_t), good);
+    view.length = bench_arm_put(&arm->base, c->length_of, n * sizeof(int64_t), good);
+    view.table_start = bench_arm_put(&arm->base, c->table_start, n * sizeof(int32_t), good);
+    view.pages =
+        bench_arm_put(&arm->base, c->pages, n * (size_t)c->pages_each * sizeof(int32_t), good);
+    return view;
 }
 
 static anemo_status make_args(swa_arm *arm, anemo_error *err) {
     swa_case *c = (swa_case *)arm->base.c;
     const size_t bytes = pool_bytes(c);
+    const size_t row_bytes = (size_t)(c->base.m * c->heads * c->head_dim) * sizeof(float);
     arm->base.n_args = (int64_t)((c->base.setup.cold_bytes + bytes - 1) / bytes);
     arm->base.n_args = arm->base.n_args < 1 ? 1 : arm->base.n_args;
     arm->base.args_bytes = sizeof(anemo_swa_args);
     anemo_swa_args *args = calloc((size_t)arm->base.n_args, sizeof *args);
     arm->base.args = (const char *)args;
-    arm->out = malloc((size_t)(c->base.m * c->heads * c->head_dim) * sizeof *arm->out);
-    arm->pools =
-        anemo_device_alloc(c->base.setup.device, ANEMO_MEM_KV, (size_t)arm->base.n_args * bytes);
-    if (!args || !arm->out || !arm->pools) {
+    arm->pools = bench_arm_alloc(&arm->base, ANEMO_MEM_KV, (size_t)arm->base.n_args * bytes);
+    bool good = args && arm->pools;
+    good = good && bench_arm_output(&arm->base, ANEMO_MEM_STEP, row_bytes, &arm->out);
+    const anemo_kv_view view = good ? place_view(arm, &good) : view_of(c, NULL);
+    const float *q = good ? bench_arm_put(&arm->base, c->q, row_bytes, &good) : NULL;
+    for (int64_t i = 0; good && i < arm->base.n_args; i++) {
+        char *pool = arm->pools + (size_t)i * bytes;
+        good = anemo_device_upload(arm->base.device, pool, c->pool, bytes) == ANEMO_OK;
+        args[i] = (anemo_swa_args){
+            .size = sizeof *args, .rows = c->base.m, .q = q, .kv = view, .out = arm->out.device};
+        args[i].kv.pool = pool;
+    }
+    if (!good || anemo_device_synchronise(arm->base.device, NULL) != ANEMO_OK) {
         return anemo_fail(err, ANEMO_E_MEMORY, "%s: no memory for %lld copies of the KV",
                           arm->base.variant->name, (long long)arm->base.n_args);
-    }
-    for (int64_t i = 0; i < arm->base.n_args; i++) {
-        char *pool = arm->pools + (size_t)i * bytes;
-        memcpy(pool, c->pool, bytes);
-        args[i] = (anemo_swa_args){.size = sizeof *args,
-                                   .rows = c->base.m,
-                                   .q = c->q,
-                                   .kv = view_of(c, pool),
-                                   .out = arm->out};
     }
     return ANEMO_OK;
 }
@@ -284,9 +292,7 @@ static anemo_status arm_create(bench_case *base, const anemo_variant *variant, b
     if (!arm) {
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for %s", variant->name);
     }
-    arm->base.variant = variant;
-    arm->base.c = base;
-    anemo_status status = bench_arm_workspace(&arm->base, err);
+    anemo_status status = bench_arm_begin(&arm->base, base, variant, err);
     status = status ? status : make_args(arm, err);
     if (status) {
         arm_destroy(&arm->base);
@@ -327,7 +333,7 @@ static anemo_status find_truth(swa_case *c, anemo_error *err) {
     args.kv.length = length;
     args.kv.table_start = table_start;
     const anemo_status status =
-        q && truth ? bench_run_reference(c->base.setup.device, ANEMO_OP_SWA, &problem, &args, err)
+        q && truth ? bench_run_reference(&c->base.setup, ANEMO_OP_SWA, &problem, &args, err)
                    : anemo_fail(err, ANEMO_E_MEMORY, "no memory for the reference");
     free(q);
     if (status) {
@@ -363,11 +369,13 @@ static anemo_status check(bench_arm *base, bench_verdict *out, anemo_error *err)
     swa_arm *arm = (swa_arm *)base;
     swa_case *c = (swa_case *)base->c;
     anemo_status status = find_truth(c, err);
-    memset(arm->out, 0xff, (size_t)(c->base.m * c->heads * c->head_dim) * sizeof *arm->out);
+    memset(arm->out.host, 0xff, arm->out.bytes);
+    status = status ? status : bench_output_push(base, &arm->out, err);
     status = status ? status : bench_arm_run(base, 0, err);
+    status = status ? status : bench_output_pull(base, &arm->out, err);
     if (!status) {
         bench_judge j = bench_judge_of(base->variant);
-        judge(c, arm->out, out, &j);
+        judge(c, arm->out.host, out, &j);
     }
     return status;
 }

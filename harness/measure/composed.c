@@ -1,6 +1,5 @@
 #include "harness/measure/composed.h"
 #include "harness/measure/machine.h"
-#include "harness/measure/placement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,6 +24,7 @@ typedef struct session {
     anemo_record_sink *sink;
     anemo_composed_report *report;
     bench_engine *engine[ANEMO_COMPOSED_COUNTS];
+    bench_gpu gpu;
     anemo_probe *probe;
     bench_ceilings ceilings;
     bench_decode *decode; /* [counts][n_batch] */
@@ -238,6 +238,7 @@ static anemo_status sample_all(session *s) {
     }
     s->ceilings = bench_ceilings_of(s->probe);
     bench_ceilings_want(&s->ceilings, s->engine[0]->arithmetic);
+    bench_gpu_limit(&s->gpu, &s->ceilings);
     s->how = (anemo_sampling){.clock = s->engine[0]->clock,
                               .stop = o->stop,
                               .between = bench_ceilings_measure,
@@ -351,6 +352,7 @@ static anemo_status record_line(session *s, int32_t i) {
     const anemo_bench_model_options *o = &s->options->model;
     anemo_record *record = anemo_record_create(ANEMO_RECORD_MODEL);
     record_case(s, line, record);
+    bench_gpu_record(record, &s->gpu);
     bench_record_result(record, &s->composed, i, &s->how, &line->result);
     if (!s->engine[0]->cold) { /* the whole model reads from memory, the smallest part did not */
         anemo_record_reason(record, "not-cold", false);
@@ -361,7 +363,8 @@ static anemo_status record_line(session *s, int32_t i) {
     record_estimate(record, "layer_time", "s", true, &line->layer_s);
     record_estimate(record, "rest_time", "s", true, &line->rest_s);
     record_estimate(record, "composition_error", "1", true, &line->error);
-    char repro[512], stop[48];
+    char repro[512], stop[48], device[96];
+    bench_device_option(s->device, device, sizeof device);
     anemo_stop_format(&o->stop, stop, sizeof stop);
     int at = snprintf(repro, sizeof repro,
                       "anemo bench model %s --composed --prompt %lld "
@@ -375,9 +378,8 @@ static anemo_status record_line(session *s, int32_t i) {
     at += snprintf(repro + at, sizeof repro - (size_t)at, " --layers %lld,%lld,%lld",
                    (long long)s->report->counts[0], (long long)s->report->counts[1],
                    (long long)s->report->counts[2]);
-    snprintf(repro + at, sizeof repro - (size_t)at, " --stop %s --seed %llu --threads %d%s", stop,
-             (unsigned long long)o->spec.seed, anemo_device_exec(s->device).n_threads,
-             anemo_machine_option());
+    snprintf(repro + at, sizeof repro - (size_t)at, " --stop %s --seed %llu%s", stop,
+             (unsigned long long)o->spec.seed, device);
     anemo_record_text(record, NULL, "repro", repro);
     const anemo_status status = anemo_record_write(s->sink, record, s->err);
     anemo_record_free(record);
@@ -420,6 +422,7 @@ static void release(session *s) {
     }
     free(s->decode);
     anemo_probe_free(s->probe);
+    bench_gpu_close(&s->gpu);
 }
 
 anemo_status anemo_composed_run(anemo_device *device, const anemo_composed_options *options,
@@ -445,6 +448,7 @@ anemo_status anemo_composed_run(anemo_device *device, const anemo_composed_optio
                               own.model.spec.path, own.model.spec.requantise)
                  : choose_counts(&s);
     status = status ? status : open_engines(&s);
+    status = status ? status : bench_gpu_open(device, NULL, &s.gpu, err);
     status = status ? status : anemo_probe_create(device, &clock, 0, &s.probe, err);
     status = status ? status : measure(&s);
     release(&s);

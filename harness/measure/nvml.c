@@ -22,6 +22,8 @@ typedef struct nvml_calls {
     int (*ecc)(void *device, int *current, int *pending);
     int (*mig)(void *device, unsigned *current, unsigned *pending);
     int (*throttle)(void *device, unsigned long long *reasons);
+    int (*by_bus)(const char *bus_id, void **device);
+    int (*index_of)(void *device, unsigned *index);
 } nvml_calls;
 
 enum { NEEDED_CALLS = 4 };
@@ -48,6 +50,8 @@ static const char *load(void *library, nvml_calls *call) {
         "nvmlDeviceGetEccMode",
         "nvmlDeviceGetMigMode",
         "nvmlDeviceGetCurrentClocksThrottleReasons",
+        "nvmlDeviceGetHandleByPciBusId_v2",
+        "nvmlDeviceGetIndex",
     };
     void *found[sizeof names / sizeof *names];
     _Static_assert(sizeof found == sizeof *call, "one name for each call");
@@ -105,6 +109,15 @@ const char *anemo_nvml_driver(const anemo_nvml *nvml) {
 static void *device_of(const anemo_nvml *nvml, int32_t index) {
     void *device = NULL;
     return index >= 0 && nvml->call.by_index((unsigned)index, &device) == 0 ? device : NULL;
+}
+
+int32_t anemo_nvml_index(const anemo_nvml *nvml, const char *bus_id) {
+    void *device = NULL;
+    unsigned index = 0;
+    const bool told = bus_id[0] && nvml->call.by_bus && nvml->call.index_of &&
+                      nvml->call.by_bus(bus_id, &device) == 0 &&
+                      nvml->call.index_of(device, &index) == 0;
+    return told ? (int32_t)index : -1;
 }
 
 bool anemo_nvml_device(const anemo_nvml *nvml, int32_t index) {
@@ -168,6 +181,24 @@ bool anemo_nvml_throttle(const anemo_nvml *nvml, int32_t index, uint64_t *reason
     const bool told = device && nvml->call.throttle && nvml->call.throttle(device, &bits) == 0;
     *reasons = bits;
     return told;
+}
+
+void anemo_nvml_throttle_names(uint64_t reasons, char *text, size_t bytes) {
+    static const struct {
+        uint64_t bit;
+        const char *name;
+    } names[] = {{0x4, "software power cap"},
+                 {0x8, "hardware slowdown"},
+                 {0x20, "software thermal"},
+                 {0x40, "hardware thermal"},
+                 {0x80, "power brake"}};
+    size_t at = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof names / sizeof *names && at < bytes; i++) {
+        if (reasons & names[i].bit) {
+            at += (size_t)snprintf(text + at, bytes - at, "%s%s", at ? ", " : "", names[i].name);
+        }
+    }
 }
 
 static bool clock_of(const anemo_nvml *nvml, int32_t index, int (*call)(void *, int, unsigned *),

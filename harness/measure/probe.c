@@ -23,6 +23,7 @@
 #include "anemo_config.h"
 #include "harness/measure/machine.h"
 #include "harness/measure/probe_form.h"
+#include "harness/measure/probe_gpu.h"
 #include "harness/measure/stats.h"
 
 #include <math.h>
@@ -60,6 +61,13 @@ size_t anemo_last_cache_bytes(void) {
     return (size_t)last->bytes * (size_t)(last->count > 0 ? last->count : 1);
 }
 
+size_t anemo_device_cache_bytes(const anemo_device *device) {
+    const size_t l2_bytes = anemo_device_gpu(device).l2_bytes;
+    return anemo_device_backend(device) == ANEMO_CPU ? anemo_last_cache_bytes()
+           : l2_bytes                                ? l2_bytes
+                                                     : FALLBACK_CACHE;
+}
+
 size_t anemo_available_memory_bytes(void) {
     const anemo_machine *machine = anemo_machine_get();
     const int64_t limit = machine->memory_limit_bytes, free_bytes = machine->memory_available_bytes;
@@ -71,6 +79,8 @@ size_t anemo_available_memory_bytes(void) {
 enum { MOST_FORMS = 8, MOST_WINDOWS = 512 };
 
 struct anemo_probe {
+    gpu_probe *gpu; /* NULL: a CPU's, and all below is used */
+    size_t cache_bytes;
     anemo_exec exec;
     anemo_clock clock;
     uint64_t *buffer;
@@ -131,13 +141,19 @@ static size_t choose_buffer_bytes(size_t asked_bytes) {
 anemo_status anemo_probe_create(anemo_device *device, const anemo_clock *clock, size_t buffer_bytes,
                                 anemo_probe **out, anemo_error *err) {
     *out = NULL;
-    if (anemo_device_backend(device) != ANEMO_CPU) {
-        return anemo_fail(err, ANEMO_E_UNSUPPORTED, "probes of %s are not there yet: only CPUs",
-                          anemo_device_name(device));
-    }
     anemo_probe *probe = calloc(1, sizeof *probe);
     if (!probe) {
         return anemo_fail(err, ANEMO_E_MEMORY, "no memory for a probe");
+    }
+    probe->cache_bytes = anemo_device_cache_bytes(device);
+    if (anemo_device_backend(device) == ANEMO_CUDA) {
+        const anemo_status status = gpu_probe_create(device, buffer_bytes, &probe->gpu, err);
+        *out = probe;
+        if (status) {
+            free(probe);
+            *out = NULL;
+        }
+        return status;
     }
     probe->exec = anemo_device_exec(device);
     probe->clock = *clock;
@@ -171,6 +187,7 @@ void anemo_probe_free(anemo_probe *probe) {
     if (!probe) {
         return;
     }
+    gpu_probe_free(probe->gpu);
     if (probe->buffer) {
         munmap(probe->buffer, probe->mapped_bytes);
     }
@@ -180,7 +197,11 @@ void anemo_probe_free(anemo_probe *probe) {
 }
 
 size_t anemo_probe_buffer_bytes(const anemo_probe *probe) {
-    return probe->mapped_bytes;
+    return probe->gpu ? gpu_probe_buffer_bytes(probe->gpu) : probe->mapped_bytes;
+}
+
+size_t anemo_probe_cache_bytes(const anemo_probe *probe) {
+    return probe->cache_bytes;
 }
 
 /* ---------------------------------------------------------------- running forms */
@@ -347,6 +368,9 @@ static anemo_status measure_arithmetic(anemo_probe *probe, const anemo_probe_for
 anemo_status anemo_probe_measure(anemo_probe *probe, anemo_ceiling ceiling, anemo_probe_value *out,
                                  anemo_error *err) {
     *out = (anemo_probe_value){0};
+    if (probe->gpu) {
+        return gpu_probe_measure(probe->gpu, ceiling, out, err);
+    }
     const anemo_probe_form *forms[MOST_FORMS];
     double per_second[MOST_FORMS];
     const int n = find_forms(ceiling, forms);
@@ -411,7 +435,8 @@ static double pace_of(const pace_run *run, int64_t thread, int which) {
 anemo_status anemo_probe_measure_pace(anemo_probe *probe, anemo_ceiling ceiling,
                                       anemo_probe_pace *out, anemo_error *err) {
     const anemo_probe_form *forms[MOST_FORMS];
-    const int n = ceiling == ANEMO_CEILING_READ ? 0 : find_forms(ceiling, forms);
+    const bool counted = ceiling != ANEMO_CEILING_READ && !probe->gpu;
+    const int n = counted ? find_forms(ceiling, forms) : 0;
     pace_run run = {.probe = probe, .form = {&anemo_probe_adds, NULL}};
     double best = 0, alone;
     *out = (anemo_probe_pace){0};
@@ -443,6 +468,9 @@ anemo_status anemo_probe_measure_pace(anemo_probe *probe, anemo_ceiling ceiling,
 }
 
 anemo_status anemo_probe_evict(anemo_probe *probe, anemo_error *err) {
+    if (probe->gpu) {
+        return gpu_probe_evict(probe->gpu, err);
+    }
     double per_second;
     form_run run = read_run(probe, &anemo_probe_forms_c[0]);
     return run_form(&run, &per_second, err);

@@ -36,12 +36,14 @@ typedef struct anemo_probe_value {
 
 typedef struct anemo_probe anemo_probe;
 
-/* Probes on the device's threads. buffer_bytes 0: 512 MiB or 8 times the last cache, less where
- * memory is short. ANEMO_E_UNSUPPORTED: not a CPU device. */
+/* Probes on the device's threads, or on the GPU by its events. buffer_bytes 0: 512 MiB or 8 times
+ * the last cache (a GPU: 16 times its L2), less where memory is short. */
 anemo_status anemo_probe_create(anemo_device *device, const anemo_clock *clock, size_t buffer_bytes,
                                 anemo_probe **out, anemo_error *err);
 void anemo_probe_free(anemo_probe *probe);
 size_t anemo_probe_buffer_bytes(const anemo_probe *probe);
+size_t
+anemo_probe_cache_bytes(const anemo_probe *probe); /* anemo_device_cache_bytes of its device */
 
 /* Runs every form of the ceiling; the best fraction of a millisecond counts. ANEMO_E_NUMERIC: a
  * form computed something else than it must. */
@@ -56,11 +58,14 @@ typedef struct anemo_probe_pace {
 } anemo_probe_pace;
 anemo_status anemo_probe_measure_pace(anemo_probe *probe, anemo_ceiling ceiling,
                                       anemo_probe_pace *out, anemo_error *err);
-/* Reads the whole buffer: afterwards the caches hold nothing else. */
+/* Reads the whole buffer: afterwards the caches hold nothing else. On a GPU it is queued, not
+ * waited for. */
 anemo_status anemo_probe_evict(anemo_probe *probe, anemo_error *err);
 
 /* The last level of cache, all instances together; 32 MiB when nobody tells. */
 size_t anemo_last_cache_bytes(void);
+/* That of the device: the above, or a GPU's L2. */
+size_t anemo_device_cache_bytes(const anemo_device *device);
 /* What this process can still allocate without swapping, within its cgroup; 0 when unknown. */
 size_t anemo_available_memory_bytes(void);
 

@@ -133,6 +133,7 @@ typedef struct sampler {
     int32_t *order;   /* [n_arms] scratch */
     double *round_ns; /* [n_arms] of the last round, per call */
     double *round_joules, *round_switches;
+    anemo_gpu_state *round_gpu; /* NULL: nobody watches */
     uint64_t spent_ns;
     int64_t next_look; /* rounds at which the ci rule looks again */
     anemo_error *err;
@@ -146,46 +147,97 @@ static bool interrupted(const sampler *s) {
     return s->how->interrupted && s->how->interrupted();
 }
 
+/* All that comes before the stretch. */
+static anemo_status make_ready(sampler *s, int32_t a, int64_t calls) {
+    const anemo_arm *arm = &s->arms[a];
+    anemo_status status = arm->prepare ? arm->prepare(arm->ctx, s->err) : ANEMO_OK;
+    if (!status && arm->ready) {
+        status = arm->ready(arm->ctx, s->calls[a], calls, s->err);
+    }
+    if (!status && s->how->caches == ANEMO_CACHES_COLD) {
+        status = s->how->evict(s->how->hooks_ctx, s->err);
+    }
+    return status;
+}
+
+static anemo_status make_calls(sampler *s, int32_t a, int64_t calls) {
+    const anemo_arm *arm = &s->arms[a];
+    const int64_t first = s->calls[a];
+    anemo_status status = ANEMO_OK;
+    s->calls[a] += calls;
+    if (arm->queue) {
+        return arm->queue(arm->ctx, first, calls, s->err);
+    }
+    for (int64_t c = 0; !status && c < calls; c++) {
+        status = arm->run(arm->ctx, first + c, s->err);
+    }
+    return status;
+}
+
+static void watch(sampler *s, int32_t a) {
+    if (s->round_gpu) {
+        s->round_gpu[a] = anemo_gpu_watch_read(s->how->watch);
+    }
+}
+
+/* By the clock, or by the timer: then the calls are still under way when the GPU is looked at. */
+static anemo_status time_calls(sampler *s, int32_t a, int64_t calls, double *took_ns) {
+    const anemo_timer *timer = s->how->timer;
+    if (!timer) {
+        const uint64_t start = anemo_clock_now(&s->how->clock);
+        const anemo_status status = make_calls(s, a, calls);
+        *took_ns = (double)(anemo_clock_now(&s->how->clock) - start);
+        watch(s, a);
+        return status;
+    }
+    anemo_status status = timer->begin(timer->ctx, s->err);
+    status = status ? status : make_calls(s, a, calls);
+    if (!status) {
+        watch(s, a);
+        status = timer->end(timer->ctx, took_ns, s->err);
+    }
+    return status;
+}
+
 /* One sample of every arm, into round_ns. */
 static anemo_status one_round(sampler *s, int64_t round) {
     const int64_t calls = s->out->calls_per_sample;
     anemo_sample_order(round, s->n_arms, s->order);
     for (int32_t i = 0; i < s->n_arms; i++) {
         const int32_t a = s->order[i];
-        anemo_status status =
-            s->arms[a].prepare ? s->arms[a].prepare(s->arms[a].ctx, s->err) : ANEMO_OK;
-        if (!status && s->how->caches == ANEMO_CACHES_COLD) {
-            status = s->how->evict(s->how->hooks_ctx, s->err);
-        }
+        double took_ns = 0;
+        anemo_status status = make_ready(s, a, calls);
         const double before = joules_now(s), switches = anemo_noise_involuntary_switches();
-        const uint64_t start = anemo_clock_now(&s->how->clock);
-        for (int64_t c = 0; !status && c < calls; c++) {
-            status = s->arms[a].run(s->arms[a].ctx, s->calls[a]++, s->err);
-        }
-        const uint64_t took_ns = anemo_clock_now(&s->how->clock) - start;
+        status = status ? status : time_calls(s, a, calls, &took_ns);
         if (status) {
             return status;
         }
         s->round_switches[a] = anemo_noise_involuntary_switches() - switches;
         s->round_joules[a] = (joules_now(s) - before) / (double)calls;
-        s->round_ns[a] = (double)took_ns / (double)calls;
-        s->spent_ns += took_ns;
+        s->round_ns[a] = took_ns / (double)calls;
+        s->spent_ns += (uint64_t)took_ns;
     }
     return ANEMO_OK;
 }
 
-/* So many calls that the fastest arm's sample is 1000 clock reads long: the clock costs 0.1 %. */
+/* So many calls that the fastest arm's sample is 1000 clock reads long: the clock costs 0.1 %. A
+ * GPU's first calls are slower than all others, so the count may grow while it warms up. */
 static void choose_calls(sampler *s) {
     if (s->how->calls_per_sample > 0 || s->how->caches == ANEMO_CACHES_COLD) {
         return;
     }
     const anemo_clock_quality q = s->out->clock;
-    const double wanted_ns = CLOCK_READS_PER_SAMPLE * fmax(q.overhead_ns, q.resolution_ns);
+    const double least_ns = s->how->timer ? s->how->timer->least_ns : 0;
+    const double wanted_ns =
+        fmax(CLOCK_READS_PER_SAMPLE * fmax(q.overhead_ns, q.resolution_ns), least_ns);
     double fastest_ns = INFINITY;
     for (int32_t a = 0; a < s->n_arms; a++) {
         fastest_ns = fmin(fastest_ns, fmax(s->round_ns[a], 1));
     }
-    s->out->calls_per_sample = (int64_t)fmax(1, ceil(wanted_ns / fastest_ns));
+    const int64_t wanted = (int64_t)fmax(1, ceil(wanted_ns / fastest_ns));
+    if (s->out->warm_up_rounds == 0 || wanted > 2 * s->out->calls_per_sample) {
+        s->out->calls_per_sample = wanted;
+    }
 }
 
 static double window_sum_of_medians(const double *window, int32_t n_arms) {
@@ -209,7 +261,7 @@ static anemo_status warm_up(sampler *s, double *window) {
         if (status) {
             return status;
         }
-        if (out->warm_up_rounds == 0) {
+        if (out->warm_up_rounds == 0 || s->how->timer) {
             choose_calls(s);
         }
         const int64_t place = out->warm_up_rounds++ % WARM_UP_WINDOW;
@@ -234,6 +286,12 @@ static bool grow(double **values, int64_t capacity) {
     return more != NULL;
 }
 
+static bool grow_states(anemo_gpu_state **states, int64_t capacity) {
+    anemo_gpu_state *more = realloc(*states, (size_t)capacity * sizeof *more);
+    *states = more ? more : *states;
+    return more != NULL;
+}
+
 static anemo_status keep_round(sampler *s, int64_t batch) {
     anemo_samples *out = s->out;
     if (out->n == s->capacity) {
@@ -243,7 +301,8 @@ static anemo_status keep_round(sampler *s, int64_t batch) {
         bool good = batches != NULL;
         for (int32_t a = 0; good && a < s->n_arms; a++) {
             good = grow(&out->ns[a], capacity) && grow(&out->switches[a], capacity) &&
-                   (!out->joules || grow(&out->joules[a], capacity));
+                   (!out->joules || grow(&out->joules[a], capacity)) &&
+                   (!out->gpu || grow_states(&out->gpu[a], capacity));
         }
         if (!good) {
             return anemo_fail(s->err, ANEMO_E_MEMORY, "no memory for %lld samples",
@@ -256,6 +315,9 @@ static anemo_status keep_round(sampler *s, int64_t batch) {
         out->switches[a][out->n] = s->round_switches[a];
         if (out->joules) {
             out->joules[a][out->n] = s->round_joules[a];
+        }
+        if (out->gpu) {
+            out->gpu[a][out->n] = s->round_gpu[a];
         }
     }
     out->batch[out->n++] = (int32_t)batch;
@@ -344,39 +406,46 @@ static anemo_status sample_all(sampler *s) {
     return status;
 }
 
+/* What the loop needs beside the samples. */
+static bool allocate(sampler *s) {
+    const size_t n = (size_t)s->n_arms;
+    anemo_samples *out = s->out;
+    out->ns = calloc(n, sizeof *out->ns);
+    out->switches = calloc(n, sizeof *out->switches);
+    out->joules = s->how->joules ? calloc(n, sizeof *out->joules) : NULL;
+    out->gpu = s->how->watch ? calloc(n, sizeof(anemo_gpu_state *)) : NULL;
+    s->calls = calloc(n, sizeof *s->calls);
+    s->order = calloc(n, sizeof *s->order);
+    s->round_ns = calloc(n, sizeof *s->round_ns);
+    s->round_joules = calloc(n, sizeof *s->round_joules);
+    s->round_switches = calloc(n, sizeof *s->round_switches);
+    s->round_gpu = s->how->watch ? calloc(n, sizeof *s->round_gpu) : NULL;
+    return out->ns && out->switches && s->calls && s->order && s->round_ns && s->round_joules &&
+           s->round_switches && (!s->how->joules || out->joules) &&
+           (!s->how->watch || (out->gpu && s->round_gpu));
+}
+
 anemo_status anemo_sample(const anemo_arm *arms, int32_t n_arms, const anemo_sampling *how,
                           anemo_samples *out, anemo_error *err) {
     *out =
         (anemo_samples){.n_arms = n_arms,
                         .calls_per_sample = how->calls_per_sample > 0 ? how->calls_per_sample : 1};
-    const size_t n = (size_t)n_arms;
-    out->clock = anemo_clock_measure(&how->clock);
+    out->clock = how->timer ? how->timer->quality : anemo_clock_measure(&how->clock);
     sampler s = {.arms = arms,
                  .n_arms = n_arms,
                  .how = how,
                  .out = out,
                  .next_look = FIRST_LOOK,
                  .err = err};
-    out->ns = calloc(n, sizeof *out->ns);
-    s.calls = calloc(n, sizeof *s.calls);
-    s.order = calloc(n, sizeof *s.order);
-    s.round_ns = calloc(n, sizeof *s.round_ns);
-    s.round_joules = calloc(n, sizeof *s.round_joules);
-    s.round_switches = calloc(n, sizeof *s.round_switches);
-    out->switches = calloc(n, sizeof *out->switches);
-    out->joules = how->joules ? calloc(n, sizeof *out->joules) : NULL;
-    anemo_status status = ANEMO_OK;
-    if (!out->ns || !out->switches || !s.calls || !s.order || !s.round_ns || !s.round_joules ||
-        !s.round_switches || (how->joules && !out->joules)) {
-        status = anemo_fail(err, ANEMO_E_MEMORY, "no memory for the sampler");
-    } else {
-        status = sample_all(&s);
-    }
+    const anemo_status status = allocate(&s)
+                                    ? sample_all(&s)
+                                    : anemo_fail(err, ANEMO_E_MEMORY, "no memory for the sampler");
     free(s.calls);
     free(s.order);
     free(s.round_ns);
     free(s.round_joules);
     free(s.round_switches);
+    free(s.round_gpu);
     if (status) {
         anemo_samples_free(out);
     }
@@ -387,12 +456,14 @@ void anemo_samples_free(anemo_samples *samples) {
     for (int32_t a = 0; a < samples->n_arms; a++) {
         free(samples->ns ? samples->ns[a] : NULL);
         free(samples->joules ? samples->joules[a] : NULL);
+        free(samples->gpu ? samples->gpu[a] : NULL);
         free(samples->switches ? samples->switches[a] : NULL);
     }
     free(samples->switches);
     free(samples->batch_noise);
     free(samples->ns);
     free(samples->joules);
+    free(samples->gpu);
     free(samples->batch);
     *samples = (anemo_samples){0};
 }

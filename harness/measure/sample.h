@@ -8,6 +8,7 @@
 #define ANEMO_SAMPLE_H
 
 #include "harness/measure/clock.h"
+#include "harness/measure/gpu_watch.h"
 #include "harness/measure/noise.h"
 #include "harness/measure/stats.h"
 #include "kernels/kernel.h"
@@ -46,10 +47,27 @@ typedef struct anemo_arm {
     void *ctx;
     /* Untimed, before each sample; may be NULL. */
     anemo_status (*prepare)(void *ctx, anemo_error *err);
+    /* Of an arm whose calls wait in a device's queue. ready: untimed, before a sample of the calls
+     * first .. first + n - 1; queue: all of them, in place of `run`. Both or neither. */
+    anemo_status (*ready)(void *ctx, int64_t first, int64_t n, anemo_error *err);
+    anemo_status (*queue)(void *ctx, int64_t first, int64_t n, anemo_error *err);
 } anemo_arm;
+
+/* Times a stretch by other means than a clock that is read before and after: on a device's own
+ * time line (event_timer.h). */
+typedef struct anemo_timer {
+    const char *name;
+    anemo_status (*begin)(void *ctx, anemo_error *err);
+    anemo_status (*end)(void *ctx, double *ns, anemo_error *err); /* waits for the stretch's end */
+    void *ctx;
+    anemo_clock_quality quality;
+    double least_ns; /* a sample of several calls is to last at least so long */
+} anemo_timer;
 
 typedef struct anemo_sampling {
     anemo_clock clock;
+    const anemo_timer *timer; /* NULL: the clock */
+    anemo_gpu_watch *watch;   /* read beside each sample, while it runs; NULL: nobody watches */
     anemo_stop stop;
     anemo_caches caches;
     anemo_status (*evict)(void *ctx, anemo_error *err); /* untimed; only for CACHES_COLD */
@@ -63,17 +81,18 @@ typedef struct anemo_sampling {
     void *hooks_ctx;           /* of evict and between */
     uint64_t batch_ns;         /* 0: 150 ms */
     uint64_t warm_up_ns;       /* at most; 0: 300 ms */
-    int64_t calls_per_sample;  /* 0: so many that a sample lasts 1000 clock reads */
+    int64_t calls_per_sample;  /* 0: so many that a sample lasts 1000 reads of clock or timer */
     bool (*interrupted)(void); /* true: end after this round; may be NULL */
 } anemo_sampling;
 
 typedef struct anemo_samples {
     int32_t n_arms;
-    int64_t n;         /* rounds */
-    double **ns;       /* [n_arms][n]: nanoseconds per call */
-    double **joules;   /* [n_arms][n]: per call, NaN where not told; NULL: nobody counts */
-    double **switches; /* [n_arms][n]: involuntary ones of this process; NaN: not told */
-    int32_t *batch;    /* [n]: the batch of each round */
+    int64_t n;             /* rounds */
+    double **ns;           /* [n_arms][n]: nanoseconds per call */
+    double **joules;       /* [n_arms][n]: per call, NaN where not told; NULL: nobody counts */
+    double **switches;     /* [n_arms][n]: involuntary ones of this process; NaN: not told */
+    anemo_gpu_state **gpu; /* [n_arms][n]: during the sample; NULL: nobody watches */
+    int32_t *batch;        /* [n]: the batch of each round */
     /* [n_batches], of each batch's rounds: what the system counts in ticks of 10 ms is not told of
      * single samples. */
     anemo_noise *batch_noise;

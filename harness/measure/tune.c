@@ -34,6 +34,7 @@ typedef struct call {
 
 typedef struct session {
     anemo_device *device;
+    bench_gpu gpu;
     const anemo_tune_options *options;
     anemo_tune_report *report;
     const char *kv_type;
@@ -151,7 +152,8 @@ static anemo_status read_plan(session *s) {
     if (!status) {
         const anemo_model_info *info = anemo_model_describe(model);
         s->report->info = *info;
-        s->report->cold = info->active_weight_bytes > 2.0 * (double)anemo_last_cache_bytes();
+        s->report->cold =
+            info->active_weight_bytes > 2.0 * (double)anemo_device_cache_bytes(s->device);
         s->depth = info->context_max < s->depth ? info->context_max : s->depth;
         status = list_calls(s, plan);
     }
@@ -386,7 +388,9 @@ static anemo_status prepare_line(session *s, cell_run *run, const anemo_variant 
     if (v->act && strcmp(v->act, "f32") != 0 && ops->quantise) {
         status = ops->quantise(run->arms[i], s->err);
     }
-    return status ? status : bench_best_call(&s->clock, run->arms[i], &run->call_ns[i], s->err);
+    return status ? status
+                  : bench_best_call(&s->clock, bench_gpu_timer(&s->gpu), run->arms[i],
+                                    &run->call_ns[i], s->err);
 }
 
 /* Drops line i, keeping the order. */
@@ -430,17 +434,14 @@ static anemo_status prepare_lines(session *s, cell_run *run, anemo_tune_cell *ce
     return ANEMO_OK;
 }
 
-static anemo_status run_arm(void *ctx, int64_t call_index, anemo_error *err) {
-    return bench_arm_run(ctx, call_index, err);
-}
-
 static anemo_status time_lines(session *s, cell_run *run, anemo_tune_cell *cell) {
     anemo_arm arms[ANEMO_TUNE_VARIANTS];
     for (int32_t i = 0; i < cell->n_lines; i++) {
-        arms[i] = (anemo_arm){.run = run_arm, .ctx = run->arms[i]};
+        arms[i] = bench_sampled_arm(run->arms[i]);
         cell->lines[i].arm = i;
     }
     const anemo_sampling how = {.clock = s->clock,
+                                .timer = bench_gpu_timer(&s->gpu),
                                 .stop = s->options->stop,
                                 .caches =
                                     s->report->cold ? ANEMO_CACHES_COLD_WEIGHTS : ANEMO_CACHES_WARM,
@@ -462,10 +463,11 @@ static anemo_status measure_cell(session *s, const call *c, int32_t range, const
                                  anemo_tune_cell *cell) {
     char weights[64];
     const bench_setup setup = {.device = s->device,
+                               .host = s->gpu.host,
                                .weights = anemo_weight_type_name(&f->type, weights, sizeof weights),
                                .type = f->type,
                                .seed = s->options->seed,
-                               .cold_bytes = s->report->cold ? bench_cool_bytes() : 0};
+                               .cold_bytes = s->report->cold ? bench_cool_bytes(s->device) : 0};
     cell_run run = {0};
     cell->m_lo = c->range[range].lo;
     cell->m_hi = c->range[range].hi;
@@ -643,7 +645,8 @@ anemo_status anemo_tune(anemo_device *device, const anemo_tune_options *options,
                  .depth = options->depth ? options->depth : DEPTH,
                  .clock = anemo_clock_raw(),
                  .err = err};
-    anemo_status status = read_plan(&s);
+    anemo_status status = bench_gpu_open(device, NULL, &s.gpu, err);
+    status = status ? status : read_plan(&s);
     for (int32_t i = 0; !status && i < s.n_calls; i++) {
         status = s.calls[i].done ? ANEMO_OK : tune_role(&s, i);
     }
@@ -652,6 +655,7 @@ anemo_status anemo_tune(anemo_device *device, const anemo_tune_options *options,
         free(s.calls[i].problem);
     }
     free(s.calls);
+    bench_gpu_close(&s.gpu);
     return status;
 }
 

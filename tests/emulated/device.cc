@@ -12,6 +12,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <map>
 
@@ -145,12 +146,28 @@ bool event_init(anemo_event *) {
 void event_destroy(anemo_event *) {
 }
 
-anemo_status event_record(anemo_event *) {
+/* The time of an emulation is that of the processor at hand: it says nothing of a GPU, but what is
+ * done with times can be tested. An event remembers how many graphs there were before it. */
+int32_t graph_launches;
+double graph_rate = 1;
+
+anemo_status event_record(anemo_event *event) {
+    struct timespec now;
+    if (emulated::is_capturing()) {
+        return ANEMO_E_DEVICE;
+    }
+    emulated::finish_stream(nullptr); /* an event comes behind what was launched before it */
+    if (clock_gettime(CLOCK_MONOTONIC_RAW, &now) != 0) {
+        return ANEMO_E_DEVICE;
+    }
+    event->time_ns = (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+    event->native = reinterpret_cast<void *>(static_cast<intptr_t>(graph_launches));
     return ANEMO_OK;
 }
 
-anemo_status event_elapsed_ns(anemo_event *, anemo_event *, double *) {
-    return ANEMO_E_UNSUPPORTED; /* an emulation has no time */
+anemo_status event_elapsed_ns(anemo_event *start, anemo_event *stop, double *ns) {
+    *ns = (stop->time_ns - start->time_ns) * (start->native == stop->native ? 1 : graph_rate);
+    return ANEMO_OK;
 }
 
 anemo_status capture_begin(anemo_device *) {
@@ -163,7 +180,6 @@ anemo_status capture_end(anemo_device *, void **native, anemo_error *) {
 }
 
 typedef std::vector<std::function<void()>> recording;
-int32_t graph_launches;
 
 anemo_status graph_launch(anemo_device *, void *native) {
     graph_launches++;
@@ -219,6 +235,10 @@ int32_t emulated_graph_launches(void) {
     return graph_launches;
 }
 
+void emulated_graph_rate(double rate) {
+    graph_rate = rate;
+}
+
 extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device **out,
                                                  anemo_error *err) {
     *out = nullptr;
@@ -233,6 +253,13 @@ extern "C" anemo_status anemo_device_create_cuda(int32_t ordinal, anemo_device *
     d->base.backend = ANEMO_CUDA;
     d->base.capability = capabilities[ordinal];
     snprintf(d->base.name, sizeof d->base.name, "emulated GPU");
+    snprintf(d->base.gpu.bus_id, sizeof d->base.gpu.bus_id, "0000:01:00.0");
+    d->base.gpu.multiprocessors = 1;
+    d->base.gpu.cuda_version = 13000;
+    d->base.gpu.bus_bits = 5120;
+    d->base.gpu.memory_hz = 1.2e9;
+    d->base.gpu.multiprocessor_hz = 1.4e9;
+    d->base.gpu.l2_bytes = 64 << 10; /* small, so that much is cold */
     d->base.exec.size = sizeof d->base.exec;
     d->base.exec.n_threads = 1;
     d->libraries.cublas = d; /* any handle but none */

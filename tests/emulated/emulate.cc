@@ -24,6 +24,7 @@
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -44,6 +45,7 @@ namespace {
 /* Stacks begin at 32 different lines of the first cache, or the lanes of a warp drive each other
  * out of it at every change. */
 constexpr size_t STACK_BYTES = 128 << 10, STACK_SHIFT_BYTES = 18 * 64;
+constexpr size_t LAST_FRAMES_BYTES = 4096; /* of fibre_main and what it leaves through */
 constexpr unsigned WARP = 32, THREADS_MAX = 1024;
 constexpr size_t FENCE_BYTES = 64;
 constexpr unsigned char POISON = 0xff;
@@ -184,6 +186,11 @@ void prepare(fibre *f, unsigned index) {
     void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES - f->lane * STACK_SHIFT_BYTES);
     top[-1] = nullptr; /* the caller of fibre_main, for the alignment of its frame */
     top[-2] = reinterpret_cast<void *>(fibre_main);
+#ifdef __SANITIZE_ADDRESS__
+    /* The fibre before ended in frames that never returned: their red zones are no longer any. */
+    __asan_unpoison_memory_region(reinterpret_cast<char *>(top) - LAST_FRAMES_BYTES,
+                                  LAST_FRAMES_BYTES);
+#endif
     memset(top - 8, 0, 6 * sizeof *top);
     f->sp = top - 8;
     f->state = READY;

@@ -19,6 +19,9 @@ int32_t emulated_stream_orders(void);
 int64_t emulated_waits(void);
 void emulated_drop_wait(int64_t index);
 
+/* From now on events around a graph tell so many times what the processor at hand took. */
+void emulated_graph_rate(double rate);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,7 @@
 /* Passes for NVIDIA's management library: one GPU whose energy grows by a joule at each reading, at
  * 250 W of 300, at 1.5 GHz. ANEMO_FAKE_NVML=still: it does not grow; throttled: hot, its power
- * limit lowered, cut by MIG; silent: a driver that tells nothing beyond its version. */
+ * limit lowered, cut by MIG; silent: a driver that tells nothing beyond its version; elsewhere: it
+ * knows no GPU by its place on the bus. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@ int nvmlDeviceGetMaxClockInfo(void *device, int domain, unsigned *mhz);
 int nvmlDeviceGetEccMode(void *device, int *current, int *pending);
 int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending);
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons);
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device);
+int nvmlDeviceGetIndex(void *device, unsigned *index);
 
 static unsigned long long spent_mj = 1000000;
 
@@ -99,4 +102,14 @@ int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons) {
     *reasons = is("throttled") ? 0x4 | 0x40 : 0x1; /* else idle */
     return answer(device);
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device) {
+    *device = &spent_mj;
+    return bus_id[0] && !is("elsewhere") ? 0 : 2;
+}
+
+int nvmlDeviceGetIndex(void *device, unsigned *index) {
+    *index = 0;
+    return answer(device) == 2 ? 2 : 0;
 }

@@ -171,7 +171,7 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc
                                      const void *b, cublasLtMatrixLayout_t b_is, const void *beta,
                                      const void *c, cublasLtMatrixLayout_t c_is, void *d,
                                      cublasLtMatrixLayout_t d_is, const cublasLtMatmulAlgo_t *algo,
-                                     void *workspace, size_t workspace_bytes, cudaStream_t) {
+                                     void *workspace, size_t workspace_bytes, cudaStream_t stream) {
     if (handle == nullptr) {
         return CUBLAS_STATUS_NOT_INITIALIZED;
     }
@@ -194,7 +194,7 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     emulated::in_stream(
-        [=, w = *a_is, x = *b_is, old = *c_is, y = *d_is, spoilt = algo->workspace_bytes] {
+        stream, [=, w = *a_is, x = *b_is, old = *c_is, y = *d_is, spoilt = algo->workspace_bytes] {
             const auto *p = static_cast<const int8_t *>(a), *q = static_cast<const int8_t *>(b);
             memset(workspace, 0xff, spoilt);
             for (uint64_t j = 0; j < y.cols; j++) {
