@@ -1,5 +1,6 @@
 /* Targets: what the kernels are to reach on any machine, as fractions of its own ceilings and as
- * ratios to each other, in a file that is read, measured and judged.
+ * ratios to each other, or on one machine in absolute figures, in a file that is read, measured and
+ * judged.
  *
  *     group NAME [STOP]                                  its arms take turns in one run
  *     arm NAME OP SHAPE m=N WEIGHTS SELECTOR [OPTION..]  the fastest variant that fits
@@ -15,8 +16,7 @@
  *     roof ARM                    of the lower of bandwidth and peak
  *     rate ARM / ARM [+ ARM]      operations per second, over those of the others one after another
  *     time ARM / ARM [+ ARM]      seconds over theirs
- *     us ARM, tops ARM            microseconds of a call, 10^12 operations per second: of one
- * machine
+ *     us ARM, tops ARM            microseconds of a call, 10^12 operations per second
  *
  * each the median over the rounds of the run, with its 95 % interval. A target is met when the
  * interval's end that is worse for it reaches the bound, missed when the better one does not, else
