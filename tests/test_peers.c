@@ -101,7 +101,7 @@ static void shipped_file(void **state) {
 
 /* ---------------------------------------------------------------- what they print */
 
-static void bench_output(void **state) {
+static void bench_says(void **state) {
     (void)state;
     double ns[4];
     int32_t n;
@@ -271,7 +271,7 @@ static void failing_peer(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         bad_file_test(good_file),         bad_file_test(bad_files),
-        cmocka_unit_test(shipped_file),   cmocka_unit_test(bench_output),
+        cmocka_unit_test(shipped_file),   cmocka_unit_test(bench_says),
         cmocka_unit_test(version_output), cmocka_unit_test(batched_output),
         bad_file_test(whole_run),         bad_file_test(failing_peer),
     };
