@@ -36,6 +36,14 @@ static inline void wrong_row(const anemo_weight *weight, int64_t row, float *x) 
     free(scales);
 }
 
+/* All rows of a weight, [n, k]; the caller frees them. */
+static inline float *wrong_matrix(const anemo_weight *weight) {
+    float *w = malloc((size_t)(weight->n * weight->k) * sizeof *w);
+    for (int64_t row = 0; row < weight->n; row++)
+        wrong_row(weight, row, w + row * weight->k);
+    return w;
+}
+
 static inline float wrong_dot(const float *x, const float *w, int64_t k, bool backwards) {
     float sum = 0;
     for (int64_t i = 0; i < k; i++) {

@@ -34,17 +34,19 @@ static void quantise_in_place(float *h, int64_t n) {
 }
 
 static anemo_status qgemm(const anemo_qgemm_problem *p, const anemo_qgemm_args *a, fault f) {
-    float *x = malloc((size_t)p->k * 2 * sizeof *x), *w = x + p->k;
-    for (int64_t i = 0; i < a->m; i++) {
-        read_record(a->x, i, p->k, f == OTHER_ROWS_SCALE ? (i + 1) % a->m : i, x);
-        for (int part = 0; part < p->n_parts; part++)
+    float *x = malloc((size_t)p->k * sizeof *x);
+    for (int part = 0; part < p->n_parts; part++) {
+        float *w = wrong_matrix(a->weight[part]);
+        for (int64_t i = 0; i < a->m; i++) {
+            read_record(a->x, i, p->k, f == OTHER_ROWS_SCALE ? (i + 1) % a->m : i, x);
             for (int64_t j = 0; j < p->n[part]; j++) {
-                wrong_row(a->weight[part], j, w);
-                float y = wrong_dot(x, w, p->k, false);
+                float y = wrong_dot(x, w + j * p->k, p->k, false);
                 y *= f == SCALED ? 1.1f : f == SCALED_A_LITTLE ? 1.001f : 1;
                 y += p->has_bias >> part & 1 ? a->bias[part][j] : 0;
                 a->y[part][i * a->y_stride[part] + j] = y;
             }
+        }
+        free(w);
     }
     if (f == ONE_ELEMENT)
         a->y[0][0] += 0.25f;

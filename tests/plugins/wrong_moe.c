@@ -113,37 +113,47 @@ static float bias_at(const float *bias, int32_t row, int64_t n, int64_t i) {
     return bias ? bias[row * n + i] : 0;
 }
 
+/* The three matrices of an expert. */
+typedef struct expert {
+    float *gate, *up, *down;
+} expert;
+
+static expert expert_of(const anemo_moe_experts_args *a, int32_t e, fault f) {
+    expert x = {.gate = wrong_matrix(a->gate[e]), wrong_matrix(a->up[e]), wrong_matrix(a->down[e])};
+    if (f == SWAPPED_GATE_UP)
+        x = (expert){x.up, x.gate, x.down};
+    return x;
+}
+
 static void expert_row(const anemo_moe_experts_problem *p, const anemo_moe_experts_args *a,
-                       int32_t e, const float *x, float *y, fault f) {
+                       int32_t e, const expert *w, const float *x, float *y, fault f) {
     const int64_t d = p->d, ffn = p->ffn;
-    float *w = malloc((size_t)(d + 2 * ffn) * sizeof *w), *h = w + d + ffn;
-    const void *const *gate = f == SWAPPED_GATE_UP ? a->up : a->gate;
-    const void *const *up = f == SWAPPED_GATE_UP ? a->gate : a->up;
+    float *h = malloc((size_t)ffn * sizeof *h);
     for (int64_t j = 0; j < ffn; j++) {
-        wrong_row(gate[e], j, w);
-        const float g = wrong_dot(x, w, d, false) + bias_at(a->gate_bias, e, ffn, j);
-        wrong_row(up[e], j, w);
-        const float u = wrong_dot(x, w, d, false) + bias_at(a->up_bias, e, ffn, j);
+        const float g = wrong_dot(x, w->gate + j * d, d, false) + bias_at(a->gate_bias, e, ffn, j);
+        const float u = wrong_dot(x, w->up + j * d, d, false) + bias_at(a->up_bias, e, ffn, j);
         h[j] = f == NO_CLAMP && p->activation ? (u + 1) * g / (1 + expf(-1.702f * g))
                                               : wrong_act_mul(p->activation, g, u);
     }
-    for (int64_t i = 0; i < d; i++) {
-        wrong_row(a->down[e], i, w);
-        y[i] = wrong_dot(h, w, ffn, false) + bias_at(a->down_bias, e, d, i);
-    }
-    free(w);
+    for (int64_t i = 0; i < d; i++)
+        y[i] = wrong_dot(h, w->down + i * ffn, ffn, false) + bias_at(a->down_bias, e, d, i);
+    free(h);
 }
 
 static anemo_status experts(const anemo_moe_experts_problem *p, const anemo_moe_experts_args *a,
                             fault f) {
     for (int32_t e = p->expert_begin; e < p->expert_end; e++) {
         const int32_t end = a->plan.offset[e + 1] - (f == LAST_ROW_FORGOTTEN);
+        const int32_t other = e > p->expert_begin ? e - 1 : p->expert_end - 1;
+        const int32_t own = f == SWAPPED_EXPERTS ? other : e;
+        const expert w = expert_of(a, own, f);
         for (int32_t r = a->plan.offset[e]; r < end; r++) {
             const int64_t token = f == UNSORTED_ROWS ? r / p->top_k : a->plan.row_token[r];
-            const int32_t other = e > p->expert_begin ? e - 1 : p->expert_end - 1;
-            expert_row(p, a, f == SWAPPED_EXPERTS ? other : e, (const float *)a->x + token * p->d,
-                       a->rows + r * p->d, f);
+            expert_row(p, a, own, &w, (const float *)a->x + token * p->d, a->rows + r * p->d, f);
         }
+        free(w.gate);
+        free(w.up);
+        free(w.down);
     }
     const int64_t all = a->tokens * p->top_k;
     for (int64_t r = 0; f == OUTSIDE_RANGE && r < all; r++) {

@@ -55,16 +55,16 @@ static float finish(const anemo_qgemm_problem *p, float result, float before, fa
     return f == SCALED ? 1.1f * result : f == SCALED_A_LITTLE ? 1.00001f * result : result;
 }
 
-/* Weight row j of part p times row i of x, with its bias. */
+/* Weight row j of part p, whose matrix is w, times row i of x, with its bias. */
 static float product(const anemo_exec *exec, const anemo_qgemm_problem *p,
-                     const anemo_qgemm_args *a, int part, int64_t i, int64_t j, float *w, fault f) {
+                     const anemo_qgemm_args *a, int part, int64_t i, int64_t j, const float *w,
+                     fault f) {
     const float *x = (const float *)a->x + i * p->k;
     const int64_t column = f == NEIGHBOUR_COLUMN && p->n[part] > 1 && j < 2 ? 1 - j : j;
-    wrong_row(a->weight[part], column, w);
     const int64_t k = f == K_TAIL && p->k > 4 ? p->k / 4 * 4 - 1 : p->k;
     const bool backwards =
         (f == ROWS_DEPEND && a->m > 2) || (f == THREADS_DEPEND && exec->n_threads > 1);
-    float result = wrong_dot(x, w, k, backwards);
+    float result = wrong_dot(x, w + column * p->k, k, backwards);
     if (f == READS_POISON)
         result += ((const float *)exec->workspace)[0];
     if (f == READS_PAST_X && i == a->m - 1)
@@ -75,18 +75,21 @@ static float product(const anemo_exec *exec, const anemo_qgemm_problem *p,
 static anemo_status compute(const anemo_exec *exec, const anemo_qgemm_problem *p,
                             const anemo_qgemm_args *a, fault f) {
     const bool act_mul = p->epilogue == ANEMO_EPI_ACT_MUL;
-    float *w = malloc((size_t)p->k * sizeof *w);
+    float *w[ANEMO_QGEMM_PARTS];
+    for (int part = 0; part < p->n_parts; part++)
+        w[part] = wrong_matrix(a->weight[part]);
     for (int part = 0; part < (act_mul ? 1 : p->n_parts); part++)
         for (int64_t i = 0; i < a->m; i++)
             for (int64_t j = 0; j < p->n[part]; j++) {
                 float *y = a->y[part] + i * a->y_stride[part] + j;
-                float result = product(exec, p, a, part, i, j, w, f);
+                float result = product(exec, p, a, part, i, j, w[part], f);
                 if (act_mul)
                     result =
-                        wrong_act_mul(p->activation, result, product(exec, p, a, 1, i, j, w, f));
+                        wrong_act_mul(p->activation, result, product(exec, p, a, 1, i, j, w[1], f));
                 *y = finish(p, result, *y, f);
             }
-    free(w);
+    for (int part = 0; part < p->n_parts; part++)
+        free(w[part]);
     if (f == LITTLE_WORKSPACE)
         memset(exec->workspace, 0, 128);
     spoil(a, p->n[0], f);
