@@ -30,10 +30,17 @@ __device__ inline void store_sum(uint64_t sum, uint64_t *result) {
     }
 }
 
+/* Blocks that a multiprocessor of this target holds. */
+#if defined __CUDA_ARCH__ && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890)
+constexpr int HOLDS = 1536 / THREADS;
+#else
+constexpr int HOLDS = 2048 / THREADS;
+#endif
+
 /* BLOCKS of them on a multiprocessor: told, or the compiler saves registers and has four of eight
  * loads under way. */
 template <int LOADS, bool STREAM, int BLOCKS>
-__global__ void __launch_bounds__(THREADS, BLOCKS)
+__global__ void __launch_bounds__(THREADS, BLOCKS < HOLDS ? BLOCKS : HOLDS)
     read_words(const uint4 *data, int64_t n, uint64_t *result) {
     const int64_t stride = (int64_t)gridDim.x * THREADS;
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
