@@ -4,8 +4,10 @@
  * rows each and all tokens, so that a dequantised fragment meets TOKENS products at once. Per
  * step, 64 columns, weights and activations come into shared memory by cp.async, STAGES steps
  * ahead; a warp's weights are its own, 16 bytes per lane at the lane's place, so only activations
- * need the barrier. A token's 128 bytes of a step stand 144 apart: eight lanes that read 16 bytes
- * each then meet 32 different banks.
+ * need the barrier. A token's 128 bytes of a step stand 144 apart. Of eight lanes that read 16
+ * bytes each, four of one token and four of the next, six then meet in a bank with another, and a
+ * read takes two turns; 192 bytes would part them all, for a third more shared memory: to be
+ * measured, as is a swizzle (moe_grouped_token_at).
  *
  * What the products are of is the matter of tile_shape and sums: here bf16 activations, of which a
  * step has 64 columns; tile_int8.cuh brings int8, 128 columns.
