@@ -51,8 +51,9 @@ static uint32_t detect(void) {
         features |= ANEMO_CPU_AVX512;
         features |= has(c, bit_AVX512VNNI) ? ANEMO_CPU_AVX512_VNNI : 0;
         features |= has(c, bit_AVX512VBMI) ? ANEMO_CPU_AVX512_VBMI : 0;
-        if (has(d, 1u << 24 | 1u << 25) && may_use_tiles(state)) { /* AMX-TILE, AMX-INT8 */
-            features |= ANEMO_CPU_AMX_INT8;
+        if (has(d, 1u << 24) && may_use_tiles(state)) { /* AMX-TILE */
+            features |= has(d, 1u << 25) ? ANEMO_CPU_AMX_INT8 : 0;
+            features |= has(d, 1u << 22) ? ANEMO_CPU_AMX_BF16 : 0;
         }
         if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 1u << 5)) {
             features |= ANEMO_CPU_AVX512_BF16;
@@ -169,6 +170,8 @@ const char *anemo_cpu_feature_name(uint32_t one_bit) {
         return "avx512vbmi";
     case ANEMO_CPU_AMX_INT8:
         return "amxint8";
+    case ANEMO_CPU_AMX_BF16:
+        return "amxbf16";
     case ANEMO_CPU_NEON_DOT:
         return "neon-dot";
     case ANEMO_CPU_NEON_I8MM:

@@ -492,6 +492,7 @@ static void test_ceilings(void **state) {
                                : c == ANEMO_CEILING_INT8_AVX2_U4 ? ANEMO_CPU_AVX2
                                : c == ANEMO_CEILING_INT8_AVX2_U8 ? ANEMO_CPU_AVX2
                                : c == ANEMO_CEILING_INT8_AMX     ? ANEMO_CPU_AMX_INT8
+                               : c == ANEMO_CEILING_BF16_AMX     ? ANEMO_CPU_AMX_BF16
                                                                  : 0;
         if (needs & ~anemo_cpu_features()) {
             assert_null(value.form); /* absent, not zero */

@@ -160,22 +160,23 @@ static void data_free(qgemm_data *d) {
 
 /* Result and error bound of part p before the epilogue. The bound: rounding of every product and of
  * partial sums, sqrt(k) of them in a random walk, with room to spare; a wrong element is orders of
- * magnitude above it. */
-static double plain_sum(const qgemm_data *d, const float *x, int p, int64_t row, int64_t column,
-                        double *bound) {
+ * magnitude above it. Weights that the matrix tiles of bf16 take are rounded to it, by 2^-8. */
+static double plain_sum(const qgemm_data *d, const anemo_variant *v, const float *x, int p,
+                        int64_t row, int64_t column, double *bound) {
     double sum = d->c.has_bias >> p & 1 ? d->bias[p][column] : 0.0, magnitude = fabs(sum);
     for (int64_t i = 0; i < d->c.k; i++) {
         const double xi = x[row * d->c.k + i];
         sum += xi * random_weight_value(d->w[p], column, i);
         magnitude += fabs(xi) * random_weight_magnitude(d->w[p], column, i);
     }
-    *bound = (4.0 + sqrt((double)d->c.k)) * 0x1p-24 * magnitude;
+    const double rounded = v->needs.cpu_features & ANEMO_CPU_AMX_BF16 ? 0x1p-8 : 0.0;
+    *bound = ((4.0 + sqrt((double)d->c.k)) * 0x1p-24 + rounded) * magnitude;
     return sum;
 }
 
-static double expected(const qgemm_data *d, const float *x, int p, int64_t row, int64_t column,
-                       double before, double *bound) {
-    double g = plain_sum(d, x, p, row, column, bound), up_bound;
+static double expected(const qgemm_data *d, const anemo_variant *v, const float *x, int p,
+                       int64_t row, int64_t column, double before, double *bound) {
+    double g = plain_sum(d, v, x, p, row, column, bound), up_bound;
     if (d->c.epilogue == ANEMO_EPI_STORE) {
         return g;
     }
@@ -183,7 +184,7 @@ static double expected(const qgemm_data *d, const float *x, int p, int64_t row, 
         *bound += 0x1p-23 * (fabs(before) + fabs(g));
         return before + g;
     }
-    double u = plain_sum(d, x, 1, row, column, &up_bound);
+    double u = plain_sum(d, v, x, 1, row, column, &up_bound);
     double gated, slope = 1.2; /* of g sigmoid(a g), at most 1.1 */
     if (d->c.activation == ANEMO_ACT_SILU_CLAMPED) {
         g = fmin(g, 7.0);
@@ -204,18 +205,18 @@ static float *y_create(int64_t m, int64_t n) {
     return y;
 }
 
-static void check_part(const qgemm_data *d, const char *name, const float *x, int p,
+static void check_part(const qgemm_data *d, const anemo_variant *v, const float *x, int p,
                        const float *y) {
     const int64_t n = d->c.n[p], stride = n + GUARD;
     for (int64_t i = 0; i < d->c.m; i++) {
         for (int64_t j = 0; j < n; j++) {
             double bound;
-            const double want = expected(d, x, p, i, j, (double)((i * stride + j) % 17), &bound);
+            const double want = expected(d, v, x, p, i, j, (double)((i * stride + j) % 17), &bound);
             if (!(fabs(y[i * stride + j] - want) <= bound)) {
                 char type[64];
                 fail_msg("%s %s m %lld k %lld n %lld epilogue %d: part %d [%lld, %lld] is %.9g, "
                          "want %.9g, bound %.3g",
-                         name, anemo_weight_type_name(&d->c.type[p], type, sizeof type),
+                         v->name, anemo_weight_type_name(&d->c.type[p], type, sizeof type),
                          (long long)d->c.m, (long long)d->c.k, (long long)n, d->c.epilogue, p,
                          (long long)i, (long long)j, y[i * stride + j], want, bound);
             }
@@ -249,7 +250,7 @@ static bool check_case(const anemo_variant *v, const qgemm_data *d) {
         }
         run(v, devices[t], &d->problem, &a);
         for (int p = 0; p < written; p++) {
-            check_part(d, v->name, meaning, p, a.y[p]);
+            check_part(d, v, meaning, p, a.y[p]);
             free(a.y[p]);
         }
     }

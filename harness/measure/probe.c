@@ -43,8 +43,8 @@
 #define SMALLEST_BUFFER  (1 * MIB)
 #define PIECE_GRANULE    ((size_t)ANEMO_PROBE_BLOCK_BYTES * 4) /* four streams of whole blocks */
 
-static const char *const ceiling_names[] = {"read",         "fp32",         "bf16",    "int8",
-                                            "int8_avx2_u4", "int8_avx2_u8", "int8_amx"};
+static const char *const ceiling_names[] = {"read",         "fp32",         "bf16",     "int8",
+                                            "int8_avx2_u4", "int8_avx2_u8", "int8_amx", "bf16_amx"};
 
 const char *anemo_ceiling_name(anemo_ceiling ceiling) {
     return ceiling_names[ceiling];
@@ -308,7 +308,7 @@ static int64_t fill_turn(const anemo_probe *probe, const anemo_probe_form *form,
 static const anemo_probe_form *const tables[] = {
 #if ANEMO_X86
     anemo_probe_forms_avx512,  anemo_probe_forms_avx512vnni, anemo_probe_forms_avx512bf16,
-    anemo_probe_forms_amxint8, anemo_probe_forms_avx2,
+    anemo_probe_forms_amxint8, anemo_probe_forms_amxbf16,    anemo_probe_forms_avx2,
 #elif ANEMO_AARCH64
     anemo_probe_forms_neoni8mm,
     anemo_probe_forms_neondot,

@@ -23,10 +23,12 @@ typedef enum anemo_ceiling {
     ANEMO_CEILING_INT8_AVX2_U4, /* 4-bit times 8-bit codes, 16-bit sums where they cannot overflow
                                  */
     ANEMO_CEILING_INT8_AVX2_U8, /* 8-bit times 8-bit codes, every product exact */
-    ANEMO_CEILING_INT8_AMX,     /* 8-bit products in matrix tiles, for kernels that use them */
+    /* What matrix tiles can do, for kernels that use them: */
+    ANEMO_CEILING_INT8_AMX, /* 8-bit products */
+    ANEMO_CEILING_BF16_AMX, /* bf16 products, fp32 sums */
     ANEMO_CEILING_COUNT
 } anemo_ceiling;
-/* "read", "fp32", "bf16", "int8", "int8_avx2_u4", "int8_avx2_u8", "int8_amx" */
+/* "read", "fp32", "bf16", "int8", "int8_avx2_u4", "int8_avx2_u8", "int8_amx", "bf16_amx" */
 const char *anemo_ceiling_name(anemo_ceiling ceiling);
 
 typedef struct anemo_probe_value {

@@ -28,6 +28,7 @@ extern const anemo_probe_form anemo_probe_forms_avx512[];
 extern const anemo_probe_form anemo_probe_forms_avx512vnni[];
 extern const anemo_probe_form anemo_probe_forms_avx512bf16[];
 extern const anemo_probe_form anemo_probe_forms_amxint8[];
+extern const anemo_probe_form anemo_probe_forms_amxbf16[];
 #elif ANEMO_AARCH64
 extern const anemo_probe_form anemo_probe_forms_neon[];
 extern const anemo_probe_form anemo_probe_forms_neondot[];

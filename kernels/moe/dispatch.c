@@ -42,12 +42,11 @@ moe_dispatch moe_dispatch_of(const anemo_moe_experts_problem *p, const anemo_moe
 
 static void tasks(void *ctx, int64_t begin, int64_t end, int thread) {
     const moe_dispatch *d = ctx;
-    (void)thread;
     for (int64_t task = begin; task < end; task++) {
         const int32_t e = d->active[task / d->slices];
         const int64_t from = task % d->slices * d->per_task;
         d->half(d->job, e, d->offset[e], d->offset[e + 1], from,
-                min_i64(from + d->per_task, d->items));
+                min_i64(from + d->per_task, d->items), thread);
     }
 }
 

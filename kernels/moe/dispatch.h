@@ -24,9 +24,9 @@
 
 #include "kernels/kernel.h"
 
-/* Items [begin, end) of expert e for its sorted rows [row_begin, row_end). */
+/* Items [begin, end) of expert e for its sorted rows [row_begin, row_end), on thread `thread`. */
 typedef void (*moe_half)(const void *job, int32_t e, int64_t row_begin, int64_t row_end,
-                         int64_t begin, int64_t end);
+                         int64_t begin, int64_t end, int thread);
 
 typedef struct moe_dispatch {
     const int32_t *offset; /* of the plan */

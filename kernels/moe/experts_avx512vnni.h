@@ -239,7 +239,8 @@ static inline void experts_code_group(const experts_job *j, int64_t row, int64_t
 
 /* hidden[row_begin .. row_end), groups [group_begin, group_end) */
 static inline void experts_gate_up(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
-                                   int64_t group_begin, int64_t group_end) {
+                                   int64_t group_begin, int64_t group_end, int thread) {
+    (void)thread;
     const experts_job *j = ctx;
     const int64_t blocks = j->group / ANEMO_N32_ROWS, begin = group_begin * blocks;
     const int64_t end = min_i64(group_end * blocks, anemo_ceil_div(j->p->ffn, ANEMO_N32_ROWS));
@@ -314,7 +315,8 @@ static inline void experts_down_stream(const experts_job *j, int32_t e, const ex
 
 /* rows[row_begin .. row_end), blocks [begin, end) of 32 columns */
 static inline void experts_down(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
-                                int64_t begin, int64_t end) {
+                                int64_t begin, int64_t end, int thread) {
+    (void)thread;
     const experts_job *j = ctx;
     _Alignas(64) int32_t heads[EXPERTS_HEADS];
     experts_span s = experts_span_of(j, &j->down, row_begin, row_end, j->h_bytes);

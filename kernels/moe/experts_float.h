@@ -253,7 +253,8 @@ static void gate_up_tile(const float_job *j, int32_t e, int64_t block, int64_t r
 }
 
 static void gate_up(const void *job, int32_t e, int64_t row_begin, int64_t row_end, int64_t begin,
-                    int64_t end) {
+                    int64_t end, int thread) {
+    (void)thread;
     const int64_t n = row_end - row_begin, tiles = anemo_ceil_div(n, TILE_ROWS);
     for (int64_t block = begin; block < end; block++) {
         for (int64_t i = 0; i < tiles; i++) {
@@ -280,7 +281,8 @@ static void down_tile(const float_job *j, int32_t e, int64_t block, int64_t row,
 }
 
 static void down(const void *job, int32_t e, int64_t row_begin, int64_t row_end, int64_t begin,
-                 int64_t end) {
+                 int64_t end, int thread) {
+    (void)thread;
     const int64_t n = row_end - row_begin, tiles = anemo_ceil_div(n, TILE_ROWS);
     for (int64_t block = begin; block < end; block++) {
         for (int64_t i = 0; i < tiles; i++) {

@@ -18,14 +18,12 @@ typedef struct naive_call {
 
 static void gate_up(void *ctx, int64_t begin, int64_t end, int thread) {
     const naive_call *c = ctx;
-    (void)thread;
-    experts_gate_up(&c->job, c->expert, c->row, c->row + 1, begin, end);
+    experts_gate_up(&c->job, c->expert, c->row, c->row + 1, begin, end, thread);
 }
 
 static void down(void *ctx, int64_t begin, int64_t end, int thread) {
     const naive_call *c = ctx;
-    (void)thread;
-    experts_down(&c->job, c->expert, c->row, c->row + 1, begin, end);
+    experts_down(&c->job, c->expert, c->row, c->row + 1, begin, end, thread);
 }
 
 extern const anemo_act anemo_act_a8_g32;

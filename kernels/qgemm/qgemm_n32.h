@@ -4,9 +4,11 @@
  * An item of the parallel loop is one block of 32 rows of W times a stretch of rows of x. The block
  * is walked in chunks of columns, and for each chunk all rows of the stretch pass through the tile,
  * so that a chunk is read from memory once and then stays in L2 whatever k is; the sums wait in
- * the workspace between chunks. A variant may decode a chunk into a panel first, where that costs
- * less than decoding it for each tile. Chunks begin at multiples of a constant and every tile
- * height sums a row alike, so a row's result depends on nothing else.
+ * the workspace between chunks. Where tiles multiply faster than the last cache delivers x, an item
+ * is several blocks: the chunk of x, which L2 holds, serves them all. A variant may decode a chunk
+ * into a panel first, where that costs less than decoding it for each tile. Chunks begin at
+ * multiples of a constant and every tile height sums a row alike, so a row's result depends on
+ * nothing else.
  *
  * Where several tiles share a chunk, each asks for the next chunk while it multiplies: without, the
  * first tile waits for memory and the others leave it idle (Zen 4, 16 rows, 4096 x 4096: bf16 dot
@@ -49,7 +51,9 @@ typedef struct anemo_n32_tile {
     const uint8_t *block; /* 32 packed rows of W, from column 0 */
     const uint8_t *panel; /* the chunk decoded, or NULL: the tile reads the block */
     int64_t column, columns;
-    int64_t ahead; /* bytes to the next chunk, to be prefetched; 0: nothing to */
+    int64_t ahead;         /* bytes to the chunk that is next, to be prefetched; 0: nothing to */
+    const uint8_t *ask[2]; /* what to prefetch meanwhile instead, where blocks take turns */
+    int64_t ask_bytes[2];
     const uint8_t
         *x; /* first row of the tile, from column 0; where a form packs x: this chunk of it */
     size_t x_row_bytes;
@@ -68,10 +72,21 @@ ANEMO_N32_INLINE void anemo_n32_ahead(const anemo_n32_tile *t, const uint8_t *at
     }
 }
 
+/* Asks for part `step` of `steps` of the tile's share. */
+ANEMO_N32_INLINE void anemo_n32_ask(const anemo_n32_tile *t, int64_t step, int64_t steps) {
+    for (int i = 0; i < 2; i++) {
+        const uint8_t *end = t->ask[i] + t->ask_bytes[i] * (step + 1) / steps;
+        for (const uint8_t *at = t->ask[i] + t->ask_bytes[i] * step / steps; at < end; at += 64) {
+            __builtin_prefetch(at, 0, 2);
+        }
+    }
+}
+
 /* What a variant brings. */
 typedef struct anemo_n32_form {
     int64_t tile_rows;        /* rows of x in a tile at most */
     int64_t chunk;            /* columns */
+    int64_t blocks;           /* of 32 rows that take turns at a chunk of x; 0: 1 */
     int64_t stream_rows;      /* up to so many rows are multiplied without decoding, */
     int64_t stream_tile_rows; /* in tiles of so many */
     size_t panel_bytes;       /* of a decoded chunk; 0: never decoded */
@@ -92,6 +107,7 @@ typedef struct anemo_n32_job {
     const anemo_qgemm_args *a;
     size_t x_row_bytes;
     int64_t stretches; /* pieces x is cut into */
+    int64_t blocks;    /* of an item */
     float *x_sums;     /* [m, ceil(k / 32)] or NULL */
     uint8_t *x_chunks; /* or NULL */
     uint8_t *workspace;
@@ -114,8 +130,14 @@ static inline int64_t n32_stretch_rows(const anemo_qgemm_problem *p) {
     return p->m_max < ANEMO_N32_STRETCH ? p->m_max : ANEMO_N32_STRETCH;
 }
 
-static inline size_t n32_sums_bytes(const anemo_qgemm_problem *p) {
-    return (size_t)(n32_act_mul(p) ? 2 : 1) * (size_t)n32_stretch_rows(p) * 32 * sizeof(float);
+static inline int64_t n32_blocks_max(const anemo_n32_form *form) {
+    return form->blocks > 1 ? form->blocks : 1;
+}
+
+/* Of all blocks of an item, side by side. */
+static inline size_t n32_sums_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
+    const int64_t products = (n32_act_mul(p) ? 2 : 1) * n32_blocks_max(form);
+    return (size_t)(products * n32_stretch_rows(p)) * 32 * sizeof(float);
 }
 
 static inline size_t n32_x_sums_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
@@ -129,11 +151,11 @@ static inline size_t n32_x_chunks_bytes(const anemo_n32_form *form, const anemo_
                : 0;
 }
 
-/* Per thread sums[1 or 2][stretch][32] and a panel; once the sums of x, and its chunks. */
+/* Per thread sums[1 or 2][blocks][stretch][32] and a panel; once the sums of x, and its chunks. */
 static inline size_t n32_workspace_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
                                          int32_t n_threads) {
-    return (size_t)n_threads * (n32_sums_bytes(p) + form->panel_bytes) + n32_x_sums_bytes(form, p) +
-           n32_x_chunks_bytes(form, p);
+    return (size_t)n_threads * (n32_sums_bytes(form, p) + form->panel_bytes) +
+           n32_x_sums_bytes(form, p) + n32_x_chunks_bytes(form, p);
 }
 
 static inline const uint8_t *n32_x_at(const anemo_n32_job *j, int64_t column, int64_t row) {
@@ -144,49 +166,92 @@ static inline const uint8_t *n32_x_at(const anemo_n32_job *j, int64_t column, in
     return (const uint8_t *)j->a->x + (size_t)row * j->x_row_bytes;
 }
 
-/* All chunks of one block, for rows [row, row + rows) of x. */
-static inline void n32_product(const anemo_n32_job *j, int32_t part, int64_t block, int64_t row,
-                               int64_t rows, float (*sum)[32], uint8_t *panel) {
+/* Of a product: its part, blocks and rows of x. */
+typedef struct anemo_n32_piece {
+    int32_t part;
+    int64_t block, blocks, row, rows;
+} anemo_n32_piece;
+
+/* Where blocks take turns, tiles share the asking: of the chunk of W that is next, and, over all
+ * blocks, of the next chunk of x (after the last one the first, for the next item). */
+static inline void n32_share(const anemo_n32_job *j, const anemo_n32_piece *p, anemo_n32_tile *t,
+                             int64_t b, int64_t begin, int64_t end) {
+    const int64_t block_bytes = (int64_t)j->form->block_bytes(t->type, t->k);
+    const int64_t chunk_bytes = block_bytes * t->columns / t->k;
+    const int64_t next = t->column + t->columns < t->k ? t->column + t->columns : 0;
+    const int64_t from = begin + (end - begin) * b / p->blocks;
+    const int64_t to = begin + (end - begin) * (b + 1) / p->blocks;
+    t->ask[0] =
+        t->block + block_bytes * t->column / t->k + t->ahead + begin * chunk_bytes / p->rows;
+    t->ask_bytes[0] = (end - begin) * chunk_bytes / p->rows;
+    t->ask[1] = n32_x_at(j, next, p->row + from);
+    t->ask_bytes[1] = (to - from) * (int64_t)t->x_row_bytes;
+}
+
+/* A chunk of block b of a piece. */
+static inline void n32_chunk(const anemo_n32_job *j, const anemo_n32_piece *p, anemo_n32_tile *t,
+                             int64_t b, float (*sum)[32], uint8_t *panel) {
+    const anemo_n32_form *form = j->form;
+    const bool stream = p->rows <= form->stream_rows;
+    const int64_t tiles =
+        anemo_ceil_div(p->rows, stream ? form->stream_tile_rows : form->tile_rows);
+    t->ahead = tiles > 1 ? t->ahead : 0;
+    t->panel = NULL;
+    if (!stream && form->decode) {
+        form->decode(t, panel);
+        t->panel = panel;
+    }
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t begin = tile * p->rows / tiles, end = (tile + 1) * p->rows / tiles;
+        t->x = n32_x_at(j, t->column, p->row + begin);
+        t->x_sums = j->x_sums ? j->x_sums + (p->row + begin) * anemo_ceil_div(t->k, 32) : NULL;
+        t->sum = sum + begin;
+        if (form->blocks > 1) {
+            n32_share(j, p, t, b, begin, end);
+        }
+        form->tile(end - begin, t);
+    }
+}
+
+/* sum[blocks][rows][32] of a piece: all blocks at a chunk of columns, then the next. */
+static inline void n32_product(const anemo_n32_job *j, anemo_n32_piece p, float (*sum)[32],
+                               uint8_t *panel) {
     const anemo_n32_form *form = j->form;
     const int64_t k = j->p->k;
-    const bool stream = rows <= form->stream_rows;
-    const int64_t tiles = anemo_ceil_div(rows, stream ? form->stream_tile_rows : form->tile_rows);
-    anemo_n32_tile t = {.type = &j->p->type[part], .k = k};
+    anemo_n32_tile t = {.type = &j->p->type[p.part], .k = k};
+    const int64_t block_bytes = (int64_t)form->block_bytes(t.type, k);
+    const uint8_t *first = (const uint8_t *)j->a->weight[p.part] + p.block * block_bytes;
     t.x_row_bytes = j->x_chunks ? form->x_chunk_bytes : j->x_row_bytes;
-    t.ahead = tiles > 1 ? (int64_t)form->block_bytes(t.type, k) * form->chunk / k : 0;
-    t.block = (const uint8_t *)j->a->weight[part] + (size_t)block * form->block_bytes(t.type, k);
-    memset(sum, 0, (size_t)rows * sizeof *sum);
+    memset(sum, 0, (size_t)(p.blocks * p.rows) * sizeof *sum);
     for (t.column = 0; t.column < k; t.column += form->chunk) {
         t.columns = k - t.column < form->chunk ? k - t.column : form->chunk;
-        t.panel = NULL;
-        if (!stream && form->decode) {
-            form->decode(&t, panel);
-            t.panel = panel;
-        }
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t begin = tile * rows / tiles, end = (tile + 1) * rows / tiles;
-            t.x = n32_x_at(j, t.column, row + begin);
-            t.x_sums = j->x_sums ? j->x_sums + (row + begin) * anemo_ceil_div(k, 32) : NULL;
-            t.sum = sum + begin;
-            form->tile(end - begin, &t);
+        for (int64_t b = 0; b < p.blocks; b++) {
+            t.block = first + b * block_bytes;
+            t.ahead =
+                b + 1 < p.blocks ? block_bytes : block_bytes * form->chunk / k - b * block_bytes;
+            n32_chunk(j, &p, &t, b, sum + b * p.rows, panel);
         }
     }
 }
 
-static inline void n32_one_item(const anemo_n32_job *j, anemo_qgemm_block b, int64_t row,
-                                int64_t rows, uint8_t *workspace) {
-    float(*sum)[32] = (float(*)[32])(void *)workspace;
-    float(*up)[32] = sum + n32_stretch_rows(j->p);
-    uint8_t *panel = workspace + n32_sums_bytes(j->p);
-    n32_product(j, b.part, b.row / 32, row, rows, sum, panel);
+/* A piece, and what comes after the product. Gate and up: p is gate's. */
+static inline void n32_run_piece(const anemo_n32_job *j, anemo_n32_piece p, int64_t first_block,
+                                 uint8_t *workspace) {
+    float(*sum)[32] = (float(*)[32])(void *)workspace, (*up)[32] = sum + p.blocks * p.rows;
+    uint8_t *panel = workspace + n32_sums_bytes(j->form, j->p);
+    n32_product(j, p, sum, panel);
     if (n32_act_mul(j->p)) {
-        n32_product(j, 1, b.row / 32, row, rows, up, panel);
+        anemo_n32_piece other = p;
+        other.part = 1;
+        n32_product(j, other, up, panel);
     }
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = 0; i < p.blocks * p.rows; i++) {
+        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, 32, first_block + i / p.rows);
+        const int64_t row = p.row + i % p.rows;
         if (n32_act_mul(j->p)) {
-            anemo_epilogue_act_mul(j->p, j->a, row + i, b.row, b.rows, sum[i], up[i]);
+            anemo_epilogue_act_mul(j->p, j->a, row, b.row, b.rows, sum[i], up[i]);
         } else {
-            anemo_epilogue_row(j->p, j->a, b.part, row + i, b.row, b.rows, sum[i]);
+            anemo_epilogue_row(j->p, j->a, b.part, row, b.row, b.rows, sum[i]);
         }
     }
 }
@@ -194,11 +259,20 @@ static inline void n32_one_item(const anemo_n32_job *j, anemo_qgemm_block b, int
 static inline void n32_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const anemo_n32_job *j = ctx;
     uint8_t *workspace = j->workspace + (size_t)thread * j->thread_bytes;
+    const int64_t blocks = anemo_qgemm_blocks(j->p, 32);
     for (int64_t item = begin; item < end; item++) {
-        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, 32, item / j->stretches);
-        const int64_t stretch = item % j->stretches;
-        const int64_t row = stretch * j->a->m / j->stretches;
-        n32_one_item(j, b, row, (stretch + 1) * j->a->m / j->stretches - row, workspace);
+        const int64_t stretch = item % j->stretches, last = (item / j->stretches + 1) * j->blocks;
+        anemo_n32_piece p = {.row = stretch * j->a->m / j->stretches};
+        p.rows = (stretch + 1) * j->a->m / j->stretches - p.row;
+        int64_t block = item / j->stretches * j->blocks;
+        for (; block < last && block < blocks; block += p.blocks) { /* they may be of two parts */
+            const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, 32, block);
+            const int64_t left = anemo_ceil_div(j->p->n[b.part] - b.row, 32);
+            p.part = b.part;
+            p.block = b.row / 32;
+            p.blocks = left < last - block ? left : last - block;
+            n32_run_piece(j, p, block, workspace);
+        }
     }
 }
 
@@ -229,7 +303,7 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
         return ANEMO_E_MEMORY;
     }
     j.workspace = exec->workspace;
-    j.thread_bytes = n32_sums_bytes(p) + form->panel_bytes;
+    j.thread_bytes = n32_sums_bytes(form, p) + form->panel_bytes;
     uint8_t *shared = j.workspace + (size_t)exec->n_threads * j.thread_bytes;
     j.x_sums = n32_x_sums_bytes(form, p) > 0 ? (float *)(void *)shared : NULL;
     j.x_chunks = form->x_chunk ? shared + n32_x_sums_bytes(form, p) : NULL;
@@ -242,7 +316,11 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     const int64_t filling = anemo_ceil_div(4 * (int64_t)exec->n_threads, blocks);
     const int64_t wanted = exec->n_threads == 1 ? 1 : filling < tiles ? filling : tiles;
     j.stretches = wanted > full ? wanted : full;
-    exec->parallel(exec, blocks * j.stretches, 0, n32_items, &j);
+    /* Several blocks are an item where enough items are left. */
+    const int64_t most = n32_blocks_max(form);
+    const int64_t fair = blocks * j.stretches / (4 * (int64_t)exec->n_threads);
+    j.blocks = fair < 1 ? 1 : fair < most ? fair : most;
+    exec->parallel(exec, anemo_ceil_div(blocks, j.blocks) * j.stretches, 0, n32_items, &j);
     return ANEMO_OK;
 }
 

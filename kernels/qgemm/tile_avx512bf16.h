@@ -30,10 +30,7 @@
 #ifndef ANEMO_TILE_AVX512BF16_H
 #define ANEMO_TILE_AVX512BF16_H
 
-#include "kernels/qgemm/layout_n32.h"
-#include "kernels/qgemm/qgemm_n32.h"
-
-#include <immintrin.h>
+#include "kernels/qgemm/numbers_avx512.h"
 
 enum {
     ANEMO_BF16_ROWS = 8, /* of the largest tile */
@@ -113,13 +110,6 @@ ANEMO_N32_INLINE void bf16_decode_step(int bits, int middle, __m512i table, cons
     }
 }
 
-ANEMO_N32_INLINE __m512 bf16_numbers(const anemo_n32_shape *s, const uint8_t *at, int half) {
-    if (s->scale_bytes == 2) {
-        return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(at + 32 * half)));
-    }
-    return _mm512_loadu_ps(at + 64 * half);
-}
-
 /* Columns [column, column + columns), at most 128 and in one group: its numbers, its codes. */
 typedef struct anemo_bf16_span {
     int64_t column, columns;
@@ -165,13 +155,9 @@ ANEMO_N32_INLINE void bf16_join(bool has_offset, int rows, const anemo_n32_shape
     __m512 scale[2], offset[2];
     ANEMO_N32_UNROLL
     for (int v = 0; v < 2; v++) {
-        scale[v] = bf16_numbers(s, span->header, v);
-        if (has_offset && s->has_minimum) {
-            offset[v] = bf16_numbers(s, span->header + 32 * s->scale_bytes, v);
-        } else if (has_offset) {
-            const uint8_t *zero = t->block + 32 * span->group + 16 * v;
-            const __m512i z = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)zero));
-            offset[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(z), scale[v]);
+        scale[v] = anemo_n32_numbers(s, span->header, v);
+        if (has_offset) {
+            offset[v] = anemo_n32_offsets(s, t->block, span->header, span->group, v, scale[v]);
         }
     }
     ANEMO_N32_UNROLL

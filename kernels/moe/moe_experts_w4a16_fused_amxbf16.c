@@ -1,0 +1,7 @@
+/* Experts of 4-bit weights on bf16 activations, in matrix tiles (experts_fused_amxbf16.h). */
+#include "kernels/moe/experts_fused_amxbf16.h"
+
+ANEMO_AMX_BF16_FORM(4)
+ANEMO_EXPERTS_AMX_BF16(
+    moe_experts_w4a16_fused_amxbf16, form, "w4_n32k8",
+    "bf16 matrix tiles, one task per expert and column slice, rows gathered once")

@@ -1,0 +1,7 @@
+/* Experts of 8-bit weights on bf16 activations, in matrix tiles (experts_fused_amxbf16.h). */
+#include "kernels/moe/experts_fused_amxbf16.h"
+
+ANEMO_AMX_BF16_FORM(8)
+ANEMO_EXPERTS_AMX_BF16(
+    moe_experts_w8a16_fused_amxbf16, form, "w8_n32k4",
+    "bf16 matrix tiles, one task per expert and column slice, rows gathered once")

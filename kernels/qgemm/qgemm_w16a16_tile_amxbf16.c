@@ -1,0 +1,63 @@
+/* Float weights times bf16 activations, 32 x 32 tiles of AMX (tile_amxbf16.h), over float_n32.
+ *
+ * bf16 weights are multiplied where they lie: a pair of columns of 32 rows is what the tile wants.
+ * A chunk that does not end with 32 columns, and one of f16 or f32, goes through the panel; those
+ * two are rounded there, so that this variant is for whom it is asked for. */
+#include "kernels/qgemm/layout_float_n32.h"
+#include "kernels/qgemm/tile_amxbf16.h"
+
+static bool lies_right(const anemo_n32_tile *t) {
+    return t->type->code == ANEMO_CODE_BF16 && t->columns % AMX_BF16_DEPTH == 0;
+}
+
+/* 16 rows of a column of f16 or f32. */
+static __m512 numbers(int32_t code, const uint8_t *at, int half) {
+    if (code == ANEMO_CODE_F16) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(at + 32 * half)));
+    }
+    return _mm512_loadu_ps(at + 64 * half);
+}
+
+static void decode(const anemo_n32_tile *t, uint8_t *panel) {
+    const uint8_t *at = t->block + anemo_float_n32_bytes(t->type, t->column);
+    const int64_t pairs = anemo_ceil_div(t->columns, 2), left = 2 * pairs - t->columns;
+    const size_t column_bytes = anemo_float_n32_bytes(t->type, 2) / 2;
+    if (lies_right(t)) {
+        return;
+    }
+    if (t->type->code == ANEMO_CODE_BF16) {
+        memcpy(panel, at, (size_t)pairs * AMX_BF16_PAIR_BYTES);
+    }
+    for (int64_t pair = 0; pair < pairs && t->type->code != ANEMO_CODE_BF16; pair++) {
+        const uint8_t *even = at + 2 * (size_t)pair * column_bytes;
+        const bool last = left > 0 && pair + 1 == pairs;
+        for (int v = 0; v < 2; v++) {
+            const __m512 odd =
+                last ? _mm512_setzero_ps() : numbers(t->type->code, even + column_bytes, v);
+            _mm512_store_si512(panel + pair * AMX_BF16_PAIR_BYTES + 64 * v,
+                               amx_pair(numbers(t->type->code, even, v), odd));
+        }
+    }
+    const int64_t filled = anemo_round_up(t->columns, AMX_BF16_DEPTH) / 2;
+    memset(panel + pairs * AMX_BF16_PAIR_BYTES, 0, (size_t)(filled - pairs) * AMX_BF16_PAIR_BYTES);
+}
+
+static void tile(int64_t rows, const anemo_n32_tile *t) {
+    const uint8_t *block = t->block + anemo_float_n32_bytes(t->type, t->column);
+    amx_tile_rows_bf16(rows, t, lies_right(t) ? block : t->panel);
+}
+
+static const anemo_n32_form form = {
+    .tile_rows = ANEMO_AMX_ROWS,
+    .chunk = AMX_BF16_CHUNK,
+    .blocks = AMX_BF16_BLOCKS,
+    .panel_bytes = AMX_BF16_PANEL_BYTES,
+    .block_bytes = anemo_float_n32_bytes,
+    .decode = decode,
+    .tile = tile,
+    .x_chunk_bytes = AMX_BF16_X_BYTES,
+    .x_chunk = amx_x_chunk_bf16,
+};
+
+ANEMO_N32_VARIANT(qgemm_w16a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "float_n32",
+                  INT32_MAX, "bf16 matrix tiles, 32x32; f16 and f32 rounded once per chunk")
