@@ -35,9 +35,17 @@ int32_t anemo_problem_weights(anemo_op op, const void *problem, anemo_problem_we
 /* Brand string of the processor, trimmed ("AMD EPYC 9354"), or the architecture's name. */
 void anemo_cpu_brand(char *name, size_t name_bytes);
 
-/* Should lines that are needed much later be asked for in the second-level cache (prefetch.h)?
- * Known of AMD's family 25, Zen 3 and 4. */
-bool anemo_cpu_prefetches_to_second_level(void);
+/* How this processor likes to read weights and KV from memory (prefetch.h). */
+typedef enum anemo_cpu_reading {
+    ANEMO_READS_IN_FIRST_LEVEL, /* lines that are needed much later are asked for there */
+    ANEMO_READS_IN_STREAMS,     /* in the second level, and few rows read W in two streams */
+    ANEMO_READS_UNASKED,        /* likewise, but W is left to the hardware's prefetcher there */
+    ANEMO_READINGS
+} anemo_cpu_reading;
+anemo_cpu_reading anemo_cpu_reads(void);
+static inline bool anemo_cpu_prefetches_to_second_level(void) {
+    return anemo_cpu_reads() != ANEMO_READS_IN_FIRST_LEVEL;
+}
 
 static ANEMO_HOST_DEVICE inline int64_t anemo_ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;

@@ -1,11 +1,12 @@
 /* A few rows of x against two blocks of W side by side: the operations of vnni_tile_plain in the
- * same order, arranged for reading W at the rate of the memory on Zen 4.
+ * same order, arranged for reading W at the rate of the memory on Zen 4, and on Intel's cores with
+ * matrix tiles (prefetch.h), which want each stream asked for besides.
  *
  * A core that computes has fewer reads in flight than one that only reads, and the hardware's
  * prefetcher runs ahead of every stream by itself. So a thread walks through the two halves of its
- * blocks at once (with ACT_MUL, gate and up) and asks for nothing. GB/s on two cores of Zen 4,
- * 14336 x 4096, group 32, W in memory, forms that took turns in one process, at the two speeds the
- * memory of that virtual machine had (read: 33 and 60 GB/s):
+ * blocks at once (with ACT_MUL, gate and up) and asks for nothing there. GB/s on two cores of Zen
+ * 4, 14336 x 4096, group 32, W in memory, forms that took turns in one process, at the two speeds
+ * the memory of that virtual machine had (read: 33 and 60 GB/s):
  *
  *                                     w4, m = 1   m = 2    w8, m = 1      m = 2
  *   one stream, 8 KiB ahead           30.6        29.3     30.3 / 41.3    30.9 / 39
@@ -46,7 +47,7 @@ ANEMO_VNNI_INLINE void vnni_streams_plain(int code, int quads, bool scaled, int 
     const int8_t *row[ANEMO_TILE_ROWS];
     const uint8_t *w[VNNI_STREAMS] = {block[0], block[1]};
     const int32_t *head = t->heads;
-    anemo_vnni_ahead nothing = {.none = true};
+    anemo_vnni_ahead ahead = {.none = anemo_cpu_reads() == ANEMO_READS_UNASKED};
     __m512 y[VNNI_STREAMS][ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
@@ -58,7 +59,7 @@ ANEMO_VNNI_INLINE void vnni_streams_plain(int code, int quads, bool scaled, int 
         for (int b = 0; b < VNNI_STREAMS; b++) {
             const __m512 scale[2] = {vnni_halves(w[b]), vnni_halves(w[b] + 32)};
             vnni_group(code, quads, false, scaled, mr, row, w[b] + 64, quad_bytes, column, table,
-                       head, scale, offset, &nothing, y[b]);
+                       head, scale, offset, &ahead, y[b]);
             w[b] += 64 + quads * quad_bytes;
         }
         head += scaled ? 2 * VNNI_HEAD : VNNI_HEAD;

@@ -102,7 +102,7 @@ typedef struct anemo_vnni_ahead {
  * bits, 14336 x 4096 from memory, time of asking over time of not: m = 1 1.10 to 1.43, 2 1.09
  * to 1.36, 3 1.09, 4 and 6 1.03; for codes of 4 bits, m = 1 1.03, 2 1.02, 3, 4 and 6 0.88. */
 static inline bool vnni_asks_nothing(const anemo_n32_shape *s) {
-    return s->bits == 8 && anemo_cpu_prefetches_to_second_level();
+    return s->bits == 8 && anemo_cpu_reads() == ANEMO_READS_UNASKED;
 }
 
 /* What is broadcast from an a8 record, straight from memory: four codes or a sum, and a scale. */
