@@ -174,12 +174,6 @@ static inline int64_t experts_next(int64_t block, int64_t begin, int64_t end, bo
     return block + 1 < end ? block + 1 : last_stretch ? -1 : begin;
 }
 
-/* The 16 or fewer biases of expert e at `column` of n, or zeros. */
-static inline __m512 experts_bias(const float *bias, int64_t e, int64_t n, int64_t column) {
-    return bias ? _mm512_maskz_loadu_ps(hidden_mask(n - column), bias + e * n + column)
-                : _mm512_setzero_ps();
-}
-
 /* out[i][0..32) = h of block `block` for the rows of a tile, out rows `stride` floats apart. */
 static inline void experts_gate_up_tile(const experts_job *j, int32_t e, const experts_span *s,
                                         const int32_t *gate_heads, const int32_t *up_heads,
@@ -207,8 +201,8 @@ static inline void experts_gate_up_tile(const experts_job *j, int32_t e, const e
     }
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
-        const __m512 gb = experts_bias(gate_bias, e, j->p->ffn, column);
-        const __m512 ub = experts_bias(up_bias, e, j->p->ffn, column);
+        const __m512 gb = hidden_bias(gate_bias, e, j->p->ffn, column);
+        const __m512 ub = hidden_bias(up_bias, e, j->p->ffn, column);
         for (int64_t i = 0; i < mr; i++) {
             const __m512 gate = _mm512_add_ps(_mm512_loadu_ps(&g[i][c]), gb);
             const __m512 up = _mm512_add_ps(_mm512_loadu_ps(&u[i][c]), ub);
@@ -278,7 +272,7 @@ static inline void experts_down_store(const experts_job *j, int32_t e, int64_t r
     const int64_t d = j->p->d;
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
-        const __m512 shift = experts_bias(bias, e, d, column);
+        const __m512 shift = hidden_bias(bias, e, d, column);
         for (int64_t i = 0; i < mr; i++) {
             _mm512_mask_storeu_ps(j->a->rows + (row + i) * d + column, hidden_mask(d - column),
                                   _mm512_add_ps(_mm512_loadu_ps(&out[i][c]), shift));

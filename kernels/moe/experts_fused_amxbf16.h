@@ -74,12 +74,6 @@ static inline void experts_amx_product(const experts_amx_job *j, const anemo_wei
     n32_product(&product, *at, sum, panel);
 }
 
-/* The 16 or fewer biases of expert e at `column` of n, or zeros. */
-static inline __m512 experts_amx_bias(const float *bias, int64_t e, int64_t n, int64_t column) {
-    return bias ? _mm512_maskz_loadu_ps(hidden_mask(n - column), bias + e * n + column)
-                : _mm512_setzero_ps();
-}
-
 /* hidden[row, row + n), columns of `block`. */
 static inline void experts_amx_hidden(const experts_amx_job *j, int32_t e, int64_t block,
                                       int64_t row, int64_t n, float gate[][ANEMO_N32_COLUMNS],
@@ -90,8 +84,8 @@ static inline void experts_amx_hidden(const experts_amx_job *j, int32_t e, int64
     const int64_t column = block * ANEMO_N32_COLUMNS;
     __m512 gb[2], ub[2], h[2];
     for (int v = 0; v < 2; v++) {
-        gb[v] = experts_amx_bias(gate_bias, e, p->ffn, column + 16 * v);
-        ub[v] = experts_amx_bias(up_bias, e, p->ffn, column + 16 * v);
+        gb[v] = hidden_bias(gate_bias, e, p->ffn, column + 16 * v);
+        ub[v] = hidden_bias(up_bias, e, p->ffn, column + 16 * v);
     }
     for (int64_t i = 0; i < n; i++) {
         for (int v = 0; v < 2; v++) {
@@ -111,7 +105,7 @@ static inline void experts_amx_store(const experts_amx_job *j, int32_t e, int64_
     const int64_t d = j->p->d;
     for (int v = 0; v < 2; v++) {
         const int64_t column = block * ANEMO_N32_COLUMNS + 16 * v;
-        const __m512 shift = experts_amx_bias(bias, e, d, column);
+        const __m512 shift = hidden_bias(bias, e, d, column);
         for (int64_t i = 0; i < n; i++) {
             _mm512_mask_storeu_ps(j->a->rows + (row + i) * d + column, hidden_mask(d - column),
                                   _mm512_add_ps(_mm512_loadu_ps(sum[i] + 16 * v), shift));

@@ -16,6 +16,12 @@ static inline __mmask16 hidden_mask(int64_t left) {
     return left >= 16 ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1u) : 0;
 }
 
+/* The 16 or fewer biases of expert e at `column` of n, or zeros. */
+static inline __m512 hidden_bias(const float *bias, int64_t e, int64_t n, int64_t column) {
+    return bias ? _mm512_maskz_loadu_ps(hidden_mask(n - column), bias + e * n + column)
+                : _mm512_setzero_ps();
+}
+
 /* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2) / 2, Taylor to r^7 (relative 5e-9 there).
  * Overflows to infinity and underflows to 0 as it should; NaN stays NaN (min and max return their
  * second operand then). */
