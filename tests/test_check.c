@@ -282,10 +282,11 @@ static void every_wrong_kernel_is_found(void **state) {
                                           PLUGIN("wrong_a8"),    PLUGIN("wrong_layout")};
     for (size_t i = 0; i < sizeof plugins / sizeof *plugins; i++)
         load(plugins[i]);
-    /* Not every fault shows in a quarter of the grid; the sanitizers look at the checker. */
+    /* The quarter of the grid that the sanitizers see has no score large enough for one fault, and
+     * others show there, but by less. */
     anemo_check_report report =
         check(&(anemo_check_options){.seed = 1, .filter = "_wrong_", .quick = ANEMO_SANITIZE});
-    int32_t controls = 0, wrong = 0, skipped = 0;
+    int32_t controls = 0, wrong = 0, skipped = 0, unseen = 0;
     for (int32_t i = 0; i < report.n_lines; i++) {
         const anemo_check_line *line = &report.lines[i];
         if (strstr(line->name, "nothing")) {
@@ -298,13 +299,15 @@ static void every_wrong_kernel_is_found(void **state) {
             skipped++;
         } else {
             const bool found = line->verdict == ANEMO_CHECK_FAIL;
-            if (!ANEMO_SANITIZE && (!found || (line->run > 0 && !(line->error >= 10))))
+            if (ANEMO_SANITIZE && strstr(line->name, "swa_wrong_no_max")) {
+                unseen += !found;
+            } else if (!found || (!ANEMO_SANITIZE && line->run > 0 && !(line->error >= 10)))
                 fail_msg("%s: verdict %d, error %g", line->name, line->verdict, line->error);
             wrong++;
         }
     }
     assert_int_equal(report.passed + report.failed, controls + wrong);
-    assert_true(ANEMO_SANITIZE ? report.failed >= wrong - 4 : report.failed == wrong);
+    assert_int_equal(report.failed, wrong - unseen);
     assert_int_equal(report.skipped, skipped);
     assert_true(controls >= 13 && wrong >= 81 && skipped == 1);
     for (size_t i = 0; i < sizeof sentences / sizeof *sentences; i++) {
