@@ -1,9 +1,9 @@
 /* moe_experts, fused, in the matrix tiles of AMX on bf16 (qgemm/tile_amxbf16.h), for the many rows
  * of a prompt. dispatch.h says who does what.
  *
- *   x       [chunks of d][R] of 512 columns: the rows of the tokens, gathered in sorted order once,
+ *   x       [chunks of d][R] of 256 columns: the rows of the tokens, gathered in sorted order once,
  *           since a tile register loads rows at a constant stride
- *   hidden  [chunks of ffn][R] of 512: h = act(gate x) up(x), rounded to bf16, written where the
+ *   hidden  [chunks of ffn][R] of 256: h = act(gate x) up(x), rounded to bf16, written where the
  *           second half loads it
  *
  * A task multiplies all rows of an expert, up to 512 at a time, with eight blocks of 32 weight rows

@@ -245,13 +245,14 @@ static inline void n32_run_piece(const anemo_n32_job *j, anemo_n32_piece p, int6
         other.part = 1;
         n32_product(j, other, up, panel);
     }
-    for (int64_t i = 0; i < p.blocks * p.rows; i++) {
-        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, 32, first_block + i / p.rows);
-        const int64_t row = p.row + i % p.rows;
-        if (n32_act_mul(j->p)) {
-            anemo_epilogue_act_mul(j->p, j->a, row, b.row, b.rows, sum[i], up[i]);
-        } else {
-            anemo_epilogue_row(j->p, j->a, b.part, row, b.row, b.rows, sum[i]);
+    for (int64_t block = 0; block < p.blocks; block++, sum += p.rows, up += p.rows) {
+        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, 32, first_block + block);
+        for (int64_t i = 0; i < p.rows; i++) {
+            if (n32_act_mul(j->p)) {
+                anemo_epilogue_act_mul(j->p, j->a, p.row + i, b.row, b.rows, sum[i], up[i]);
+            } else {
+                anemo_epilogue_row(j->p, j->a, b.part, p.row + i, b.row, b.rows, sum[i]);
+            }
         }
     }
 }

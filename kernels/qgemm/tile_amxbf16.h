@@ -28,9 +28,8 @@
  * (qgemm_n32.h). Granite Rapids, 14336 x 4096, 512 rows, 2 cores, part of the bf16 peak: 17 % a
  * block at a time, 27 eight by eight, 29 to 31 with the asking. That is 2.2 (4-bit) and 1.9 times
  * (8-bit) the VNNI tile and 1.2 times what VNNI could do at most; bf16 weights, 9 times the tile of
- * tile_avx512bf16.h.
- * Decoding 32 x 32 weights takes as long as some 70 rows of x, so it is worth its while from 64
- * rows on.
+ * tile_avx512bf16.h. Decoding 32 x 32 weights takes as long as some 70 rows of x, so it is worth
+ * its while from 64 rows on.
  *
  * Rejected: chunks of 128 and 512 columns (0.8 of the speed; the panel of 512 fills L1), 4 or 16
  * blocks (0.92, 1.0); fetching the next rows of x to L1 by hand (0.6); every tile asking for all of
@@ -46,10 +45,10 @@
 
 enum {
     AMX_BF16_CHUNK = 256,
-    AMX_BF16_BLOCKS = 8,
-    AMX_BF16_FROM = 64,
-    AMX_BF16_DEPTH = 32,                        /* columns of a tile */
-    AMX_BF16_PAIR_BYTES = 128,                  /* two columns of 32 rows */
+    AMX_BF16_BLOCKS = 8,       /* of 32 rows of W that take turns at a chunk of x */
+    AMX_BF16_FROM = 64,        /* rows of x */
+    AMX_BF16_DEPTH = 32,       /* columns of a tile */
+    AMX_BF16_PAIR_BYTES = 128, /* two columns of 32 rows */
     AMX_BF16_PANEL_BYTES = 64 * AMX_BF16_CHUNK, /* a chunk of 32 rows */
     AMX_BF16_X_BYTES = 2 * AMX_BF16_CHUNK + 64  /* an odd number of lines */
 };
@@ -168,7 +167,7 @@ ANEMO_N32_INLINE void amx_tile_rows_bf16(int64_t rows, const anemo_n32_tile *t, 
 
 /* ---------------------------------------------------------------- the variant */
 
-/* 512 columns of x from `column` on; the record is padded with zeros to 32. */
+/* A chunk of x from `column` on; the record is padded with zeros to 32. */
 static inline void amx_x_chunk_bf16(const uint8_t *row, int64_t k, int64_t column, uint8_t *to) {
     const int64_t left = anemo_round_up(k, 32) - column;
     memcpy(to, row + 2 * column, (size_t)(2 * (left < AMX_BF16_CHUNK ? left : AMX_BF16_CHUNK)));
