@@ -29,7 +29,9 @@
  * block at a time, 27 eight by eight, 29 to 31 with the asking. That is 2.2 (4-bit) and 1.9 times
  * (8-bit) the VNNI tile and 1.2 times what VNNI could do at most; bf16 weights, 9 times the tile of
  * tile_avx512bf16.h. Decoding 32 x 32 weights takes as long as some 70 rows of x, so it is worth
- * its while from 64 rows on.
+ * its while from 64 rows on. No plan takes it by itself: with other kernels for fewer rows, a
+ * token's bits would depend on the batch it came in. `--with` does, for the rows it names, and
+ * `anemo tune` may choose it.
  *
  * Rejected: chunks of 128 and 512 columns (0.8 of the speed; the panel of 512 fills L1), 4 or 16
  * blocks (0.92, 1.0); fetching the next rows of x to L1 by hand (0.6); every tile asking for all of

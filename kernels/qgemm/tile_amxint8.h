@@ -27,8 +27,8 @@
  * cycles in a loop of nothing else. The longer the segment, the better: groups of 32 are 1.1 to
  * 1.2 times as fast as the VNNI tile, groups of 128 1.7 to 2.1 times (Emerald Rapids, 64 and 512
  * rows, 14336 x 4096, in turns). Below 32 rows decoding is not paid back. On Granite Rapids groups
- * of 32 gain nothing (0.74 of VNNI at 32 rows, 1.0 to 1.1 at 512) and bf16 tiles twice as much
- * (tile_amxbf16.h): a plan takes integers for longer groups only.
+ * of 32 gain little (0.74 of VNNI at 32 rows, 0.95 and 1.05 at 128, 1.0 and 1.1 at 512), bf16 tiles
+ * twice as much (tile_amxbf16.h); but these sums are those of the VNNI tile, bit for bit.
  *
  * Rejected: reading 8-bit codes as tiles straight from the layout (its vectors for rows 0-15 stand
  * at no constant stride); buffers 4 KiB apart (loads of one wait for stores to the other: 370
@@ -46,9 +46,10 @@
 
 enum {
     ANEMO_AMX_CHUNK = 512,
-    AMX_DEPTH = 64,                     /* columns of a tile */
-    AMX_STEP_BYTES = 2 * 16 * 64,       /* panel of 64 columns x 32 rows */
-    AMX_SET_FLOATS = 64,                /* scales and offsets of a segment */
+    AMX_FROM = 128,               /* rows of x; one number, or the coarsest would be a default */
+    AMX_DEPTH = 64,               /* columns of a tile */
+    AMX_STEP_BYTES = 2 * 16 * 64, /* panel of 64 columns x 32 rows */
+    AMX_SET_FLOATS = 64,          /* scales and offsets of a segment */
     AMX_X_BYTES = ANEMO_AMX_CHUNK + 64, /* 512 codes, up to 16 scales: an odd number of lines */
     AMX_SETS = ANEMO_AMX_CHUNK / 32,    /* segments of a chunk at most */
     AMX_CODE_BYTES = ANEMO_AMX_CHUNK / AMX_DEPTH * AMX_STEP_BYTES,
@@ -381,6 +382,6 @@ static inline bool amx_accepts(const anemo_qgemm_problem *p, int32_t act_group, 
         .accepts = accepts_##act_,                                                                 \
     };                                                                                             \
     ANEMO_N32_VARIANT(id, form_##act_, a8_##act_, ANEMO_CPU_AVX512 | ANEMO_CPU_AMX_INT8, layout_,  \
-                      (group_) == 32 ? INT32_MAX : ANEMO_AMX_ROWS, idea_)
+                      AMX_FROM, idea_)
 
 #endif
