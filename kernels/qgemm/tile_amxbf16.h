@@ -48,7 +48,6 @@
 enum {
     AMX_BF16_CHUNK = 256,
     AMX_BF16_BLOCKS = 8,       /* of 32 rows of W that take turns at a chunk of x */
-    AMX_BF16_FROM = 64,        /* rows of x */
     AMX_BF16_DEPTH = 32,       /* columns of a tile */
     AMX_BF16_PAIR_BYTES = 128, /* two columns of 32 rows */
     AMX_BF16_PANEL_BYTES = 64 * AMX_BF16_CHUNK, /* a chunk of 32 rows */
