@@ -165,30 +165,45 @@ static bool put_header(const anemo_n32_shape *s, uint8_t *header, int64_t r, int
 
 /* ---------------------------------------------------------------- codes */
 
-/* 32 columns of row r, to or from their 128 * bits bytes. */
+/* Four codes, a byte each, and where they join what is there: whatever the machine's byte order,
+ * since nothing is carried from byte to byte. */
+static uint32_t four_at(const uint8_t *codes) {
+    uint32_t four;
+    memcpy(&four, codes, 4);
+    return four;
+}
+
+static void join_four(uint8_t *at, uint32_t four) {
+    four |= four_at(at);
+    memcpy(at, &four, 4);
+}
+
+/* 32 columns of row r, to or from their 128 * bits bytes, of which those of the row are 0 before.
+ */
 static void put_codes(int bits, uint8_t *at, int64_t r, const uint8_t *codes) {
     const int64_t v = r / 16, lane = r % 16 * 4;
-    for (int column = 0; column < 32; column++) {
-        const int step = column / 8, second = column / 4 % 2, j = column % 4;
-        const uint8_t code = codes[column];
+    uint32_t fifth = 0;
+    for (int step = 0; step < 4; step++) {
+        const uint32_t first = four_at(codes + 8 * step), second = four_at(codes + 8 * step + 4);
         if (bits == 8) {
-            at[256 * step + 128 * v + 64 * second + lane + j] = code;
+            join_four(at + 256 * step + 128 * v + lane, first);
+            join_four(at + 256 * step + 128 * v + 64 + lane, second);
         } else if (bits == 6) {
-            uint8_t *three = at + 192 * step + lane + j;
-            if (second && v) {
-                for (int i = 0; i < 3; i++) {
-                    three[64 * i] |= (uint8_t)((code >> (2 * i) & 3) << 6);
-                }
-            } else {
-                three[64 * (2 * second + v)] |= code & 63;
+            uint8_t *three = at + 192 * step + lane;
+            join_four(three + 64 * v, first);
+            for (int i = 0; v == 1 && i < 3; i++) {
+                join_four(three + 64 * i, (second >> (2 * i) & 0x03030303) << 6);
             }
+            join_four(three + 128, v == 0 ? second : 0);
         } else {
-            uint8_t *nibbles = at + (bits == 5 ? 128 : 0) + 128 * step + 64 * v + lane + j;
-            *nibbles |= (uint8_t)((code & 15) << (4 * second));
-            if (bits == 5) {
-                at[64 * v + lane + j] |= (uint8_t)((code >> 4 & 1) << (2 * step + second));
-            }
+            join_four(at + (bits == 5 ? 128 : 0) + 128 * step + 64 * v + lane,
+                      (first & 0x0f0f0f0f) | (second & 0x0f0f0f0f) << 4);
+            fifth |= (first >> 4 & 0x01010101) << (2 * step);
+            fifth |= (second >> 4 & 0x01010101) << (2 * step + 1);
         }
+    }
+    if (bits == 5) {
+        join_four(at + 64 * v + lane, fifth);
     }
 }
 
