@@ -23,9 +23,9 @@
  *   qgemm W4A8 m = 8, 16     51, 48          of 49, 46        W8A8    63, 52          58, 48
  *   moe, one token in q4     78              of 66            attention of a decode   61   57
  *
- * Zen 5, whose core drops prefetches to the
- * second level when too many misses are under way (swa/swa_split.h), and processors that were not
- * measured ask for the first. */
+ * (its single tiles ask 3 KiB ahead, in the second level too: tile_avx512vnni.h). Zen 5, whose core
+ * drops prefetches to the second level when too many misses are under way (swa/swa_split.h), and
+ * processors that were not measured ask for the first. */
 #ifndef ANEMO_PREFETCH_H
 #define ANEMO_PREFETCH_H
 

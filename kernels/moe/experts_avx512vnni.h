@@ -147,18 +147,15 @@ static inline void experts_make_heads(const experts_job *j, const anemo_n32_shap
     }
 }
 
-/* What a tile over a block fetches: its share of block `next`, or, alone, the lines VNNI_NEAR ahead
- * of it in block `at`. */
+/* What a tile over a block fetches: its share of block `next`, or, alone, the lines a little
+ * ahead of it in block `at`. */
 static inline anemo_vnni_ahead experts_ahead(const experts_span *s, int64_t tile,
                                              const void *packed, const anemo_n32_shape *shape,
                                              int64_t at, int64_t next) {
     const int64_t quads = shape->k_padded / 32, n = s->last - s->first;
     const int64_t lines = anemo_ceil_div((int64_t)shape->block_bytes / 64, quads * n);
     if (n < 2) {
-        const bool none = vnni_asks_nothing(shape);
-        return (anemo_vnni_ahead){.at = experts_block(packed, shape, at) + VNNI_NEAR,
-                                  .lines = none ? 0 : lines,
-                                  .none = none};
+        return vnni_near_of(experts_block(packed, shape, at), !vnni_asks_nothing(shape), lines);
     }
     if (next < 0) {
         return (anemo_vnni_ahead){.at = packed};

@@ -99,14 +99,13 @@ static inline vnni_stretch vnni_stretch_of(const anemo_vnni_job *j, int64_t inde
 }
 
 /* What one of the tiles over a block fetches: an equal share of the next block, which lies right
- * behind; a single tile the lines VNNI_NEAR ahead of it (behind the last block this asks for memory
+ * behind; a single tile the lines a little ahead of it (behind the last block this asks for memory
  * that nobody reads, which is harmless). */
 static inline anemo_vnni_ahead vnni_ahead(const uint8_t *block, const anemo_n32_shape *shape,
                                           const vnni_stretch *s, int64_t tile, int64_t lines) {
     const int64_t share = 64 * lines * (shape->k_padded / 32) * (tile - s->first);
     if (s->last - s->first == 1) {
-        const bool none = vnni_asks_nothing(shape);
-        return (anemo_vnni_ahead){.at = block + VNNI_NEAR, .lines = none ? 0 : lines, .none = none};
+        return vnni_near_of(block, !vnni_asks_nothing(shape), lines);
     }
     return (anemo_vnni_ahead){.at = block + shape->block_bytes + share,
                               .lines = lines,
@@ -165,8 +164,9 @@ static inline void vnni_fetch_first(const anemo_vnni_job *j, int64_t item) {
     const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, ANEMO_N32_ROWS, item % j->blocks);
     const uint8_t *block = (const uint8_t *)j->a->weight[b.part] +
                            (size_t)(b.row / ANEMO_N32_ROWS) * j->part[b.part].shape.block_bytes;
-    for (int64_t at = 0; at < VNNI_NEAR; at += 64) {
-        _mm_prefetch((const char *)block + at, _MM_HINT_T0);
+    const int64_t near = vnni_near_of(block, true, 0).near;
+    for (int64_t at = 0; at < near; at += 64) {
+        anemo_prefetch_far(block + at, false);
     }
 }
 

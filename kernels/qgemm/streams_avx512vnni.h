@@ -47,7 +47,7 @@ ANEMO_VNNI_INLINE void vnni_streams_plain(int code, int quads, bool scaled, int 
     const int8_t *row[ANEMO_TILE_ROWS];
     const uint8_t *w[VNNI_STREAMS] = {block[0], block[1]};
     const int32_t *head = t->heads;
-    anemo_vnni_ahead ahead = {.none = anemo_cpu_reads() == ANEMO_READS_UNASKED};
+    anemo_vnni_ahead ahead = vnni_near_of(block[0], anemo_cpu_reads() != ANEMO_READS_UNASKED, 0);
     __m512 y[VNNI_STREAMS][ANEMO_TILE_ROWS][2];
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {

@@ -87,15 +87,12 @@ typedef struct anemo_vnni_tile {
     const int32_t *heads;               /* of these rows for this shape (heads_avx512vnni.h) */
 } anemo_vnni_tile;
 
-/* Bytes that a single tile fetches ahead of itself. */
-enum { VNNI_NEAR = 8192 };
-
 /* What a tile fetches for later: `lines` cache lines from `at` on for each 32 columns. */
 typedef struct anemo_vnni_ahead {
     const uint8_t *at;
     int64_t lines;
+    int64_t near;      /* bytes that one or two rows ask for ahead of themselves; 0: they do not */
     bool second_level; /* prefetch.h */
-    bool none;         /* a single tile leaves W to the hardware's prefetcher */
 } anemo_vnni_ahead;
 
 /* Is a single tile's W best left to the hardware's prefetcher? Measured on Zen 4 for codes of 8
@@ -103,6 +100,23 @@ typedef struct anemo_vnni_ahead {
  * to 1.36, 3 1.09, 4 and 6 1.03; for codes of 4 bits, m = 1 1.03, 2 1.02, 3, 4 and 6 0.88. */
 static inline bool vnni_asks_nothing(const anemo_n32_shape *s) {
     return s->bits == 8 && anemo_cpu_reads() == ANEMO_READS_UNASKED;
+}
+
+/* What a single tile fetches ahead of itself. On Granite Rapids in the second level; one row,
+ * 14336 x 4096, part of the read bandwidth:
+ *
+ *                          q4_0     q8_0     q4_k     q6_k    (the first two in two streams)
+ *   first level, 8 KiB     83       85       68       65
+ *   second level, 8 KiB    79       84       71       68
+ *   6 KiB                  83       85       70       71
+ *   4 KiB                  87       88       71       74
+ *   3 KiB                  89       90       73       72
+ *   1.5 KiB                84       90       66       64 */
+static inline anemo_vnni_ahead vnni_near_of(const uint8_t *block, bool asks, int64_t lines) {
+    const bool second_level = anemo_cpu_reads() == ANEMO_READS_IN_STREAMS;
+    const int64_t near = !asks ? 0 : second_level ? 3072 : 8192;
+    return (anemo_vnni_ahead){
+        .at = block + near, .lines = asks ? lines : 0, .near = near, .second_level = second_level};
 }
 
 /* What is broadcast from an a8 record, straight from memory: four codes or a sum, and a scale. */
@@ -281,18 +295,18 @@ ANEMO_VNNI_INLINE void vnni_dot(int first, int last, const int8_t *const row[ANE
     }
 }
 
-/* One or two rows are a single tile: it asks for what it reads, VNNI_NEAR later, line by line. */
+/* One or two rows are a single tile: it asks for what it reads a little later, line by line. */
 #define VNNI_ALONE(mr) ((mr) <= 2)
 
 ANEMO_VNNI_INLINE void vnni_near(int code, int mr, const uint8_t *w, int step,
                                  const anemo_vnni_ahead *ahead) {
     const int quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
-    if (!VNNI_ALONE(mr) || ahead->none) {
+    if (!VNNI_ALONE(mr) || ahead->near == 0) {
         return;
     }
     ANEMO_VNNI_UNROLL
     for (int line = quad_bytes * step / 256; line < quad_bytes * (step + 1) / 256; line++) {
-        _mm_prefetch((const char *)w + VNNI_NEAR + 64 * line, _MM_HINT_T0);
+        anemo_prefetch_far(w + ahead->near + 64 * line, ahead->second_level);
     }
 }
 
@@ -424,8 +438,8 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool sca
                                   __m512 y[ANEMO_TILE_ROWS][2]) {
     vnni_integers n;
     vnni_start(has_offset, mr, head, &n);
-    if (VNNI_ALONE(mr) && !ahead->none) { /* a header's line */
-        _mm_prefetch((const char *)w - 64 + VNNI_NEAR, _MM_HINT_T0);
+    if (VNNI_ALONE(mr) && ahead->near != 0) { /* a header's line */
+        anemo_prefetch_far(w - 64 + ahead->near, ahead->second_level);
     }
     if (__builtin_constant_p(quads) && quads == 4) { /* straight: a loop's copies cost 3 % */
         vnni_quad(code, mr, row, w, column, table, ahead, &n);
