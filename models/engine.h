@@ -180,8 +180,10 @@ typedef bool (*anemo_pack_progress)(void *ctx, double done, double total);
 
 typedef struct anemo_plan_options {
     anemo_limits limits;
-    const char *const *with; /* n_with rules "OP[@ROLE][:m=LO..HI]=VARIANT"; a rule that cannot be
-                                met refuses the plan */
+    /* n_with rules "OP[@ROLE][:m=LO..HI]=VARIANT"; one that cannot be met refuses the plan.
+     * "batch-invariant" among them: a token gets the same bits whatever else is in its step, chunk
+     * or batch. Without, many rows may be multiplied more exactly, and faster, than few. */
+    const char *const *with;
     int32_t n_with;
     /* n_choices rules of the same form, as measured for this machine: one that meets no call, or
      * one that `with` overrules, is no error. One that its call refuses is. */

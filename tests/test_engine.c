@@ -384,12 +384,41 @@ static void forced_variants_are_named(void **state) {
     close_all(&f);
 }
 
+/* A batch-invariant plan has only row-invariant variants, and refuses a rule that brings another.
+ */
+static void batch_invariant_plans_keep_bits(void **state) {
+    (void)state;
+    const char *const with[] = {"batch-invariant", "qgemm:m=2..=qgemm_openblas"};
+    const int32_t n = anemo_variant_find("qgemm_openblas") != NULL ? 2 : 1;
+    for (int32_t n_with = 1; n_with <= n; n_with++) {
+        const anemo_plan_options options = {
+            .limits = {.tokens_per_step = 64, .sessions = 1}, .with = with, .n_with = n_with};
+        fixture f;
+        open_model(&f, "mistral-full");
+        const anemo_status status = anemo_plan_create(f.model, f.device, &options, &f.plan, &err);
+        assert_int_equal(status, n_with == 1 ? ANEMO_OK : ANEMO_E_INPUT);
+        if (n_with == 2) {
+            assert_non_null(strstr(err.text, "batch-invariant: qgemm_openblas of qgemm@"));
+        }
+        for (int i = 0; f.plan != NULL && anemo_plan_choice(f.plan, i) != NULL; i++) {
+            const char *name = strrchr(anemo_plan_choice(f.plan, i), '=') + 1;
+            assert_true(anemo_variant_find(name)->traits & ANEMO_TRAIT_ROW_INVARIANT);
+        }
+        close_all(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forks_live_apart),      cmocka_unit_test(unwanted_rows_change_nothing),
-        cmocka_unit_test(window_bounds_memory),  cmocka_unit_test(full_pool_changes_nothing),
-        cmocka_unit_test(bad_steps_are_refused), cmocka_unit_test(previous_result_feeds_back),
-        cmocka_unit_test(bad_plans_are_refused), cmocka_unit_test(forced_variants_are_named),
+        cmocka_unit_test(forks_live_apart),
+        cmocka_unit_test(unwanted_rows_change_nothing),
+        cmocka_unit_test(window_bounds_memory),
+        cmocka_unit_test(full_pool_changes_nothing),
+        cmocka_unit_test(bad_steps_are_refused),
+        cmocka_unit_test(previous_result_feeds_back),
+        cmocka_unit_test(bad_plans_are_refused),
+        cmocka_unit_test(forced_variants_are_named),
+        cmocka_unit_test(batch_invariant_plans_keep_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Many sessions at once: what a mixed step of sessions gives is what each session gives alone, bit
- * by bit; whatever the chunks and the threads; memory is bounded by the window, shared by forks,
- * and does not grow while sessions come and go. ANEMO_SCALE=full: the same at full size. */
+ * by bit where the plan is batch-invariant, else nearly; whatever the chunks and the threads;
+ * memory is bounded by the window, shared by forks, and does not grow while sessions come and go.
+ * ANEMO_SCALE=full: the same at full size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +22,7 @@
 enum { VOCAB = 485, SESSIONS = 16, PROMPT_MOST = 160, OUTPUT_MOST = 100 };
 
 static anemo_error err;
-static char *folder;
+static char *folder, *dense_folder;
 
 static bool full_size(void) {
     const char *asked = getenv("ANEMO_SCALE");
@@ -53,7 +54,9 @@ typedef struct bed {
 } bed;
 
 typedef struct setting {
-    const char *requantise, *with;
+    const char *requantise;
+    const char *with; /* a rule, or NULL */
+    bool dense, batch_invariant;
     anemo_kv_type kv_type;
     int64_t window; /* as anemo_model_options.window */
     int32_t threads, sessions;
@@ -62,17 +65,18 @@ typedef struct setting {
 
 static void open_bed(bed *b, const setting *s) {
     const anemo_model_options model = {.requantise = s->requantise, .window = s->window};
+    const char *const with[] = {s->batch_invariant ? "batch-invariant" : s->with, s->with};
     const anemo_plan_options options = {.limits = {.tokens_per_step = s->step_tokens,
                                                    .sessions = s->sessions,
                                                    .context = s->context,
                                                    .kv_tokens = s->kv_tokens,
                                                    .kv_type = s->kv_type,
                                                    .logits_rows = s->sessions},
-                                        .with = &s->with,
-                                        .n_with = s->with != NULL};
+                                        .with = with,
+                                        .n_with = s->batch_invariant + (s->with != NULL)};
     *b = (bed){.row_invariant = true};
     if (anemo_device_create_cpu(s->threads, NULL, &b->device, &err) ||
-        anemo_model_open(folder, &model, &b->model, &err) ||
+        anemo_model_open(s->dense ? dense_folder : folder, &model, &b->model, &err) ||
         anemo_plan_create(b->model, b->device, &options, &b->plan, &err)) {
         fail_msg("%s", err.text);
     }
@@ -187,6 +191,7 @@ static void run_alone(setting s, workload *w, bool sampler) {
 typedef struct agreement {
     int64_t tokens, different, divergences;
     double worst; /* largest difference of logits over the spread of the logits */
+    double mean;  /* root mean square of the differences over the spread, mean of all outputs */
 } agreement;
 
 static double spread(const float *x) {
@@ -207,38 +212,46 @@ static double top_two_margin(const float *x) {
     return x[best] - second;
 }
 
-/* Where variants depend on their neighbours: logits within the bound up to the first divergence,
- * and that only where the reference could not tell its first from its second. */
-#define BOUND 1e-4
+/* Where variants depend on their neighbours: logits within the bound, a part of their spread, up to
+ * the first divergence, and that only where the reference could not tell its first from its second.
+ * Another order of adding up; and activations rounded to 8 bits or not, which this small random
+ * model makes much of (a model that is wrong is off by more than the spread). */
+#define BOUND      1e-4
+#define BOUND_8BIT 0.5
 
-static void compare(const workload *a, const workload *b, bool bitwise, agreement *out) {
+/* bound 0: equal to the bit. */
+static void compare(const workload *a, const workload *b, double bound, agreement *out) {
     *out = (agreement){0};
     for (int32_t s = 0; s < SESSIONS; s++) {
         for (int64_t t = 0; t < a->request[s].n_output; t++) {
             const float *x = a->logits[s][t], *y = b->logits[s][t];
             out->tokens++;
-            if (bitwise) {
+            if (bound == 0) {
                 if (memcmp(x, y, sizeof a->logits[s][t]) != 0) {
                     fail_msg("session %d, output %lld: logits differ", s, (long long)t);
                 }
                 continue;
             }
-            double worst = 0;
+            double worst = 0, squares = 0;
             for (int32_t i = 0; i < VOCAB; i++) {
                 const double difference = fabs((double)x[i] - y[i]);
                 worst = difference > worst || isnan(difference) ? difference : worst;
+                squares += difference * difference;
             }
             out->different += worst > 0;
             worst /= spread(x);
-            assert_true(worst <= BOUND);
+            assert_true(worst <= bound);
             out->worst = fmax(out->worst, worst);
+            out->mean += sqrt(squares / VOCAB) / spread(x);
             if (a->output[s][t] != b->output[s][t]) {
-                assert_true(top_two_margin(x) <= 2 * BOUND * spread(x));
+                assert_true(top_two_margin(x) <= 2 * bound * spread(x));
                 out->divergences++;
                 break; /* from here on they are different texts */
             }
         }
     }
+    out->mean /= (double)out->tokens;
+    assert_true(out->mean <= bound / 10);
 }
 
 static int64_t tokens_of(const workload *w) {
@@ -251,7 +264,7 @@ static int64_t tokens_of(const workload *w) {
 
 static const int64_t chunks[] = {1, 7, 64, 0}; /* 0: all */
 
-static void mixed_against_alone(setting s, bool bitwise) {
+static void mixed_against_alone(setting s, double bound) {
     workload *alone = calloc(1, sizeof *alone), *mixed = calloc(1, sizeof *mixed);
     assert_non_null(alone);
     assert_non_null(mixed);
@@ -263,17 +276,17 @@ static void mixed_against_alone(setting s, bool bitwise) {
             bed b;
             agreement found;
             open_bed(&b, &s);
-            assert_int_equal(b.row_invariant, bitwise);
+            assert_true(b.row_invariant || bound > 0);
             fill_workload(mixed, -1);
             const anemo_drive_totals totals = drive(&b, &s, mixed, chunks[c], false);
             assert_true(totals.steps < tokens_of(mixed) / 2); /* steps were shared */
-            compare(alone, mixed, bitwise, &found);
-            assert_true(found.tokens > 500);
-            if (!bitwise) {
+            compare(alone, mixed, bound, &found);
+            assert_true(found.tokens > 500 || (found.divergences > 0 && found.tokens > 100));
+            if (bound > 0) {
                 print_message("chunk %lld, %d threads: %lld outputs, %lld not equal to the bit, "
-                              "worst %.1e of the spread, %lld divergences\n",
+                              "worst %.1e of the spread, mean %.1e, %lld divergences\n",
                               (long long)chunks[c], s.threads, (long long)found.tokens,
-                              (long long)found.different, found.worst,
+                              (long long)found.different, found.worst, found.mean,
                               (long long)found.divergences);
             }
             close_bed(&b);
@@ -285,12 +298,15 @@ static void mixed_against_alone(setting s, bool bitwise) {
     free(mixed);
 }
 
-static const setting plain = {
-    .window = 0, .sessions = SESSIONS, .context = PROMPT_MOST + OUTPUT_MOST, .step_tokens = 200};
+static const setting plain = {.batch_invariant = true,
+                              .window = 0,
+                              .sessions = SESSIONS,
+                              .context = PROMPT_MOST + OUTPUT_MOST,
+                              .step_tokens = 200};
 
 static void mixed_is_alone(void **state) {
     (void)state;
-    mixed_against_alone(plain, true);
+    mixed_against_alone(plain, 0);
 }
 
 static void mixed_is_alone_q4_window(void **state) {
@@ -299,18 +315,37 @@ static void mixed_is_alone_q4_window(void **state) {
     s.requantise = "q4_0";
     s.kv_type = ANEMO_KV_Q8;
     s.window = 40;
-    mixed_against_alone(s, true);
+    mixed_against_alone(s, 0);
+}
+
+/* Where a plan may, it multiplies the many rows of a prompt with activations that are not rounded
+ * to 8 bits: what it does by itself, and the same forced with instructions that more machines have.
+ */
+static void mixed_is_near_alone_with_other_activations(void **state) {
+    (void)state;
+    setting s = plain;
+    s.dense = true;
+    s.requantise = "q4_0";
+    s.batch_invariant = false;
+    mixed_against_alone(s, BOUND_8BIT);
+    s.with = "qgemm:m=64..=qgemm_w4a16_tile_avx512bf16";
+    const anemo_variant *v = anemo_variant_find("qgemm_w4a16_tile_avx512bf16");
+    if (v == NULL || (v->needs.cpu_features & ~anemo_cpu_features()) != 0) {
+        skip();
+    }
+    mixed_against_alone(s, BOUND_8BIT);
 }
 
 /* A BLAS adds up in an order of its own for each number of rows. */
 static void mixed_is_near_alone_with_blas(void **state) {
     (void)state;
     setting s = plain;
+    s.batch_invariant = false;
     s.with = "qgemm=qgemm_openblas";
     if (anemo_variant_find("qgemm_openblas") == NULL) {
         skip();
     }
-    mixed_against_alone(s, false);
+    mixed_against_alone(s, BOUND);
 }
 
 /* The engine's own sampler: the same ids whoever else is in the step, also after a preemption. */
@@ -441,7 +476,8 @@ static void windowed_prompt_is_right(void **state) {
 static void forks_share_a_prefix(void **state) {
     (void)state;
     enum { FORKS = 8, PREFIX = 2000, OWN = 30 };
-    setting s = {.window = 0,
+    setting s = {.batch_invariant = true,
+                 .window = 0,
                  .threads = 2,
                  .sessions = FORKS + 2,
                  .context = PREFIX + OWN,
@@ -558,12 +594,15 @@ static int make_model(void **state) {
     (void)state;
     folder = test_folder_create();
     random_model_write_context(folder, 3, 1 << 16);
+    dense_folder = test_folder_create();
+    random_model_write_dense(dense_folder, 3, 1 << 16);
     return 0;
 }
 
 static int remove_model(void **state) {
     (void)state;
     test_folder_remove(folder);
+    test_folder_remove(dense_folder);
     return 0;
 }
 
@@ -571,6 +610,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mixed_is_alone),
         cmocka_unit_test(mixed_is_alone_q4_window),
+        cmocka_unit_test(mixed_is_near_alone_with_other_activations),
         cmocka_unit_test(mixed_is_near_alone_with_blas),
         cmocka_unit_test(sampled_ids_are_the_same),
         cmocka_unit_test(long_prompt_through_a_window),

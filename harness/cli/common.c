@@ -244,7 +244,9 @@ static const struct {
     {ANEMO_CLI_PLUGIN,
      {"plugin", KEY_PLUGIN, "FILE.so", 0, "load the variants of a plug-in; may be repeated", 0}},
     {ANEMO_CLI_WITH,
-     {"with", KEY_WITH, "RULE", 0, "force a variant: OP[@ROLE][:m=LO..HI]=VARIANT; may be repeated",
+     {"with", KEY_WITH, "RULE", 0,
+      "force a variant: OP[@ROLE][:m=LO..HI]=VARIANT; may be repeated. "
+      "batch-invariant: a token's bits do not depend on its batch",
       0}},
     {ANEMO_CLI_RECORD,
      {"record", KEY_RECORD, "FILE|DIR", 0,

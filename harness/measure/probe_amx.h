@@ -24,7 +24,9 @@ static inline void amx_begin(const void *ones) {
         config.rows[i] = AMX_ROWS;
         config.row_bytes[i] = AMX_ROW_BYTES;
     }
-    _tile_loadconfig(&config);
+    /* Not _tile_loadconfig: GCC 12's names only the first 8 bytes as its operand, and what was
+     * stored to the others may be dropped. */
+    __asm__ volatile("ldtilecfg %0" ::"m"(config));
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

@@ -10,7 +10,7 @@
  * at a time (qgemm_n32.h): gate and up, then the activation, which leaves no float row of h.
  *
  * The limit: decoding a block takes as long as 70 of its rows, so it wants 64 rows per expert and
- * more, which Mixtral has from 256 tokens on. No plan takes it by itself (tile_amxbf16.h). Granite
+ * more, which Mixtral has from 256 tokens on. A plan takes it from there (tile_amxbf16.h). Granite
  * Rapids, 2 cores, Mixtral 8x7B's layer in 4 bits, against the VNNI tile: 0.82 at 128 tokens, 1.31
  * at 256, 1.72 at 512, 2.13 at 2048; in 8 bits 1.48 at 512. */
 #ifndef ANEMO_MOE_EXPERTS_FUSED_AMXBF16_H
@@ -22,7 +22,7 @@
 #include "kernels/moe/moe.h"
 #include "kernels/qgemm/tile_amxbf16.h"
 
-enum { EXPERTS_AMX_STRETCH = 512 };
+enum { EXPERTS_AMX_STRETCH = 512, EXPERTS_AMX_FROM = 256 /* tokens */ };
 
 typedef struct experts_amx_job {
     const anemo_moe_experts_problem *p;
@@ -212,7 +212,7 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
         .layout = layout_,                                                                         \
         .act = "bf16",                                                                             \
         .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
-        .m_from = INT32_MAX,                                                                       \
+        .m_from = EXPERTS_AMX_FROM,                                                                \
         .idea = idea_,                                                                             \
         .accepts = anemo_moe_experts_accepts,                                                      \
         .workspace_bytes = workspace_##id,                                                         \

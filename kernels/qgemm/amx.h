@@ -15,4 +15,10 @@ typedef struct anemo_amx_config {
     uint8_t rows[16];
 } anemo_amx_config;
 
+/* ldtilecfg. Not _tile_loadconfig: GCC 12's names the first 8 bytes as its operand, so that the
+ * compiler may drop what was stored to the others, and the instruction faults. */
+static inline void anemo_amx_load_config(const anemo_amx_config *config) {
+    __asm__ volatile("ldtilecfg %0" ::"m"(*config));
+}
+
 #endif

@@ -10,36 +10,13 @@ static bool lies_right(const anemo_n32_tile *t) {
     return t->type->code == ANEMO_CODE_BF16 && t->columns % AMX_BF16_DEPTH == 0;
 }
 
-/* 16 rows of a column of f16 or f32. */
-static __m512 numbers(int32_t code, const uint8_t *at, int half) {
-    if (code == ANEMO_CODE_F16) {
-        return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(at + 32 * half)));
-    }
-    return _mm512_loadu_ps(at + 64 * half);
-}
-
 static void decode(const anemo_n32_tile *t, uint8_t *panel) {
-    const uint8_t *at = t->block + anemo_float_n32_bytes(t->type, t->column);
-    const int64_t pairs = anemo_ceil_div(t->columns, 2), left = 2 * pairs - t->columns;
-    const size_t column_bytes = anemo_float_n32_bytes(t->type, 2) / 2;
     if (lies_right(t)) {
         return;
     }
-    if (t->type->code == ANEMO_CODE_BF16) {
-        memcpy(panel, at, (size_t)pairs * AMX_BF16_PAIR_BYTES);
-    }
-    for (int64_t pair = 0; pair < pairs && t->type->code != ANEMO_CODE_BF16; pair++) {
-        const uint8_t *even = at + 2 * (size_t)pair * column_bytes;
-        const bool last = left > 0 && pair + 1 == pairs;
-        for (int v = 0; v < 2; v++) {
-            const __m512 odd =
-                last ? _mm512_setzero_ps() : numbers(t->type->code, even + column_bytes, v);
-            _mm512_store_si512(panel + pair * AMX_BF16_PAIR_BYTES + 64 * v,
-                               amx_pair(numbers(t->type->code, even, v), odd));
-        }
-    }
+    const int64_t pairs = bf16_pairs_of(t, panel);
     const int64_t filled = anemo_round_up(t->columns, AMX_BF16_DEPTH) / 2;
-    memset(panel + pairs * AMX_BF16_PAIR_BYTES, 0, (size_t)(filled - pairs) * AMX_BF16_PAIR_BYTES);
+    memset(panel + pairs * BF16_PAIR_BYTES, 0, (size_t)(filled - pairs) * BF16_PAIR_BYTES);
 }
 
 static void tile(int64_t rows, const anemo_n32_tile *t) {

@@ -1,25 +1,24 @@
-/* bf16 weights times bf16 activations, 6 x 32 tiles of vdpbf16ps over float_n32.
+/* Float weights times bf16 activations, 6 x 32 tiles of vdpbf16ps over float_n32.
  *
  * A 32-bit lane of the layout is a row's columns k and k + 1, which one lane of the instruction
  * multiplies with two activations, broadcast from the bf16 record: two loads, six broadcasts and
- * twelve dot products per pair of columns and tile. Nothing is decoded, for any number of rows. An
- * odd k ends with a zero in the layout and in the record.
- *
- * f16 and f32 weights are refused: rounding them to bf16 would lose what they have over bf16. */
-#include "kernels/qgemm/layout_float_n32.h"
-#include "kernels/qgemm/qgemm_n32.h"
-
-#include <immintrin.h>
+ * twelve dot products per pair of columns and tile. bf16 weights are multiplied where they lie, for
+ * any number of rows; f16 and f32 are rounded once per chunk, which loses what they have over bf16,
+ * so that this variant is for whom it is asked for. An odd k ends with a zero in the layout and in
+ * the record. */
+#include "kernels/qgemm/pairs_avx512bf16.h"
 
 enum { TILE_ROWS = 6, CHUNK = 2048 };
 
 /* Two bf16 of x, broadcast straight from memory. */
-typedef int32_t bf16_pair __attribute__((may_alias, aligned(4)));
+typedef int32_t x_pair __attribute__((may_alias, aligned(4)));
 
 ANEMO_N32_INLINE void tile(int rows, const anemo_n32_tile *t) {
-    const uint8_t *at = t->block + anemo_float_n32_bytes(t->type, t->column);
+    const bool lies_right = t->type->code == ANEMO_CODE_BF16;
+    const uint8_t *at =
+        lies_right ? t->block + anemo_float_n32_bytes(t->type, t->column) : t->panel;
     const int64_t pairs = (t->columns + 1) / 2;
-    const bf16_pair *x[TILE_ROWS];
+    const x_pair *x[TILE_ROWS];
     __m512 sum[TILE_ROWS][2];
     ANEMO_N32_UNROLL
     for (int i = 0; i < rows; i++) {
@@ -31,7 +30,9 @@ ANEMO_N32_INLINE void tile(int rows, const anemo_n32_tile *t) {
         __m512bh w0 = (__m512bh)_mm512_loadu_si512(at + 128 * pair);
         __m512bh w1 = (__m512bh)_mm512_loadu_si512(at + 128 * pair + 64);
         ANEMO_N32_KEEP(w0);
-        anemo_n32_ahead(t, at + 128 * pair, 128);
+        if (lies_right) {
+            anemo_n32_ahead(t, at + 128 * pair, 128);
+        }
         ANEMO_N32_KEEP(w1);
         ANEMO_N32_UNROLL
         for (int i = 0; i < rows; i++) {
@@ -69,23 +70,21 @@ static void tile_rows(int64_t rows, const anemo_n32_tile *t) {
     }
 }
 
-static bool form_accepts(const anemo_qgemm_problem *p, char *why, size_t why_bytes) {
-    for (int32_t i = 0; i < p->n_parts; i++) {
-        if (p->type[i].code != ANEMO_CODE_BF16) {
-            return anemo_refuse(why, why_bytes, "bf16 weights are accepted");
-        }
+static void decode(const anemo_n32_tile *t, uint8_t *panel) {
+    if (t->type->code != ANEMO_CODE_BF16) {
+        (void)bf16_pairs_of(t, panel);
     }
-    return true;
 }
 
 static const anemo_n32_form form = {
     .tile_rows = TILE_ROWS,
     .chunk = CHUNK,
+    .panel_bytes = BF16_PAIR_BYTES / 2 * CHUNK,
     .block_bytes = anemo_float_n32_bytes,
+    .decode = decode,
     .tile = tile_rows,
-    .accepts = form_accepts,
 };
 
 ANEMO_N32_VARIANT(qgemm_w16a16_tile_avx512bf16, form, bf16,
                   ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_BF16, "float_n32", INT32_MAX,
-                  "bf16 dot products, 6x32 tile")
+                  "bf16 dot products, 6x32 tile; f16 and f32 rounded once per chunk")

@@ -2,5 +2,6 @@
 #include "kernels/qgemm/tile_amxbf16.h"
 
 ANEMO_AMX_BF16_FORM(8)
-ANEMO_N32_VARIANT(qgemm_w8a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w8_n32k4", INT32_MAX,
+ANEMO_N32_VARIANT(qgemm_w8a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w8_n32k4",
+                  ANEMO_AMX_BF16_FROM,
                   "weights rounded to bf16 once per chunk, bf16 matrix tiles, 32x32")

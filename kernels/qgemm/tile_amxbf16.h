@@ -29,9 +29,14 @@
  * block at a time, 27 eight by eight, 29 to 31 with the asking. That is 2.2 (4-bit) and 1.9 times
  * (8-bit) the VNNI tile and 1.2 times what VNNI could do at most; bf16 weights, 9 times the tile of
  * tile_avx512bf16.h. Decoding 32 x 32 weights takes as long as some 70 rows of x, so it is worth
- * its while from 64 rows on. No plan takes it by itself: with other kernels for fewer rows, a
- * token's bits would depend on the batch it came in. `--with` does, for the rows it names, and
- * `anemo tune` may choose it.
+ * its while from 64 rows on, where a plan takes it; a batch-invariant plan does not, since a
+ * token's bits would depend on the batch it came in. Times the VNNI tile, same machine, 14336 x
+ * 4096:
+ *
+ *              q4_0    q8_0    q4_k    q5_k    q6_k    mxfp4
+ *   m = 64     1.30    1.00    1.60    1.49    2.30    1.49
+ *   m = 128    1.82    1.41    2.02    2.20    3.23    2.00
+ *   m = 512    2.25    1.98    2.77    3.27    4.60    2.67
  *
  * Rejected: chunks of 128 and 512 columns (0.8 of the speed; the panel of 512 fills L1), 4 or 16
  * blocks (0.92, 1.0); fetching the next rows of x to L1 by hand (0.6); every tile asking for all of
@@ -43,68 +48,106 @@
 #define ANEMO_TILE_AMXBF16_H
 
 #include "kernels/qgemm/amx.h"
-#include "kernels/qgemm/numbers_avx512.h"
+#include "kernels/qgemm/pairs_avx512bf16.h"
+#include "kernels/qgemm/tile_avx512vnni.h"
 
 enum {
+    ANEMO_AMX_BF16_FROM = 64, /* rows of x from which a plan takes it */
     AMX_BF16_CHUNK = 256,
-    AMX_BF16_BLOCKS = 8,       /* of 32 rows of W that take turns at a chunk of x */
-    AMX_BF16_DEPTH = 32,       /* columns of a tile */
-    AMX_BF16_PAIR_BYTES = 128, /* two columns of 32 rows */
+    AMX_BF16_BLOCKS = 8, /* of 32 rows of W that take turns at a chunk of x */
+    AMX_BF16_DEPTH = 32, /* columns of a tile */
     AMX_BF16_PANEL_BYTES = 64 * AMX_BF16_CHUNK, /* a chunk of 32 rows */
     AMX_BF16_X_BYTES = 2 * AMX_BF16_CHUNK + 64  /* an odd number of lines */
 };
 
 /* ---------------------------------------------------------------- the panel */
 
-/* Two columns of 16 rows, rounded to pairs of bf16. */
-ANEMO_N32_INLINE __m512i amx_pair(__m512 even, __m512 odd) {
-    const __m512i apart = (__m512i)_mm512_cvtne2ps_pbh(odd, even); /* all even ones, all odd ones */
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, apart);
+/* How columns of 16 rows become floats; `code` as in tile_avx512vnni.h. */
+typedef struct amx_codes {
+    int code;
+    __m512 value;  /* of nibbles: what a lookup gives */
+    __m512 middle; /* what is taken from each */
+} amx_codes;
+
+ANEMO_N32_INLINE amx_codes amx_codes_of(int code, const anemo_n32_shape *s) {
+    amx_codes c = {.code = code, .middle = _mm512_setzero_ps()};
+    c.value = _mm512_set_ps(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    if (code == VNNI_TABLE) {
+        c.value = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)s->table)));
+        c.value = _mm512_sub_ps(c.value, _mm512_set1_ps(128.0f));
+    } else if (!s->has_minimum && !s->has_zero) {
+        c.middle = _mm512_set1_ps((float)(1 << (s->bits - 1)));
+    }
+    return c;
 }
 
-/* Column c of 8, of 16 rows. */
-ANEMO_N32_INLINE __m512 amx_code(int bits, const uint8_t *step, int half, int c) {
-    if (bits == 4) { /* a lookup reads the low four bits of a lane: no mask, no conversion */
-        const __m512 value = _mm512_set_ps(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-        const __m512i codes = _mm512_loadu_si512(step + 64 * half);
-        return _mm512_permutexvar_ps(_mm512_srli_epi32(codes, (unsigned)(8 * (c % 4) + c / 4 * 4)),
-                                     value);
+/* Codes of step `step` of the 32 columns at w, rows 16 v .. 16 v + 15: as they lie for nibbles,
+ * which a lookup finds in the low four bits of a lane, else a byte each, columns 0-3 and 4-7. */
+ANEMO_N32_INLINE void amx_load(int code, const uint8_t *w, int step, int v, __m512i codes[2]) {
+    if (code == 4 || code == VNNI_TABLE) {
+        codes[0] = _mm512_loadu_si512(w + 128 * step + 64 * v);
+        codes[1] = _mm512_srli_epi32(codes[0], 4);
+        return;
     }
-    const __m512i codes = _mm512_loadu_si512(step + 128 * half + 64 * (c / 4));
-    const __m512i byte = _mm512_srli_epi32(codes, (unsigned)(8 * (c % 4)));
-    return _mm512_cvtepi32_ps(_mm512_and_si512(byte, _mm512_set1_epi32(255)));
+    __m512i low[2], high[2];
+    vnni_decode(code, false, w, step, _mm512_setzero_si512(), low, high);
+    codes[0] = low[v];
+    codes[1] = high[v];
+}
+
+/* s c - o of a column: byte `byte` of each lane. */
+ANEMO_N32_INLINE __m512 amx_column(const amx_codes *c, __m512i codes, int byte, __m512 scale,
+                                   __m512 shift) {
+    codes = _mm512_srli_epi32(codes, (unsigned)(8 * byte));
+    const __m512 value = c->code == 4 || c->code == VNNI_TABLE
+                             ? _mm512_permutexvar_ps(codes, c->value)
+                             : _mm512_cvtepi32_ps(_mm512_and_si512(codes, _mm512_set1_epi32(255)));
+    return _mm512_fmsub_ps(value, scale, shift);
+}
+
+/* Steps first and first + 1 of the 32 columns at w, rows 16 v .. 16 v + 15, in one group. */
+ANEMO_N32_INLINE uint8_t *amx_decode_16(const amx_codes *c, const uint8_t *w, int first, int v,
+                                        __m512 scale, __m512 offset, uint8_t *to) {
+    const __m512 shift = _mm512_fmadd_ps(scale, c->middle, offset); /* exact: one is 0 */
+    ANEMO_N32_UNROLL
+    for (int step = first; step < first + 2; step++) {
+        __m512i codes[2];
+        amx_load(c->code, w, step, v, codes);
+        ANEMO_N32_UNROLL
+        for (int column = 0; column < 8; column += 2, to += BF16_PAIR_BYTES) {
+            const __m512i four = codes[column / 4];
+            _mm512_store_si512(to, bf16_pair(amx_column(c, four, column % 4, scale, shift),
+                                             amx_column(c, four, column % 4 + 1, scale, shift)));
+        }
+    }
+    return to;
 }
 
 /* The columns of a chunk, rounded up to 32: the layout ends with codes and scales of 0. */
-ANEMO_N32_INLINE void amx_decode_codes_bf16(int bits, const anemo_n32_tile *t, uint8_t *panel) {
+ANEMO_N32_INLINE void amx_decode_codes_bf16(int code, const anemo_n32_tile *t, uint8_t *panel) {
     const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
-    const __m512 middle =
-        _mm512_set1_ps(s.has_minimum || s.has_zero ? 0.0f : (float)(1 << (bits - 1)));
+    const amx_codes c = amx_codes_of(code, &s);
+    const anemo_vnni_tile block = {.shape = &s, .block = t->block};
+    const bool has_offset = s.has_minimum || s.has_zero;
     for (int64_t column = t->column; column < t->column + t->columns; column += 32) {
-        const int64_t group = column / s.group;
+        const int64_t group = column / s.group, unit = column / s.unit;
         const uint8_t *header = t->block + anemo_n32_group_at(&s, group);
-        const uint8_t *codes =
-            header + s.header_bytes + (size_t)((column - group * s.group) / 8) * s.step_bytes;
-        for (int v = 0; v < 2; v++) {
-            const __m512 scale = anemo_n32_numbers(&s, header, v);
-            const __m512 offset = anemo_n32_offsets(&s, t->block, header, group, v, scale);
-            const __m512 shift = _mm512_fmadd_ps(scale, middle, offset); /* exact: one is 0 */
-            uint8_t *to = panel + 64 * v;
-            for (int step = 0; step < 4; step++) {
-                ANEMO_N32_UNROLL
-                for (int c = 0; c < 8; c += 2) {
-                    const uint8_t *at = codes + (size_t)step * s.step_bytes;
-                    const __m512 even = _mm512_fmsub_ps(amx_code(bits, at, v, c), scale, shift);
-                    const __m512 odd = _mm512_fmsub_ps(amx_code(bits, at, v, c + 1), scale, shift);
-                    _mm512_store_si512(to, amx_pair(even, odd));
-                    to += AMX_BF16_PAIR_BYTES;
-                }
+        const uint8_t *w =
+            header + s.header_bytes + (size_t)((column - unit * s.unit) / 8) * s.step_bytes;
+        uint8_t *to[2] = {panel, panel + 64};
+        __m512 scale[2], offset[2];
+        ANEMO_N32_UNROLL
+        for (int half = 0; half < 2; half++) {
+            const int64_t g = (column + 16 * half) / s.group;
+            if (half == 0 || s.group == 16) {
+                const uint8_t *scales = header + anemo_n32_scales_at(&s, g);
+                vnni_scales(&block, header, scales, g, has_offset, scale, offset);
+            }
+            for (int v = 0; v < 2; v++) {
+                to[v] = amx_decode_16(&c, w, 2 * half, v, scale[v], offset[v], to[v]);
             }
         }
-        panel += 16 * AMX_BF16_PAIR_BYTES;
+        panel += 16 * BF16_PAIR_BYTES;
     }
 }
 
@@ -118,14 +161,14 @@ ANEMO_N32_INLINE void amx_configure_bf16(int64_t upper, int64_t lower) {
         c.row_bytes[i] = 64;
         c.rows[i] = (uint8_t)(i >= 6 ? 16 : i == 2 || i == 3 || i == 5 ? lower : upper);
     }
-    _tile_loadconfig(&c);
+    anemo_amx_load_config(&c);
 }
 
 /* t->sum += x W^T over the chunk; w: its pairs of columns, filled up to 32 columns. */
 ANEMO_N32_INLINE void amx_tile_bf16(bool tall, int64_t rows, const anemo_n32_tile *t,
                                     const uint8_t *w) {
     const uint8_t *x = t->x;
-    const size_t x_stride = t->x_row_bytes, w_stride = AMX_BF16_PAIR_BYTES;
+    const size_t x_stride = t->x_row_bytes, w_stride = BF16_PAIR_BYTES;
     float *upper = t->sum[0], *lower = t->sum[0] + 16 * 32;
     amx_configure_bf16(tall ? 16 : rows, tall ? rows - 16 : 1);
     _tile_loadd(0, upper, 128);
@@ -147,7 +190,7 @@ ANEMO_N32_INLINE void amx_tile_bf16(bool tall, int64_t rows, const anemo_n32_til
         }
         anemo_n32_ask(t, column / AMX_BF16_DEPTH, AMX_BF16_CHUNK / AMX_BF16_DEPTH);
         x += 2 * AMX_BF16_DEPTH;
-        w += AMX_BF16_DEPTH / 2 * AMX_BF16_PAIR_BYTES;
+        w += AMX_BF16_DEPTH / 2 * BF16_PAIR_BYTES;
     }
     _tile_stored(0, upper, 128);
     _tile_stored(1, upper + 16, 128);

@@ -142,7 +142,7 @@ ANEMO_N32_INLINE void amx_configure(int64_t even_rows, int64_t odd_rows, int64_t
                               : i == 2 || i == 3 || i == 5 ? odd_rows
                                                            : even_rows);
     }
-    _tile_loadconfig(&c);
+    anemo_amx_load_config(&c);
 }
 
 /* 16 rows of x times the columns of a segment of the panel, to the sums of `odd`. */

@@ -11,13 +11,18 @@ static const char *layout_name(const anemo_variant *variant) {
     return variant->layout != NULL ? variant->layout : "canonical";
 }
 
+static const char *act_name(const anemo_variant *variant) {
+    return variant->act != NULL ? variant->act : "f32";
+}
+
 /* What one decision looks at; `act` as in anemo_choose. */
 typedef struct search {
     const anemo_chooser *chooser;
     anemo_choice *choice;
     const char *act;
     int64_t m_max;
-    char label[64]; /* "qgemm@gate_up" */
+    const anemo_variant *first; /* batch-invariant: what serves one row, once it is known */
+    char label[64];             /* "qgemm@gate_up" */
 } search;
 
 static bool usable(const search *s, const anemo_variant *variant, char *why, size_t why_bytes) {
@@ -27,12 +32,18 @@ static bool usable(const search *s, const anemo_variant *variant, char *why, siz
         return false;
     }
     if (s->act != NULL && !same_text(variant->act, s->act)) {
-        snprintf(why, why_bytes, "it writes %s, the consumer reads %s",
-                 variant->act != NULL ? variant->act : "f32", s->act);
+        snprintf(why, why_bytes, "it writes %s, the consumer reads %s", act_name(variant), s->act);
         return false;
     }
     return anemo_variant_supports(variant, s->chooser->capability, &s->choice->problem, why,
                                   why_bytes);
+}
+
+/* Do both give a row the same bits? By their traits and the activations that they read; that they
+ * do is what tests/test_scale.c checks. */
+static bool same_bits(const anemo_variant *a, const anemo_variant *b) {
+    return a == b ||
+           ((a->traits & b->traits & ANEMO_TRAIT_ROW_INVARIANT) != 0 && same_text(a->act, b->act));
 }
 
 /* The last supporting built-in of the ladder with m_from <= m; `fixed` restricts it to one layout.
@@ -43,7 +54,8 @@ static const anemo_variant *pick(const search *s, int64_t m, bool fixed, const c
         const anemo_variant *v = anemo_variant_at(i);
         char why[256];
         if (v->op == s->choice->op && (v->traits & ANEMO_TRAIT_REFERENCE) == 0 && v->m_from <= m &&
-            (!fixed || same_text(v->layout, layout)) && usable(s, v, why, sizeof why)) {
+            (!fixed || same_text(v->layout, layout)) &&
+            (s->first == NULL || same_bits(v, s->first)) && usable(s, v, why, sizeof why)) {
             best = v;
         }
     }
@@ -125,6 +137,26 @@ static anemo_status fix_layout(const search *s, const char **layout, anemo_error
     return ANEMO_OK;
 }
 
+/* Batch-invariant: is `v`, for m rows, what a row alone would get? */
+static anemo_status keep_bits(search *s, const anemo_variant *v, int64_t m, anemo_error *err) {
+    if (!s->chooser->batch_invariant) {
+        return ANEMO_OK;
+    }
+    if ((v->traits & ANEMO_TRAIT_ROW_INVARIANT) == 0) {
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "--with %s: %s of %s gives a row other bits with other rows beside it",
+                          ANEMO_WITH_BATCH_INVARIANT, v->name, s->label);
+    }
+    s->first = s->first != NULL ? s->first : v;
+    if (!same_bits(v, s->first)) {
+        return anemo_fail(err, ANEMO_E_INPUT,
+                          "--with %s: %s serves 1 row of %s and %s %lld; they read %s and %s",
+                          ANEMO_WITH_BATCH_INVARIANT, s->first->name, s->label, v->name,
+                          (long long)m, act_name(s->first), act_name(v));
+    }
+    return ANEMO_OK;
+}
+
 static anemo_status add_range(anemo_choice *choice, int64_t lo, int64_t hi, const anemo_variant *v,
                               anemo_error *err) {
     if (choice->n_ranges > 0 && choice->range[choice->n_ranges - 1].variant == v) {
@@ -165,7 +197,8 @@ anemo_status anemo_choose(const anemo_chooser *chooser, anemo_choice *choice, co
             return anemo_fail(err, ANEMO_E_INPUT, "%s %s: %s cannot run %s here: %s",
                               anemo_with_rule_option(rule), rule->text, v->name, s.label, why);
         }
-        status = add_range(choice, m, next - 1, v, err);
+        status = keep_bits(&s, v, m, err);
+        status = status == ANEMO_OK ? add_range(choice, m, next - 1, v, err) : status;
     }
     choice->layout = layout != NULL ? anemo_layout_find(layout) : NULL;
     return status;

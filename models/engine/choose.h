@@ -4,7 +4,9 @@
  * takes, of the built-in variants that support the problem here, the last of the ladder
  * (variants.inc runs from obvious to fastest) that is meant for a single row; others join for
  * larger m (anemo_variant.m_from) when they read the same layout, because a weight has exactly one
- * resident layout. References and plug-ins are never picked, only forced. */
+ * resident layout. Those may read other activations than the one for a single row, so that a row's
+ * bits depend on how many come with it, unless the chooser is batch-invariant. References and
+ * plug-ins are never picked, only forced. */
 #ifndef ANEMO_CHOOSE_H
 #define ANEMO_CHOOSE_H
 
@@ -44,11 +46,15 @@ typedef struct anemo_chooser {
     int32_t capability; /* of the device */
     anemo_with_rule *rules;
     int32_t n_rules;
+    /* A row's result is to be the same, to the bit, whatever rows it is computed with: all ranges
+     * of a call are row-invariant and read one activation format. */
+    bool batch_invariant;
 } anemo_chooser;
 
 /* Fills ranges and layout from op, role and problem. `act` (for quantize_act) restricts the
  * variants to those that write this format; NULL otherwise. m_max: most rows of a step.
- * ANEMO_E_INPUT: a rule that cannot be met; ANEMO_E_UNSUPPORTED: no variant at all. */
+ * ANEMO_E_INPUT: a rule that cannot be met, alone or batch-invariantly; ANEMO_E_UNSUPPORTED: no
+ * variant at all. */
 anemo_status anemo_choose(const anemo_chooser *chooser, anemo_choice *choice, const char *act,
                           int64_t m_max, anemo_error *err);
 

@@ -82,14 +82,19 @@ static anemo_status parse_rules(anemo_plan *plan, const anemo_plan_options *opti
     if (plan->chooser.rules == NULL) {
         return anemo_fail(err, ANEMO_E_MEMORY, "plan: no memory for %d rules", n);
     }
-    plan->chooser.n_rules = n;
     for (int32_t i = 0; i < n; i++) {
         const char *text = i < soft ? options->choices[i] : options->with[i - soft];
-        const anemo_status status = anemo_with_rule_parse(text, &plan->chooser.rules[i], err);
+        if (strcmp(text, ANEMO_WITH_BATCH_INVARIANT) == 0) {
+            plan->chooser.batch_invariant = true;
+            continue;
+        }
+        anemo_with_rule *rule = &plan->chooser.rules[plan->chooser.n_rules];
+        const anemo_status status = anemo_with_rule_parse(text, rule, err);
         if (status != ANEMO_OK) {
             return status;
         }
-        plan->chooser.rules[i].soft = i < soft;
+        rule->soft = i < soft;
+        plan->chooser.n_rules++;
     }
     return ANEMO_OK;
 }

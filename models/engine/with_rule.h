@@ -4,6 +4,9 @@
 
 #include "kernels/kernel.h"
 
+/* Stands where rules stand, and forces no variant: anemo_chooser.batch_invariant. */
+#define ANEMO_WITH_BATCH_INVARIANT "batch-invariant"
+
 typedef struct anemo_with_rule {
     const char *text; /* as given, for error sentences */
     anemo_op op;

@@ -24,6 +24,7 @@ typedef struct maker {
     safetensors_writer *out;
     unsigned seed;
     uint64_t drawn;
+    int experts; /* 0: dense */
 } maker;
 
 static float normal(maker *m) {
@@ -45,6 +46,14 @@ static void add(maker *m, const char *name, int64_t rows, int64_t columns, doubl
     free(x);
 }
 
+static void add_ffn(maker *m, const char *prefix, const char *const part[3]) {
+    char name[128];
+    for (int w = 0; w < 3; w++) {
+        snprintf(name, sizeof name, "%s.%s.weight", prefix, part[w]);
+        add(m, name, w == 1 ? D : FFN, w == 1 ? FFN : D, 1.3);
+    }
+}
+
 static void add_layer(maker *m, int layer) {
     char name[96];
 #define NAME(part) (snprintf(name, sizeof name, "model.layers.%d." part ".weight", layer), name)
@@ -54,23 +63,21 @@ static void add_layer(maker *m, int layer) {
     add(m, NAME("self_attn.k_proj"), KV_HEADS * HEAD_DIM, D, 1.5);
     add(m, NAME("self_attn.v_proj"), KV_HEADS * HEAD_DIM, D, 1);
     add(m, NAME("self_attn.o_proj"), D, HEADS * HEAD_DIM, 1);
-    add(m, NAME("block_sparse_moe.gate"), EXPERTS, D, 1.5);
+    if (m->experts > 0)
+        add(m, NAME("block_sparse_moe.gate"), m->experts, D, 1.5);
 #undef NAME
-    for (int e = 0; e < EXPERTS; e++)
-        for (int w = 1; w <= 3; w++) {
-            snprintf(name, sizeof name, "model.layers.%d.block_sparse_moe.experts.%d.w%d.weight",
-                     layer, e, w);
-            add(m, name, w == 2 ? D : FFN, w == 2 ? FFN : D, 1.3);
-        }
+    for (int e = 0; e < m->experts; e++) {
+        snprintf(name, sizeof name, "model.layers.%d.block_sparse_moe.experts.%d", layer, e);
+        add_ffn(m, name, (const char *const[]){"w1", "w2", "w3"});
+    }
+    snprintf(name, sizeof name, "model.layers.%d.mlp", layer);
+    if (m->experts == 0)
+        add_ffn(m, name, (const char *const[]){"gate_proj", "down_proj", "up_proj"});
 }
 
-void random_model_write(const char *folder, unsigned seed) {
-    random_model_write_context(folder, seed, 256);
-}
-
-void random_model_write_context(const char *folder, unsigned seed, int context) {
-    maker m = {.out = safetensors_writer_create(), .seed = seed};
-    char path[1024], config[1024];
+static void write_model(const char *folder, unsigned seed, int context, int experts) {
+    maker m = {.out = safetensors_writer_create(), .seed = seed, .experts = experts};
+    char path[1024], config[1024], routing[64] = "";
     add(&m, "model.embed_tokens.weight", VOCAB, D, 3);
     add(&m, "model.norm.weight", 0, D, 1);
     add(&m, "lm_head.weight", VOCAB, D, 2);
@@ -79,16 +86,20 @@ void random_model_write_context(const char *folder, unsigned seed, int context) 
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     safetensors_write(m.out, path);
     safetensors_writer_free(m.out);
+    if (experts > 0)
+        snprintf(routing, sizeof routing, "\"num_local_experts\": %d, \"num_experts_per_tok\": 2, ",
+                 experts);
     const int n = snprintf(
         config, sizeof config,
-        "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\", "
+        "{\"architectures\": [\"%s\"], \"model_type\": \"%s\", "
         "\"vocab_size\": %d, \"hidden_size\": %d, \"intermediate_size\": %d, "
         "\"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
         "\"head_dim\": %d, \"hidden_act\": \"silu\", \"max_position_embeddings\": %d, "
         "\"sliding_window\": 32, \"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0, "
-        "\"num_local_experts\": %d, \"num_experts_per_tok\": 2, \"tie_word_embeddings\": false, "
+        "%s\"tie_word_embeddings\": false, "
         "\"bos_token_id\": 1, \"eos_token_id\": 2}",
-        VOCAB, D, FFN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, context, EXPERTS);
+        experts ? "MixtralForCausalLM" : "MistralForCausalLM", experts ? "mixtral" : "mistral",
+        VOCAB, D, FFN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, context, routing);
     snprintf(path, sizeof path, "%s/config.json", folder);
     test_write_file(path, config, (size_t)n);
     size_t bytes;
@@ -98,4 +109,16 @@ void random_model_write_context(const char *folder, unsigned seed, int context) 
     snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     test_write_file(path, tokenizer, bytes);
     free(tokenizer);
+}
+
+void random_model_write_context(const char *folder, unsigned seed, int context) {
+    write_model(folder, seed, context, EXPERTS);
+}
+
+void random_model_write_dense(const char *folder, unsigned seed, int context) {
+    write_model(folder, seed, context, 0);
+}
+
+void random_model_write(const char *folder, unsigned seed) {
+    random_model_write_context(folder, seed, 256);
 }

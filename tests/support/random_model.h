@@ -7,5 +7,8 @@
 void random_model_write(const char *folder, unsigned seed);
 /* The same with another most number of positions than 256. */
 void random_model_write_context(const char *folder, unsigned seed, int context);
+/* The same as a Mistral, without experts: no choice of the router turns a small error into a large
+ * one. */
+void random_model_write_dense(const char *folder, unsigned seed, int context);
 
 #endif
