@@ -147,6 +147,8 @@ static anemo_status sample(session *s, trial *t) {
     bench_ceilings_reset(&s->ceilings);
     if (t->engine) {
         bench_ceilings_want(&s->ceilings, t->engine->arithmetic);
+    }
+    if (t->engine && !anemo_peer_is_long(t->what)) {
         status = sample_engine(t, 0, &warm_up_ns, s->err);
         t->decode.n_gaps = 0;
     }

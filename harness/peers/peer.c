@@ -275,6 +275,10 @@ static anemo_status beside(const anemo_peer *peer, const char *const *names, cha
     return anemo_fail(err, ANEMO_E_IO, "there is no %s beside %s", names[0], peer->binary);
 }
 
+bool anemo_peer_is_long(const anemo_peer_case *what) {
+    return what->what == ANEMO_PEER_PROMPT && what->tokens > 2048;
+}
+
 /* Which options its llama-bench has, from its own help. */
 static anemo_status probe(anemo_peer *peer, anemo_error *err) {
     command c = {.n = 0};
@@ -287,6 +291,9 @@ static anemo_status probe(anemo_peer *peer, anemo_error *err) {
     const anemo_status status = capture(&c, 0, true, &text, err);
     const bool knows = !status && strstr(text, "--n-gen");
     peer->deep_option = knows && strstr(text, "--n-depth");
+    peer->cold_option = knows && strstr(text, "--no-warmup")      ? "--no-warmup"
+                        : knows && strstr(text, "--warmup <0|1>") ? "-w 0"
+                                                                  : NULL;
     peer->probed = knows;
     free(text);
     return status || knows ? status
@@ -319,6 +326,9 @@ static anemo_status run_bench(anemo_peer *peer, const anemo_peer_job *job, doubl
     add(&c, "-o");
     add(&c, "json");
     add_words(&c, peer->bench_flags);
+    if (anemo_peer_is_long(w) && peer->cold_option) {
+        add_words(&c, peer->cold_option);
+    }
     anemo_status status = capture(&c, job->threads, false, &text, err);
     if (!status && !anemo_peer_parse_bench(text, ns, job->repetitions, n, peer->version,
                                            sizeof peer->version)) {

@@ -18,8 +18,9 @@
  * -npp D -ntg N -npl B. start is the time of a process that generates one token, from exec to exit.
  *
  * Rounds alternate ABC CBA; in each, every program gives `repetitions` samples, and sample i of one
- * is paired with sample i of the others. Peers run in processes of their own with their default
- * OpenMP settings, on the CPUs that anemo's threads are bound to. */
+ * is paired with sample i of the others. Everybody warms up, but for prompts of more than 2048 ids.
+ * Peers run in processes of their own with their default OpenMP settings, on the CPUs that anemo's
+ * threads are bound to. */
 #ifndef ANEMO_PEERS_H
 #define ANEMO_PEERS_H
 
@@ -44,7 +45,8 @@ typedef struct anemo_peer {
     /* Of the programs beside it, one for batches and one for starts; "": not told. */
     char common_version[2][96];
     bool common_asked[2];
-    bool deep_option; /* its llama-bench knows --n-depth, else -gp */
+    bool deep_option;        /* its llama-bench knows --n-depth, else -gp */
+    const char *cold_option; /* how its llama-bench is told not to warm up; NULL: it cannot be */
     bool probed;
 } anemo_peer;
 
@@ -99,6 +101,9 @@ typedef struct anemo_peer_job {
     int32_t threads;
     int32_t repetitions;
 } anemo_peer_job;
+
+/* Is the case so long that it is its own warm-up? Of nobody then. */
+bool anemo_peer_is_long(const anemo_peer_case *what);
 
 /* Runs the peer once; ns[repetitions] per prompt, per decode step, or per start. Fills version and
  * dialect at the first run. ANEMO_E_IO: it cannot be started, fails, or says something else. */
