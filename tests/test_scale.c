@@ -56,7 +56,7 @@ typedef struct bed {
 typedef struct setting {
     const char *requantise;
     const char *with; /* a rule, or NULL */
-    bool dense, batch_invariant;
+    bool dense, batch_invariant, blas;
     anemo_kv_type kv_type;
     int64_t window; /* as anemo_model_options.window */
     int32_t threads, sessions;
@@ -212,21 +212,39 @@ static double top_two_margin(const float *x) {
     return x[best] - second;
 }
 
-/* Where variants depend on their neighbours: logits within the bound, a part of their spread, up to
- * the first divergence, and that only where the reference could not tell its first from its second.
- * Another order of adding up; and activations rounded to 8 bits or not, which this small random
- * model makes much of (a model that is wrong is off by more than the spread). */
-#define BOUND      1e-4
-#define BOUND_8BIT 0.5
+/* Where a row's bits depend on its neighbours: how far logits may be off, as a part of their
+ * spread, up to the first divergence, and that only where the reference could not tell its first
+ * from its second. */
+typedef struct tolerance {
+    double worst, mean; /* as in `agreement`; 0: equal to the bit */
+} tolerance;
 
-/* bound 0: equal to the bit. */
-static void compare(const workload *a, const workload *b, double bound, agreement *out) {
+static const tolerance to_the_bit = {0, 0};
+
+/* Another order of adding up. */
+static const tolerance other_order = {1e-4, 1e-5};
+
+/* Activations in 8 bits or in bf16. A value rounded to 8 bits in a group of 32 is off by a step /
+ * sqrt(12), a step being max|x| / 127, and the largest of 32 normal values is 2.07 on average:
+ * 0.0047 of x. bf16 rounds x and w to 8 bits of mantissa, each off by 0.0016 of itself: 0.0023. The
+ * two forms of a product are therefore apart by 0.0052 of it. A token's logits have 9 products
+ * behind them here (2 layers of qkv, o, gate and up, down; the output), added up as independent
+ * errors 0.0157. What is between them amplifies: scores of a standard deviation of 2.25 (1.5 x 1.5)
+ * pass the softmax, so that a weight is off by 2.25 sqrt(2) 0.0052 of itself and what attention
+ * gives by up to sqrt(1 + 2 2.25^2) times a product's own error, 3.3, in 2 of the 9:
+ * 0.0052 sqrt(7 + 2 3.3^2) = 0.028. Twice that is the mean's tolerance, for the past's keys and
+ * values, which were made in the other form, too. The worst of 485 logits of 900
+ * outputs lies at 4.7 standard deviations, and an output whose attention is peaked may be off by
+ * twice the mean: 4.7 x 2 x 0.056 = 0.52. */
+static const tolerance other_activations = {0.52, 0.056};
+
+static void compare(const workload *a, const workload *b, tolerance bound, agreement *out) {
     *out = (agreement){0};
     for (int32_t s = 0; s < SESSIONS; s++) {
         for (int64_t t = 0; t < a->request[s].n_output; t++) {
             const float *x = a->logits[s][t], *y = b->logits[s][t];
             out->tokens++;
-            if (bound == 0) {
+            if (bound.worst == 0) {
                 if (memcmp(x, y, sizeof a->logits[s][t]) != 0) {
                     fail_msg("session %d, output %lld: logits differ", s, (long long)t);
                 }
@@ -240,18 +258,18 @@ static void compare(const workload *a, const workload *b, double bound, agreemen
             }
             out->different += worst > 0;
             worst /= spread(x);
-            assert_true(worst <= bound);
+            assert_true(worst <= bound.worst);
             out->worst = fmax(out->worst, worst);
             out->mean += sqrt(squares / VOCAB) / spread(x);
             if (a->output[s][t] != b->output[s][t]) {
-                assert_true(top_two_margin(x) <= 2 * bound * spread(x));
+                assert_true(top_two_margin(x) <= 2 * bound.worst * spread(x));
                 out->divergences++;
                 break; /* from here on they are different texts */
             }
         }
     }
     out->mean /= (double)out->tokens;
-    assert_true(out->mean <= bound / 10);
+    assert_true(out->mean <= bound.mean);
 }
 
 static int64_t tokens_of(const workload *w) {
@@ -264,7 +282,9 @@ static int64_t tokens_of(const workload *w) {
 
 static const int64_t chunks[] = {1, 7, 64, 0}; /* 0: all */
 
-static void mixed_against_alone(setting s, double bound) {
+/* Returns the outputs that were not equal to the bit. */
+static int64_t mixed_against_alone(setting s, tolerance bound) {
+    int64_t different = 0;
     workload *alone = calloc(1, sizeof *alone), *mixed = calloc(1, sizeof *mixed);
     assert_non_null(alone);
     assert_non_null(mixed);
@@ -276,13 +296,15 @@ static void mixed_against_alone(setting s, double bound) {
             bed b;
             agreement found;
             open_bed(&b, &s);
-            assert_true(b.row_invariant || bound > 0);
+            assert_true(b.row_invariant != s.blas);
             fill_workload(mixed, -1);
             const anemo_drive_totals totals = drive(&b, &s, mixed, chunks[c], false);
             assert_true(totals.steps < tokens_of(mixed) / 2); /* steps were shared */
             compare(alone, mixed, bound, &found);
-            assert_true(found.tokens > 500 || (found.divergences > 0 && found.tokens > 100));
-            if (bound > 0) {
+            /* A text that diverged is not compared further. */
+            assert_true(found.tokens > (found.divergences > 0 ? 250 : 500));
+            different += found.different;
+            if (bound.worst > 0) {
                 print_message("chunk %lld, %d threads: %lld outputs, %lld not equal to the bit, "
                               "worst %.1e of the spread, mean %.1e, %lld divergences\n",
                               (long long)chunks[c], s.threads, (long long)found.tokens,
@@ -296,6 +318,7 @@ static void mixed_against_alone(setting s, double bound) {
     free(alone->logits);
     free(alone);
     free(mixed);
+    return different;
 }
 
 static const setting plain = {.batch_invariant = true,
@@ -306,7 +329,7 @@ static const setting plain = {.batch_invariant = true,
 
 static void mixed_is_alone(void **state) {
     (void)state;
-    mixed_against_alone(plain, 0);
+    mixed_against_alone(plain, to_the_bit);
 }
 
 static void mixed_is_alone_q4_window(void **state) {
@@ -315,7 +338,7 @@ static void mixed_is_alone_q4_window(void **state) {
     s.requantise = "q4_0";
     s.kv_type = ANEMO_KV_Q8;
     s.window = 40;
-    mixed_against_alone(s, 0);
+    mixed_against_alone(s, to_the_bit);
 }
 
 /* Where a plan may, it multiplies the many rows of a prompt with activations that are not rounded
@@ -327,13 +350,13 @@ static void mixed_is_near_alone_with_other_activations(void **state) {
     s.dense = true;
     s.requantise = "q4_0";
     s.batch_invariant = false;
-    mixed_against_alone(s, BOUND_8BIT);
+    mixed_against_alone(s, other_activations); /* without such instructions they are the same */
     s.with = "qgemm:m=64..=qgemm_w4a16_tile_avx512bf16";
     const anemo_variant *v = anemo_variant_find("qgemm_w4a16_tile_avx512bf16");
     if (v == NULL || (v->needs.cpu_features & ~anemo_cpu_features()) != 0) {
         skip();
     }
-    mixed_against_alone(s, BOUND_8BIT);
+    assert_true(mixed_against_alone(s, other_activations) > 0);
 }
 
 /* A BLAS adds up in an order of its own for each number of rows. */
@@ -341,11 +364,12 @@ static void mixed_is_near_alone_with_blas(void **state) {
     (void)state;
     setting s = plain;
     s.batch_invariant = false;
+    s.blas = true;
     s.with = "qgemm=qgemm_openblas";
     if (anemo_variant_find("qgemm_openblas") == NULL) {
         skip();
     }
-    mixed_against_alone(s, BOUND);
+    assert_true(mixed_against_alone(s, other_order) > 0);
 }
 
 /* The engine's own sampler: the same ids whoever else is in the step, also after a preemption. */
@@ -467,8 +491,8 @@ static void windowed_prompt_is_right(void **state) {
         worst = difference > worst || isnan(difference) ? difference : worst;
         apart = fmax(apart, fabs((double)got[i] - other[i]));
     }
-    assert_true(worst <= BOUND * spread(want));
-    assert_true(apart > 10 * BOUND * spread(want)); /* one key more would have shown */
+    assert_true(worst <= other_order.worst * spread(want));
+    assert_true(apart > 10 * other_order.worst * spread(want)); /* one key more would have shown */
 }
 
 /* 8 sessions behind one prefix of 2000 tokens: its pages exist once, its tokens were computed once,
