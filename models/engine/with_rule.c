@@ -4,8 +4,10 @@
 #include <string.h>
 
 static anemo_status malformed(const char *text, const char *what, anemo_error *err) {
-    return anemo_fail(err, ANEMO_E_INPUT, "--with %s: %s; expected OP[@ROLE][:m=LO..HI]=VARIANT",
-                      text, what);
+    return anemo_fail(
+        err, ANEMO_E_INPUT,
+        "--with %s: %s; expected OP[@ROLE][:m=LO..HI]=VARIANT or " ANEMO_WITH_BATCH_INVARIANT, text,
+        what);
 }
 
 /* "m=N", "m=LO..HI" or "m=LO.." in [begin, end). */
