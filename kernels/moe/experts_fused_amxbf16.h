@@ -9,10 +9,11 @@
  * A task multiplies all rows of an expert, up to 512 at a time, with eight blocks of 32 weight rows
  * at a time (qgemm_n32.h): gate and up, then the activation, which leaves no float row of h.
  *
- * The limit: decoding a block takes as long as 70 of its rows, so it wants 64 rows per expert and
- * more, which Mixtral has from 256 tokens on. A plan takes it from there (tile_amxbf16.h). Granite
- * Rapids, 2 cores, Mixtral 8x7B's layer in 4 bits, against the VNNI tile: 0.82 at 128 tokens, 1.31
- * at 256, 1.72 at 512, 2.13 at 2048; in 8 bits 1.48 at 512. */
+ * The limit: decoding a block takes as long as 70 of its rows, so it wants 32 rows per expert of 4
+ * bits and 64 of 8, which Mixtral has from 128 and 256 tokens on. A plan takes it from there
+ * (tile_amxbf16.h). Granite Rapids, 2 cores, Mixtral 8x7B's layer in 4 bits, times the VNNI tile:
+ * 1.21 at 128 tokens; half of it: 1.16 at 128, 1.60 at 256, 2.11 at 512, and 2.79 where all 512
+ * tokens go to two experts. */
 #ifndef ANEMO_MOE_EXPERTS_FUSED_AMXBF16_H
 #define ANEMO_MOE_EXPERTS_FUSED_AMXBF16_H
 
@@ -22,7 +23,7 @@
 #include "kernels/moe/moe.h"
 #include "kernels/qgemm/tile_amxbf16.h"
 
-enum { EXPERTS_AMX_STRETCH = 512, EXPERTS_AMX_FROM = 256 /* tokens */ };
+enum { EXPERTS_AMX_STRETCH = 512 };
 
 typedef struct experts_amx_job {
     const anemo_moe_experts_problem *p;
@@ -143,6 +144,7 @@ static inline void experts_amx_gate_up(const void *ctx, int32_t e, int64_t row_b
                                room->up + b * at.rows);
         }
     }
+    j->form->leave();
 }
 
 static inline void experts_amx_down(const void *ctx, int32_t e, int64_t row_begin, int64_t row_end,
@@ -158,6 +160,7 @@ static inline void experts_amx_down(const void *ctx, int32_t e, int64_t row_begi
             experts_amx_store(j, e, at.block + b, at.row, at.rows, room->gate + b * at.rows);
         }
     }
+    j->form->leave();
 }
 
 static inline size_t experts_amx_workspace(const anemo_moe_experts_problem *p, int32_t n_threads) {
@@ -193,8 +196,8 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
     return ANEMO_OK;
 }
 
-/* Defines the variant `id` of the anemo_n32_form `form_`. */
-#define ANEMO_EXPERTS_AMX_BF16(id, form_, layout_, idea_)                                          \
+/* Defines the variant `id` of the anemo_n32_form `form_`, a default from so many tokens on. */
+#define ANEMO_EXPERTS_AMX_BF16(id, form_, layout_, tokens_from, idea_)                             \
     extern const anemo_act anemo_act_bf16;                                                         \
     static size_t workspace_##id(const void *problem, int32_t n_threads) {                         \
         return experts_amx_workspace(problem, n_threads);                                          \
@@ -212,7 +215,7 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
         .layout = layout_,                                                                         \
         .act = "bf16",                                                                             \
         .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
-        .m_from = EXPERTS_AMX_FROM,                                                                \
+        .m_from = tokens_from,                                                                     \
         .idea = idea_,                                                                             \
         .accepts = anemo_moe_experts_accepts,                                                      \
         .workspace_bytes = workspace_##id,                                                         \

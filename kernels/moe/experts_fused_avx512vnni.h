@@ -41,7 +41,7 @@ static inline anemo_status experts_fused_run(const anemo_exec *exec,
     static void streams_##group_(int64_t mr, const anemo_vnni_tile *t,                             \
                                  const uint8_t *const block[VNNI_STREAMS],                         \
                                  float out[][ANEMO_TILE_COLUMNS]) {                                \
-        vnni_streams_rows(width, group_, mr, t, block, out);                                       \
+        vnni_streams_plain_rows(width, group_ / 32, true, mr, t, block, out);                      \
     }                                                                                              \
     static bool accepts_##group_(const void *problem, char *why, size_t why_bytes) {               \
         return experts_accepts(problem, group_, why, why_bytes);                                   \

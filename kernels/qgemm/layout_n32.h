@@ -98,4 +98,33 @@ static ANEMO_HOST_DEVICE inline size_t anemo_n32_scales_at(const anemo_n32_shape
     return s->level_bytes + (size_t)(g % s->sets) * s->set_bytes;
 }
 
+/* Where a walk through a block stands. */
+typedef struct anemo_n32_place {
+    const uint8_t *w, *header, *scales; /* codes; the header and scales of their group */
+    int64_t sets;                       /* left under this header */
+} anemo_n32_place;
+
+/* Goes on to the next group, or under the next header, which stands at w. */
+static inline void anemo_n32_next_group(const anemo_n32_shape *s, anemo_n32_place *at) {
+    at->scales += s->set_bytes;
+    if (at->sets == 0) {
+        at->header = at->w;
+        at->scales = at->w + s->level_bytes;
+        at->w += s->header_bytes;
+        at->sets = s->sets;
+    }
+    at->sets--;
+}
+
+/* The place of a column that is a multiple of 32. */
+static inline anemo_n32_place anemo_n32_place_at(const anemo_n32_shape *s, const uint8_t *block,
+                                                 int64_t column) {
+    const int64_t group = column / s->group, unit = group / s->sets * s->unit;
+    anemo_n32_place at = {.header = block + anemo_n32_group_at(s, group)};
+    at.scales = at.header + anemo_n32_scales_at(s, group);
+    at.w = at.header + s->header_bytes + (size_t)((column - unit) / 8) * s->step_bytes;
+    at.sets = s->sets - 1 - group % s->sets;
+    return at;
+}
+
 #endif

@@ -215,10 +215,12 @@ static inline int64_t vnni_stream_items(const anemo_vnni_job *j, int64_t begin, 
     return j->p->epilogue == ANEMO_EPI_ACT_MUL ? end : begin + VNNI_STREAMS * each;
 }
 
-/* Can W be read as streams: few rows, and all parts of the same plain type? */
+/* Can W be read as streams: few rows, and all parts of the same type? On Zen 4 only plain ones were
+ * measured. */
 static inline bool vnni_streams_fit(const anemo_vnni_job *j) {
     bool fit = vnni_wants_streams() && j->a->m > 0 && j->a->m <= VNNI_STREAM_ROWS &&
-               vnni_is_plain(&j->part[0].shape, j->act_group, j->part[0].fine);
+               (anemo_cpu_reads() == ANEMO_READS_IN_STREAMS ||
+                vnni_is_plain(&j->part[0].shape, j->act_group, j->part[0].fine));
     for (int32_t i = 1; i < j->p->n_parts; i++) {
         fit = fit && memcmp(&j->p->type[i], &j->p->type[0], sizeof j->p->type[0]) == 0;
     }
@@ -348,7 +350,7 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     static void streams_##act_(int64_t mr, const anemo_vnni_tile *t,                               \
                                const uint8_t *const block[VNNI_STREAMS],                           \
                                float out[][ANEMO_TILE_COLUMNS]) {                                  \
-        vnni_streams_rows(code_, group_, mr, t, block, out);                                       \
+        vnni_streams_rows(code_, group_, vnni_is_fine(t->shape, group_), mr, t, block, out);       \
     }                                                                                              \
     static bool accepts_##act_(const void *problem, char *why, size_t why_bytes) {                 \
         return anemo_vnni_accepts(problem, group_, why, why_bytes);                                \

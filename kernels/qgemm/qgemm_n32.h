@@ -27,7 +27,12 @@
 #include "kernels/qgemm/epilogue.h"
 #include "kernels/qgemm/qgemm_internal.h"
 
-enum { ANEMO_N32_COLUMNS = 32, ANEMO_N32_STRETCH = 512, ANEMO_N32_NEAR = 4096 };
+enum {
+    ANEMO_N32_COLUMNS = 32,
+    ANEMO_N32_STRETCH = 512,
+    ANEMO_N32_BLOCKS = 16, /* of an item at most */
+    ANEMO_N32_NEAR = 4096
+};
 
 /* Every tile height is its own unrolled copy: unless the loops over rows unroll, the accumulators
  * live in memory. Under the sanitizers one general copy is enough, and compiles ten times faster.
@@ -55,7 +60,7 @@ typedef struct anemo_n32_tile {
     int64_t column, columns;
     int64_t ahead;         /* bytes to the chunk that is next, to be prefetched; 0: nothing to */
     const uint8_t *ask[2]; /* what to prefetch meanwhile instead, where blocks take turns */
-    int64_t ask_bytes[2];
+    size_t ask_bytes[2];
     const uint8_t
         *x; /* first row of the tile, from column 0; where a form packs x: this chunk of it */
     size_t x_row_bytes;
@@ -75,7 +80,7 @@ ANEMO_N32_INLINE void anemo_n32_ahead(const anemo_n32_tile *t, const uint8_t *at
 }
 
 /* Asks for part `step` of `steps` of the tile's share. */
-ANEMO_N32_INLINE void anemo_n32_ask(const anemo_n32_tile *t, int64_t step, int64_t steps) {
+ANEMO_N32_INLINE void anemo_n32_ask(const anemo_n32_tile *t, size_t step, size_t steps) {
     for (int i = 0; i < 2; i++) {
         const uint8_t *end = t->ask[i] + t->ask_bytes[i] * (step + 1) / steps;
         for (const uint8_t *at = t->ask[i] + t->ask_bytes[i] * step / steps; at < end; at += 64) {
@@ -93,9 +98,11 @@ typedef struct anemo_n32_form {
     int64_t stream_tile_rows; /* in tiles of so many */
     size_t panel_bytes;       /* of a decoded chunk; 0: never decoded */
     bool wants_x_sums;        /* of 32 columns each, for weights with an offset */
+    bool starts_sums;         /* its tiles take the sums of the first chunk for 0 */
     size_t (*block_bytes)(const anemo_weight_type *type, int64_t k);
     void (*decode)(const anemo_n32_tile *t, uint8_t *panel);
     void (*tile)(int64_t rows, const anemo_n32_tile *t);
+    void (*leave)(void); /* after a thread's last tile; or NULL */
     void (*x_sums)(const uint8_t *row, int64_t k, float *sums);
     /* Where rows far apart hurt: x is copied chunk by chunk first, [chunks][m][x_chunk_bytes]. */
     size_t x_chunk_bytes;
@@ -177,40 +184,58 @@ typedef struct anemo_n32_piece {
 
 /* Where blocks take turns, tiles share the asking: of the chunk of W that is next, and, over all
  * blocks, of the next chunk of x (after the last one the first, for the next item). */
-static inline void n32_share(const anemo_n32_job *j, const anemo_n32_piece *p, anemo_n32_tile *t,
-                             int64_t b, int64_t begin, int64_t end) {
+typedef struct anemo_n32_share {
+    const uint8_t *w; /* the next chunk, and what of it goes with a row of x */
+    size_t w_bytes;
+    int64_t x_column, x_from, x_to; /* rows of a tile whose next chunk this block asks for */
+} anemo_n32_share;
+
+static inline anemo_n32_share n32_share_of(const anemo_n32_job *j, const anemo_n32_piece *p,
+                                           const anemo_n32_tile *t, int64_t b) {
     const int64_t block_bytes = (int64_t)j->form->block_bytes(t->type, t->k);
-    const int64_t chunk_bytes = block_bytes * t->columns / t->k;
-    const int64_t next = t->column + t->columns < t->k ? t->column + t->columns : 0;
-    const int64_t from = begin + (end - begin) * b / p->blocks;
-    const int64_t to = begin + (end - begin) * (b + 1) / p->blocks;
-    t->ask[0] =
-        t->block + block_bytes * t->column / t->k + t->ahead + begin * chunk_bytes / p->rows;
-    t->ask_bytes[0] = (end - begin) * chunk_bytes / p->rows;
-    t->ask[1] = n32_x_at(j, next, p->row + from);
-    t->ask_bytes[1] = (to - from) * (int64_t)t->x_row_bytes;
+    const int64_t rows = j->form->tile_rows, end = t->column + t->columns;
+    return (anemo_n32_share){
+        .w = t->block + block_bytes * t->column / t->k + t->ahead,
+        .w_bytes = (size_t)(block_bytes * t->columns / t->k / p->rows),
+        .x_column = end < t->k ? end : 0,
+        .x_from = rows * b / p->blocks,
+        .x_to = rows * (b + 1) / p->blocks,
+    };
+}
+
+static inline void n32_share(const anemo_n32_job *j, const anemo_n32_piece *p,
+                             const anemo_n32_share *share, int64_t begin, int64_t end,
+                             anemo_n32_tile *t) {
+    const int64_t from = begin + share->x_from < end ? begin + share->x_from : end;
+    const int64_t to = begin + share->x_to < end ? begin + share->x_to : end;
+    t->ask[0] = share->w + (size_t)begin * share->w_bytes;
+    t->ask_bytes[0] = (size_t)(end - begin) * share->w_bytes;
+    t->ask[1] = n32_x_at(j, share->x_column, p->row + from);
+    t->ask_bytes[1] = (size_t)(to - from) * t->x_row_bytes;
 }
 
 /* A chunk of block b of a piece. */
 static inline void n32_chunk(const anemo_n32_job *j, const anemo_n32_piece *p, anemo_n32_tile *t,
                              int64_t b, float (*sum)[32], uint8_t *panel) {
     const anemo_n32_form *form = j->form;
-    const bool stream = p->rows <= form->stream_rows;
+    const bool stream = p->rows <= form->stream_rows, shared = form->blocks > 1;
     const int64_t tiles =
         anemo_ceil_div(p->rows, stream ? form->stream_tile_rows : form->tile_rows);
-    t->ahead = tiles > 1 ? t->ahead : j->near;
+    const int64_t each = p->rows / tiles, taller = p->rows % tiles;
+    t->ahead = tiles > 1 || shared ? t->ahead : j->near;
     t->panel = NULL;
     if (!stream && form->decode) {
         form->decode(t, panel);
         t->panel = panel;
     }
-    for (int64_t tile = 0; tile < tiles; tile++) {
-        const int64_t begin = tile * p->rows / tiles, end = (tile + 1) * p->rows / tiles;
+    const anemo_n32_share share = shared ? n32_share_of(j, p, t, b) : (anemo_n32_share){0};
+    for (int64_t tile = 0, begin = 0, end; tile < tiles; tile++, begin = end) {
+        end = begin + each + (tile < taller);
         t->x = n32_x_at(j, t->column, p->row + begin);
         t->x_sums = j->x_sums ? j->x_sums + (p->row + begin) * anemo_ceil_div(t->k, 32) : NULL;
         t->sum = sum + begin;
-        if (form->blocks > 1) {
-            n32_share(j, p, t, b, begin, end);
+        if (shared) {
+            n32_share(j, p, &share, begin, end, t);
         }
         form->tile(end - begin, t);
     }
@@ -225,7 +250,9 @@ static inline void n32_product(const anemo_n32_job *j, anemo_n32_piece p, float 
     const int64_t block_bytes = (int64_t)form->block_bytes(t.type, k);
     const uint8_t *first = (const uint8_t *)j->a->weight[p.part] + p.block * block_bytes;
     t.x_row_bytes = j->x_chunks ? form->x_chunk_bytes : j->x_row_bytes;
-    memset(sum, 0, (size_t)(p.blocks * p.rows) * sizeof *sum);
+    if (!form->starts_sums) {
+        memset(sum, 0, (size_t)(p.blocks * p.rows) * sizeof *sum);
+    }
     for (t.column = 0; t.column < k; t.column += form->chunk) {
         t.columns = k - t.column < form->chunk ? k - t.column : form->chunk;
         for (int64_t b = 0; b < p.blocks; b++) {
@@ -234,6 +261,15 @@ static inline void n32_product(const anemo_n32_job *j, anemo_n32_piece p, float 
                 b + 1 < p.blocks ? block_bytes : block_bytes * form->chunk / k - b * block_bytes;
             n32_chunk(j, &p, &t, b, sum + b * p.rows, panel);
         }
+    }
+}
+
+static inline void n32_epilogue(const anemo_n32_job *j, const anemo_qgemm_block *b, int64_t row,
+                                float *sum, float *up) {
+    if (n32_act_mul(j->p)) {
+        anemo_epilogue_act_mul(j->p, j->a, row, b->row, b->rows, sum, up);
+    } else {
+        anemo_epilogue_row(j->p, j->a, b->part, row, b->row, b->rows, sum);
     }
 }
 
@@ -248,14 +284,13 @@ static inline void n32_run_piece(const anemo_n32_job *j, anemo_n32_piece p, int6
         other.part = 1;
         n32_product(j, other, up, panel);
     }
-    for (int64_t block = 0; block < p.blocks; block++, sum += p.rows, up += p.rows) {
-        const anemo_qgemm_block b = anemo_qgemm_block_at(j->p, 32, first_block + block);
-        for (int64_t i = 0; i < p.rows; i++) {
-            if (n32_act_mul(j->p)) {
-                anemo_epilogue_act_mul(j->p, j->a, p.row + i, b.row, b.rows, sum[i], up[i]);
-            } else {
-                anemo_epilogue_row(j->p, j->a, b.part, p.row + i, b.row, b.rows, sum[i]);
-            }
+    anemo_qgemm_block b[ANEMO_N32_BLOCKS];
+    for (int64_t block = 0; block < p.blocks; block++) {
+        b[block] = anemo_qgemm_block_at(j->p, 32, first_block + block);
+    }
+    for (int64_t i = 0; i < p.rows; i++) { /* a row of y is some lines of one page */
+        for (int64_t block = 0; block < p.blocks; block++) {
+            n32_epilogue(j, &b[block], p.row + i, sum[block * p.rows + i], up[block * p.rows + i]);
         }
     }
 }
@@ -277,6 +312,9 @@ static inline void n32_items(void *ctx, int64_t begin, int64_t end, int thread) 
             p.blocks = left < last - block ? left : last - block;
             n32_run_piece(j, p, block, workspace);
         }
+    }
+    if (j->form->leave) {
+        j->form->leave();
     }
 }
 
@@ -321,10 +359,12 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     const int64_t filling = anemo_ceil_div(4 * (int64_t)exec->n_threads, blocks);
     const int64_t wanted = exec->n_threads == 1 ? 1 : filling < tiles ? filling : tiles;
     j.stretches = wanted > full ? wanted : full;
-    /* Several blocks are an item where enough items are left. */
+    /* Several blocks are an item where enough items are left, and every thread gets as many. */
     const int64_t most = n32_blocks_max(form);
     const int64_t fair = blocks * j.stretches / (4 * (int64_t)exec->n_threads);
-    j.blocks = fair < 1 ? 1 : fair < most ? fair : most;
+    const int64_t fit = fair < 1 ? 1 : fair < most ? fair : most;
+    const int64_t items = anemo_round_up(anemo_ceil_div(blocks, fit), exec->n_threads);
+    j.blocks = anemo_ceil_div(blocks, items);
     exec->parallel(exec, anemo_ceil_div(blocks, j.blocks) * j.stretches, 0, n32_items, &j);
     return ANEMO_OK;
 }

@@ -28,10 +28,12 @@ static const anemo_n32_form form = {
     .tile_rows = ANEMO_AMX_ROWS,
     .chunk = AMX_BF16_CHUNK,
     .blocks = AMX_BF16_BLOCKS,
+    .starts_sums = true,
     .panel_bytes = AMX_BF16_PANEL_BYTES,
     .block_bytes = anemo_float_n32_bytes,
     .decode = decode,
     .tile = tile,
+    .leave = anemo_amx_leave,
     .x_chunk_bytes = AMX_BF16_X_BYTES,
     .x_chunk = amx_x_chunk_bf16,
 };

@@ -3,5 +3,5 @@
 
 ANEMO_AMX_BF16_FORM(8)
 ANEMO_N32_VARIANT(qgemm_w8a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w8_n32k4",
-                  ANEMO_AMX_BF16_FROM,
+                  ANEMO_AMX_BF16_FROM_W8,
                   "weights rounded to bf16 once per chunk, bf16 matrix tiles, 32x32")

@@ -22,40 +22,46 @@
  * nothing, and bf16 has half the rate of int8.
  *
  * The limit is not the multiplication but who feeds it. Four tdpbf16ps take 64 cycles and load 4
- * KiB: two thirds of the peak with everything in L1 and L2. From the last cache a core of a large
- * server gets about 19 GB/s, no more than from memory, so a chunk of x has to serve many rows of W
- * while L2 holds it, and the next one is asked for meanwhile: eight blocks take turns at it
- * (qgemm_n32.h). Granite Rapids, 14336 x 4096, 512 rows, 2 cores, part of the bf16 peak: 17 % a
- * block at a time, 27 eight by eight, 29 to 31 with the asking. That is 2.2 (4-bit) and 1.9 times
- * (8-bit) the VNNI tile and 1.2 times what VNNI could do at most; bf16 weights, 9 times the tile of
- * tile_avx512bf16.h. Decoding 32 x 32 weights takes as long as some 70 rows of x, so it is worth
- * its while from 64 rows on, where a plan takes it; a batch-invariant plan does not, since a
- * token's bits would depend on the batch it came in. Times the VNNI tile, same machine, 14336 x
- * 4096:
+ * KiB; x (2 KiB of them) and the sums of a chunk (1 KiB, to and fro) come from L2, which gives some
+ * 48 bytes a cycle: 24 cycles instead of 16 for 16 x 16 x 32, in a loop of nothing else. From the
+ * last cache a core of a large server gets about 19 GB/s, no more than from memory, so a chunk of x
+ * has to serve many rows of W while L2 holds it, and the next one is asked for meanwhile: sixteen
+ * blocks take turns at it (qgemm_n32.h): 28 cycles, where one at a time takes 59, 4 take 34 and 8
+ * 30. Giving the registers their shape once and not for each tile (amx.h) saves another 10, asking
+ * for the next tile's sums 1.5. In qgemm a tile takes 32 to 34 of them; decoding takes a tenth, and
+ * writing y another. Granite Rapids, 14336 x 4096, 512 rows, 2 cores, part of the bf16 peak: 17 % a
+ * block at a time with a shape for each tile, 29 eight by eight, 38 as it is. bf16 weights, 9 times
+ * the tile of tile_avx512bf16.h. Decoding 32 x 32 weights takes as long as 70 rows of x, half of it
+ * on the one port that shuffles, so it is worth its while from 32 to 64 rows on, where a plan takes
+ * it; a batch-invariant plan does not, since a token's bits would depend on the batch it came in.
+ * Times the VNNI tile, same machine, 14336 x 4096:
  *
  *              q4_0    q8_0    q4_k    q5_k    q6_k    mxfp4
- *   m = 64     1.30    1.00    1.60    1.49    2.30    1.49
- *   m = 128    1.82    1.41    2.02    2.20    3.23    2.00
- *   m = 512    2.25    1.98    2.77    3.27    4.60    2.67
+ *   m = 32     1.10    0.68    1.23    0.96    1.21    1.23
+ *   m = 64     1.69    1.05    1.98    1.69    2.12    1.91
+ *   m = 128    2.22    1.62    2.68    2.54    3.14    2.60
+ *   m = 512    2.64    2.25    3.24    3.58    4.33    3.32
  *
- * Rejected: chunks of 128 and 512 columns (0.8 of the speed; the panel of 512 fills L1), 4 or 16
- * blocks (0.92, 1.0); fetching the next rows of x to L1 by hand (0.6); every tile asking for all of
- * the next chunk (0.8 for bf16 weights); x in whole tiles of 1 KiB instead of rows (8 % faster in a
- * loop of nothing else: not worth a second form of x).
+ * Rejected: chunks of 128 and 512 columns (0.8 of the speed; the panel of 512 fills L1); 32 blocks
+ * (their sums fill L2); fetching the next rows of x to L1 by hand (0.6); every tile asking for all
+ * of the next chunk (0.8 for bf16 weights); x in whole tiles of 1 KiB instead of rows (8 % faster
+ * in a loop of nothing else: not worth a second form of x).
  *
  * Source: Intel Architecture Instruction Set Extensions Programming Reference, chapter 3 (AMX). */
 #ifndef ANEMO_TILE_AMXBF16_H
 #define ANEMO_TILE_AMXBF16_H
 
-#include "kernels/qgemm/amx.h"
+#include "kernels/amx.h"
 #include "kernels/qgemm/pairs_avx512bf16.h"
 #include "kernels/qgemm/tile_avx512vnni.h"
 
 enum {
-    ANEMO_AMX_BF16_FROM = 64, /* rows of x from which a plan takes it */
+    ANEMO_AMX_BF16_FROM_W8 = 64, /* rows of x from which a plan takes it: plain codes */
+    ANEMO_AMX_BF16_FROM_W4 = 48, /* and 5 bits */
+    ANEMO_AMX_BF16_FROM_OTHER = 32,
     AMX_BF16_CHUNK = 256,
-    AMX_BF16_BLOCKS = 8, /* of 32 rows of W that take turns at a chunk of x */
-    AMX_BF16_DEPTH = 32, /* columns of a tile */
+    AMX_BF16_BLOCKS = 16, /* of 32 rows of W that take turns at a chunk of x */
+    AMX_BF16_DEPTH = 32,  /* columns of a tile */
     AMX_BF16_PANEL_BYTES = 64 * AMX_BF16_CHUNK, /* a chunk of 32 rows */
     AMX_BF16_X_BYTES = 2 * AMX_BF16_CHUNK + 64  /* an odd number of lines */
 };
@@ -127,26 +133,26 @@ ANEMO_N32_INLINE uint8_t *amx_decode_16(const amx_codes *c, const uint8_t *w, in
 ANEMO_N32_INLINE void amx_decode_codes_bf16(int code, const anemo_n32_tile *t, uint8_t *panel) {
     const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
     const amx_codes c = amx_codes_of(code, &s);
-    const anemo_vnni_tile block = {.shape = &s, .block = t->block};
     const bool has_offset = s.has_minimum || s.has_zero;
-    for (int64_t column = t->column; column < t->column + t->columns; column += 32) {
-        const int64_t group = column / s.group, unit = column / s.unit;
-        const uint8_t *header = t->block + anemo_n32_group_at(&s, group);
-        const uint8_t *w =
-            header + s.header_bytes + (size_t)((column - unit * s.unit) / 8) * s.step_bytes;
+    anemo_n32_place at = anemo_n32_place_at(&s, t->block, t->column);
+    int64_t group = t->column / s.group, left = s.group - t->column % s.group;
+    __m512 scale[2], offset[2];
+    vnni_scales(&s, t->block, at.header, at.scales, group, has_offset, scale, offset);
+    for (int64_t column = 0; column < t->columns; column += 32) {
         uint8_t *to[2] = {panel, panel + 64};
-        __m512 scale[2], offset[2];
         ANEMO_N32_UNROLL
         for (int half = 0; half < 2; half++) {
-            const int64_t g = (column + 16 * half) / s.group;
-            if (half == 0 || s.group == 16) {
-                const uint8_t *scales = header + anemo_n32_scales_at(&s, g);
-                vnni_scales(&block, header, scales, g, has_offset, scale, offset);
+            if (left == 0 && group + 1 < s.groups) {
+                anemo_n32_next_group(&s, &at);
+                vnni_scales(&s, t->block, at.header, at.scales, ++group, has_offset, scale, offset);
+                left = s.group;
             }
             for (int v = 0; v < 2; v++) {
-                to[v] = amx_decode_16(&c, w, 2 * half, v, scale[v], offset[v], to[v]);
+                to[v] = amx_decode_16(&c, at.w, 2 * half, v, scale[v], offset[v], to[v]);
             }
+            left -= left > 16 ? 16 : left;
         }
+        at.w += 4 * s.step_bytes;
         panel += 16 * BF16_PAIR_BYTES;
     }
 }
@@ -156,12 +162,26 @@ ANEMO_N32_INLINE void amx_decode_codes_bf16(int code, const anemo_n32_tile *t, u
 /* Tiles 0 to 3: sums of rows 0-15 and 16-31 of x times rows 0-15 and 16-31 of W; 4, 5: x; 6, 7: W.
  */
 ANEMO_N32_INLINE void amx_configure_bf16(int64_t upper, int64_t lower) {
+    const int64_t shape = upper * 64 + lower;
+    if (anemo_amx_shape == shape) {
+        return;
+    }
+    anemo_amx_shape = shape;
     anemo_amx_config c = {.palette = 1};
     for (int i = 0; i < 8; i++) {
         c.row_bytes[i] = 64;
         c.rows[i] = (uint8_t)(i >= 6 ? 16 : i == 2 || i == 3 || i == 5 ? lower : upper);
     }
     anemo_amx_load_config(&c);
+}
+
+/* The eighth `step` of the next tile's sums. */
+ANEMO_N32_INLINE void amx_ask_sums(const float *sums, int64_t step) {
+    ANEMO_N32_UNROLL
+    for (int row = 0; row < 4; row++) {
+        _mm_prefetch((const char *)(sums + 32 * (4 * step + row)), _MM_HINT_T0);
+        _mm_prefetch((const char *)(sums + 32 * (4 * step + row) + 16), _MM_HINT_T0);
+    }
 }
 
 /* t->sum += x W^T over the chunk; w: its pairs of columns, filled up to 32 columns. */
@@ -171,11 +191,18 @@ ANEMO_N32_INLINE void amx_tile_bf16(bool tall, int64_t rows, const anemo_n32_til
     const size_t x_stride = t->x_row_bytes, w_stride = BF16_PAIR_BYTES;
     float *upper = t->sum[0], *lower = t->sum[0] + 16 * 32;
     amx_configure_bf16(tall ? 16 : rows, tall ? rows - 16 : 1);
-    _tile_loadd(0, upper, 128);
-    _tile_loadd(1, upper + 16, 128);
-    if (tall) {
-        _tile_loadd(2, lower, 128);
-        _tile_loadd(3, lower + 16, 128);
+    if (t->column == 0) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, upper, 128);
+        _tile_loadd(1, upper + 16, 128);
+        if (tall) {
+            _tile_loadd(2, lower, 128);
+            _tile_loadd(3, lower + 16, 128);
+        }
     }
     for (int64_t column = 0; column < t->columns; column += AMX_BF16_DEPTH) {
         _tile_loadd(6, w, w_stride);
@@ -188,7 +215,8 @@ ANEMO_N32_INLINE void amx_tile_bf16(bool tall, int64_t rows, const anemo_n32_til
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
-        anemo_n32_ask(t, column / AMX_BF16_DEPTH, AMX_BF16_CHUNK / AMX_BF16_DEPTH);
+        anemo_n32_ask(t, (size_t)column / AMX_BF16_DEPTH, AMX_BF16_CHUNK / AMX_BF16_DEPTH);
+        amx_ask_sums(t->sum[rows], column / AMX_BF16_DEPTH);
         x += 2 * AMX_BF16_DEPTH;
         w += AMX_BF16_DEPTH / 2 * BF16_PAIR_BYTES;
     }
@@ -198,7 +226,6 @@ ANEMO_N32_INLINE void amx_tile_bf16(bool tall, int64_t rows, const anemo_n32_til
         _tile_stored(2, lower, 128);
         _tile_stored(3, lower + 16, 128);
     }
-    _tile_release();
 }
 
 ANEMO_N32_INLINE void amx_tile_rows_bf16(int64_t rows, const anemo_n32_tile *t, const uint8_t *w) {
@@ -232,10 +259,12 @@ static inline void amx_x_chunk_bf16(const uint8_t *row, int64_t k, int64_t colum
         .tile_rows = ANEMO_AMX_ROWS,                                                               \
         .chunk = AMX_BF16_CHUNK,                                                                   \
         .blocks = AMX_BF16_BLOCKS,                                                                 \
+        .starts_sums = true,                                                                       \
         .panel_bytes = AMX_BF16_PANEL_BYTES,                                                       \
         .block_bytes = block_bytes,                                                                \
         .decode = decode,                                                                          \
         .tile = tile,                                                                              \
+        .leave = anemo_amx_leave,                                                                  \
         .x_chunk_bytes = AMX_BF16_X_BYTES,                                                         \
         .x_chunk = amx_x_chunk_bf16,                                                               \
     };

@@ -73,6 +73,9 @@
 
 enum { ANEMO_TILE_ROWS = 6, ANEMO_TILE_COLUMNS = 32 };
 
+/* Blocks that up to so many rows may walk through side by side (streams_avx512vnni.h). */
+enum { VNNI_STREAMS = 2, VNNI_STREAM_ROWS = 2 };
+
 /* How codes lie in memory: their bits, or VNNI_TABLE. */
 enum { VNNI_TABLE = 16 };
 
@@ -173,12 +176,11 @@ ANEMO_VNNI_INLINE __m512 vnni_numbers(const anemo_n32_shape *s, const uint8_t *f
     return _mm512_castsi512_ps(_mm512_max_epu32(power, _mm512_set1_epi32(0x00400000)));
 }
 
-/* Scales of group g, whose set stands at `at`, and what multiplies the sum of activations: 0, o or
- * s z. */
-ANEMO_VNNI_INLINE void vnni_scales(const anemo_vnni_tile *t, const uint8_t *header,
-                                   const uint8_t *at, int64_t g, bool has_offset, __m512 scale[2],
-                                   __m512 offset[2]) {
-    const anemo_n32_shape *s = t->shape;
+/* Scales of group g, whose set stands at `at` of the block, and what multiplies the sum of
+ * activations: 0, o or s z. */
+ANEMO_VNNI_INLINE void vnni_scales(const anemo_n32_shape *s, const uint8_t *block,
+                                   const uint8_t *header, const uint8_t *at, int64_t g,
+                                   bool has_offset, __m512 scale[2], __m512 offset[2]) {
     ANEMO_VNNI_UNROLL
     for (int v = 0; v < 2; v++) {
         scale[v] = vnni_numbers(s, header, at, v);
@@ -186,7 +188,7 @@ ANEMO_VNNI_INLINE void vnni_scales(const anemo_vnni_tile *t, const uint8_t *head
         if (has_offset && s->has_minimum) {
             offset[v] = vnni_numbers(s, header + 64, at + 32 * s->scale_bytes, v);
         } else if (has_offset) {
-            const __m512i zero = vnni_bytes(t->block + 32 * g + 16 * v);
+            const __m512i zero = vnni_bytes(block + 32 * g + 16 * v);
             offset[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(zero), scale[v]);
         }
     }
@@ -307,6 +309,17 @@ ANEMO_VNNI_INLINE void vnni_near(int code, int mr, const uint8_t *w, int step,
     ANEMO_VNNI_UNROLL
     for (int line = quad_bytes * step / 256; line < quad_bytes * (step + 1) / 256; line++) {
         anemo_prefetch_far(w + ahead->near + 64 * line, ahead->second_level);
+    }
+}
+
+/* The share of a header's lines that goes with its group number `set`. */
+ANEMO_VNNI_INLINE void vnni_near_header(int mr, const anemo_n32_shape *s, const uint8_t *header,
+                                        int64_t set, const anemo_vnni_ahead *ahead) {
+    if (!VNNI_ALONE(mr) || ahead->near == 0) {
+        return;
+    }
+    for (size_t at = 64 * (size_t)set; at < s->header_bytes; at += 64 * (size_t)s->sets) {
+        anemo_prefetch_far(header + ahead->near + at, ahead->second_level);
     }
 }
 
@@ -438,9 +451,6 @@ ANEMO_VNNI_INLINE void vnni_group(int code, int quads, bool has_offset, bool sca
                                   __m512 y[ANEMO_TILE_ROWS][2]) {
     vnni_integers n;
     vnni_start(has_offset, mr, head, &n);
-    if (VNNI_ALONE(mr) && ahead->near != 0) { /* a header's line */
-        anemo_prefetch_far(w - 64 + ahead->near, ahead->second_level);
-    }
     if (__builtin_constant_p(quads) && quads == 4) { /* straight: a loop's copies cost 3 % */
         vnni_quad(code, mr, row, w, column, table, ahead, &n);
         vnni_quad(code, mr, row, w + quad_bytes, column + 32, table, ahead, &n);
@@ -485,52 +495,53 @@ ANEMO_VNNI_INLINE __m512i vnni_table_of(int code, const anemo_n32_shape *s) {
                : _mm512_setzero_si512();
 }
 
-/* out[mr][32] = x[mr, k] . W[block of 32 rows, k] where a weight group is one or more activation
- * groups; code, act_group (0: one per row) and mr are constants. */
-ANEMO_VNNI_INLINE void vnni_tile(int code, int act_group, bool has_offset, int mr,
-                                 const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
+/* out[stream * mr + row][32] = x[mr, k] . W[32 rows, k] of the block `stream` times `apart` bytes
+ * behind t->block, where a weight group is one or more activation groups; code, act_group (0: one
+ * per row), streams and mr are constants. */
+ANEMO_VNNI_INLINE void vnni_tile(int code, int act_group, bool has_offset, int streams, int mr,
+                                 const anemo_vnni_tile *t, int64_t apart, anemo_vnni_ahead ahead,
                                  float out[][ANEMO_TILE_COLUMNS]) {
     const anemo_n32_shape *s = t->shape;
-    const uint8_t *w = t->block + s->zero_bytes;
     const int64_t quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
     const __m512i table = vnni_table_of(code, s);
     const int8_t *row[ANEMO_TILE_ROWS];
     const int32_t *head = t->heads;
-    __m512 y[ANEMO_TILE_ROWS][2];
+    __m512 y[VNNI_STREAMS][ANEMO_TILE_ROWS][2];
+    anemo_n32_place at = {.w = t->block + s->zero_bytes};
     ANEMO_VNNI_UNROLL
     for (int i = 0; i < mr; i++) {
         row[i] = t->row[i];
-        y[i][0] = y[i][1] = _mm512_setzero_ps();
+        y[0][i][0] = y[0][i][1] = y[1][i][0] = y[1][i][1] = _mm512_setzero_ps();
     }
-    int64_t column = 0, sets = 0;
-    const uint8_t *header = w, *scales = w;
+    int64_t column = 0;
     for (int64_t g = 0; g < s->groups; g++) {
         const int64_t end = column + s->group < s->k_padded ? column + s->group : s->k_padded;
-        __m512 scale[2], offset[2];
-        if (sets == 0) {
-            header = w;
-            scales = w + s->level_bytes;
-            w += s->header_bytes;
-            sets = s->sets;
+        __m512 scale[VNNI_STREAMS][2], offset[VNNI_STREAMS][2];
+        anemo_n32_next_group(s, &at);
+        ANEMO_VNNI_UNROLL
+        for (int b = 0; b < streams; b++) {
+            vnni_near_header(mr, s, at.header + b * apart, at.sets, &ahead);
+            vnni_scales(s, t->block + b * apart, at.header + b * apart, at.scales + b * apart, g,
+                        has_offset, scale[b], offset[b]);
         }
-        vnni_scales(t, header, scales, g, has_offset, scale, offset);
-        scales += s->set_bytes;
-        sets--;
         while (column < end) {
             const int64_t columns =
                 act_group && end - column > act_group ? act_group : end - column;
             const int quads = act_group == 32 ? 1 : (int)(columns / 32);
-            vnni_group(code, quads, has_offset, true, mr, row, w, quad_bytes, column, table, head,
-                       scale, offset, &ahead, y);
+            ANEMO_VNNI_UNROLL
+            for (int b = 0; b < streams; b++) {
+                vnni_group(code, quads, has_offset, true, mr, row, at.w + b * apart, quad_bytes,
+                           column, table, head, scale[b], offset[b], &ahead, y[b]);
+            }
             head += 2 * VNNI_HEAD;
-            w += quads * quad_bytes;
+            at.w += quads * quad_bytes;
             column += 32 * quads;
         }
     }
     ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        _mm512_storeu_ps(out[i], y[i][0]);
-        _mm512_storeu_ps(out[i] + 16, y[i][1]);
+    for (int i = 0; i < streams * mr; i++) {
+        _mm512_storeu_ps(out[i], y[i / mr][i % mr][0]);
+        _mm512_storeu_ps(out[i] + 16, y[i / mr][i % mr][1]);
     }
 }
 
@@ -575,6 +586,7 @@ ANEMO_VNNI_INLINE void vnni_tile_plain(int code, int quads, bool scaled, int mr,
     }
     for (int64_t column = 0; column < k; column += 32 * quads) {
         const __m512 scale[2] = {vnni_halves(w), vnni_halves(w + 32)};
+        vnni_near_header(mr, t->shape, w, 0, &ahead);
         vnni_group(code, quads, false, scaled, mr, row, w + 64, quad_bytes, column, table, head,
                    scale, offset, &ahead, y);
         head += scaled ? 2 * VNNI_HEAD : VNNI_HEAD;
@@ -583,75 +595,103 @@ ANEMO_VNNI_INLINE void vnni_tile_plain(int code, int quads, bool scaled, int mr,
     vnni_store_plain(scaled, mr, row, k, y, out);
 }
 
+/* 32 columns of groups of 16, from `g` and `column` on, to the floats of each stream. */
+ANEMO_VNNI_INLINE void vnni_sixteens(int code, bool has_offset, int streams, int mr,
+                                     const anemo_vnni_tile *t, int64_t apart,
+                                     const int8_t *const row[ANEMO_TILE_ROWS], int64_t g,
+                                     int64_t column, __m512i table, const int32_t *head,
+                                     anemo_n32_place *at, anemo_vnni_ahead *ahead,
+                                     __m512 part[VNNI_STREAMS][ANEMO_TILE_ROWS][2]) {
+    const anemo_n32_shape *s = t->shape;
+    const uint8_t *w = at->w;
+    ANEMO_VNNI_UNROLL
+    for (int half = 0; half < 2; half++) {
+        if (g + half == s->groups) {
+            continue;
+        }
+        if (half > 0) {
+            anemo_n32_next_group(s, at);
+        }
+        ANEMO_VNNI_UNROLL
+        for (int b = 0; b < streams; b++) {
+            __m512 scale[2], offset[2];
+            vnni_near_header(mr, s, at->header + b * apart, at->sets, ahead);
+            vnni_scales(s, t->block + b * apart, at->header + b * apart, at->scales + b * apart,
+                        g + half, has_offset, scale, offset);
+            vnni_half(code, has_offset, mr, row, w + b * apart, column, 2 * half, table,
+                      head + half * VNNI_HEAD, scale, offset, ahead, part[b]);
+        }
+    }
+    vnni_fetch(mr, 1, ahead);
+    vnni_fetch(mr, 3, ahead);
+}
+
 /* The same where weight groups are finer: groups of 16 under act_group 32, or any under act_group
  * 0. The floats of an activation group gather in `part` and are then scaled. */
-ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, int mr,
-                                      const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
-                                      float out[][ANEMO_TILE_COLUMNS]) {
+ANEMO_VNNI_INLINE void vnni_tile_fine(int code, int act_group, bool has_offset, int streams, int mr,
+                                      const anemo_vnni_tile *t, int64_t apart,
+                                      anemo_vnni_ahead ahead, float out[][ANEMO_TILE_COLUMNS]) {
     const anemo_n32_shape *s = t->shape;
-    const uint8_t *w = t->block + s->zero_bytes, *header = w, *scales = w;
     const int64_t kp = anemo_round_up(s->k, 128);
     const int64_t span = act_group || s->group == 16 ? 32 : s->group;
     const int64_t quad_bytes = code == VNNI_TABLE ? 512 : 128 * code;
     const __m512i table = vnni_table_of(code, s);
     const int8_t *row[ANEMO_TILE_ROWS];
     const int32_t *head = t->heads;
-    __m512 y[ANEMO_TILE_ROWS][2], part[ANEMO_TILE_ROWS][2];
+    __m512 y[VNNI_STREAMS][ANEMO_TILE_ROWS][2], part[VNNI_STREAMS][ANEMO_TILE_ROWS][2];
+    anemo_n32_place at = {.w = t->block + s->zero_bytes};
     ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
-        row[i] = t->row[i];
-        y[i][0] = y[i][1] = part[i][0] = part[i][1] = _mm512_setzero_ps();
+    for (int i = 0; i < VNNI_STREAMS * mr; i++) {
+        row[i % mr] = t->row[i % mr];
+        y[i / mr][i % mr][0] = y[i / mr][i % mr][1] = _mm512_setzero_ps();
+        part[i / mr][i % mr][0] = part[i / mr][i % mr][1] = _mm512_setzero_ps();
     }
-    int64_t g = 0, scale_at = kp, next_unit = 0;
+    int64_t g = 0, scale_at = kp;
     for (int64_t column = 0; column < s->k_padded; column += span) {
         const int64_t end = column + span < s->k_padded ? column + span : s->k_padded;
-        __m512 scale[2], offset[2];
-        if (column == next_unit) {
-            header = w;
-            scales = w + s->level_bytes;
-            w += s->header_bytes;
-            next_unit += s->unit;
-        }
-        vnni_scales(t, header, scales, g++, has_offset, scale, offset);
+        anemo_n32_next_group(s, &at);
         if (s->group == 16) {
-            vnni_half(code, has_offset, mr, row, w, column, 0, table, head, scale, offset, &ahead,
-                      part);
-            if (g < s->groups) {
-                scales += s->set_bytes;
-                head += VNNI_HEAD;
-                vnni_scales(t, header, scales, g++, has_offset, scale, offset);
-                vnni_half(code, has_offset, mr, row, w, column, 2, table, head, scale, offset,
+            vnni_sixteens(code, has_offset, streams, mr, t, apart, row, g, column, table, head, &at,
                           &ahead, part);
-            }
-            vnni_fetch(mr, 1, &ahead);
-            vnni_fetch(mr, 3, &ahead);
+            head += g + 1 < s->groups ? 2 * VNNI_HEAD : VNNI_HEAD;
+            g += 2;
         } else {
-            vnni_group(code, (int)((end - column) / 32), has_offset, false, mr, row, w, quad_bytes,
-                       column, table, head, scale, offset, &ahead, part);
+            ANEMO_VNNI_UNROLL
+            for (int b = 0; b < streams; b++) {
+                __m512 scale[2], offset[2];
+                vnni_near_header(mr, s, at.header + b * apart, at.sets, &ahead);
+                vnni_scales(s, t->block + b * apart, at.header + b * apart, at.scales + b * apart,
+                            g, has_offset, scale, offset);
+                vnni_group(code, (int)((end - column) / 32), has_offset, false, mr, row,
+                           at.w + b * apart, quad_bytes, column, table, head, scale, offset, &ahead,
+                           part[b]);
+            }
+            head += VNNI_HEAD;
+            g++;
         }
-        scales += s->set_bytes;
-        head += VNNI_HEAD;
-        w += (end - column) / 32 * quad_bytes;
+        at.w += (end - column) / 32 * quad_bytes;
         if (act_group == 32) {
             ANEMO_VNNI_UNROLL
-            for (int i = 0; i < mr; i++) {
-                const __m512 sx = _mm512_set1_ps(vnni_float(row[i] + scale_at));
-                y[i][0] = _mm512_fmadd_ps(part[i][0], sx, y[i][0]);
-                y[i][1] = _mm512_fmadd_ps(part[i][1], sx, y[i][1]);
-                part[i][0] = part[i][1] = _mm512_setzero_ps();
+            for (int i = 0; i < streams * mr; i++) {
+                const __m512 sx = _mm512_set1_ps(vnni_float(row[i % mr] + scale_at));
+                __m512 *to = y[i / mr][i % mr], *from = part[i / mr][i % mr];
+                to[0] = _mm512_fmadd_ps(from[0], sx, to[0]);
+                to[1] = _mm512_fmadd_ps(from[1], sx, to[1]);
+                from[0] = from[1] = _mm512_setzero_ps();
             }
             scale_at += 4;
         }
     }
     ANEMO_VNNI_UNROLL
-    for (int i = 0; i < mr; i++) {
+    for (int i = 0; i < streams * mr; i++) {
+        __m512 *to = y[i / mr][i % mr];
         if (act_group == 0) {
-            const __m512 sx = _mm512_set1_ps(vnni_float(row[i] + kp));
-            y[i][0] = _mm512_mul_ps(part[i][0], sx);
-            y[i][1] = _mm512_mul_ps(part[i][1], sx);
+            const __m512 sx = _mm512_set1_ps(vnni_float(row[i % mr] + kp));
+            to[0] = _mm512_mul_ps(part[i / mr][i % mr][0], sx);
+            to[1] = _mm512_mul_ps(part[i / mr][i % mr][1], sx);
         }
-        _mm512_storeu_ps(out[i], y[i][0]);
-        _mm512_storeu_ps(out[i] + 16, y[i][1]);
+        _mm512_storeu_ps(out[i], to[0]);
+        _mm512_storeu_ps(out[i] + 16, to[1]);
     }
 }
 
@@ -692,9 +732,9 @@ ANEMO_VNNI_INLINE void vnni_tile_rows(int code, int act_group, bool fine, int64_
     vnni_tile_plain(code, fine ? 1 : act_group / 32, !fine, rows, t, ahead, out)
 #define ANEMO_VNNI_GENERAL(has_offset, rows)                                                       \
     if (fine && (rows) <= VNNI_ROWS(act_group, fine)) {                                            \
-        vnni_tile_fine(code, act_group, has_offset, rows, t, ahead, out);                          \
+        vnni_tile_fine(code, act_group, has_offset, 1, rows, t, 0, ahead, out);                    \
     } else if (!fine) {                                                                            \
-        vnni_tile(code, act_group, has_offset, rows, t, ahead, out);                               \
+        vnni_tile(code, act_group, has_offset, 1, rows, t, 0, ahead, out);                         \
     }
 #define ANEMO_VNNI_OFFSET(rows)  ANEMO_VNNI_GENERAL(true, rows)
 #define ANEMO_VNNI_CENTRED(rows) ANEMO_VNNI_GENERAL(false, rows)
