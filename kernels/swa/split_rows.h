@@ -32,6 +32,17 @@ typedef struct vectors {
     size_t bytes;        /* of a vector */
 } vectors;
 
+/* Many queries of one KV head against a block: query i is a head of row i / group. */
+typedef struct many_queries {
+    int64_t rows, group, n; /* n = rows * group */
+    int64_t dq, dp;         /* head_dim rounded up to VL, and to 2 VL */
+    const int *from, *to;   /* of each row: the slots that it sees, possibly none */
+    const float *packed;    /* pack_queries */
+    float *s, *shrink;      /* scratch, [n rounded up to MANY_PAD][KEY_BLOCK] and [n] */
+    float *keys, *values, *stash;
+    float *max, *sum, *out; /* states, out[n][dp] */
+} many_queries;
+
 SWA_INLINE int element_bytes(int type) {
     return type == ANEMO_KV_F32 ? 4 : type == ANEMO_KV_Q8 ? 1 : 2;
 }
@@ -124,15 +135,16 @@ SWA_INLINE void score_heads(int type, int heads, int64_t d, const key_block *b, 
 /* ---------------------------------------------------------------- softmax */
 
 /* Scores of [lo, hi) to weights: the running maximum rises to theirs, s becomes 2^(s - max), 0
- * outside, and the running sum takes them in. Returns what earlier sums must be multiplied with. */
-static float soften(float *s, int lo, int hi, const key_block *b, bool scaled, float *max,
-                    float *sum) {
+ * outside, and the running sum takes them in. Scales of q8's keys and values, or NULL. Returns what
+ * earlier sums must be multiplied with. */
+static float soften(float *s, int lo, int hi, const float *key_scale, const float *value_scale,
+                    float *max, float *sum) {
     vf x[KEY_BLOCK / VL], top = v_splat(*max), total = v_zero();
     SWA_UNROLL
     for (int i = 0; i < KEY_BLOCK / VL; i++) {
         x[i] = v_load(s + i * VL);
-        if (scaled)
-            x[i] = v_mul(x[i], v_load(b->key_scale + i * VL));
+        if (key_scale)
+            x[i] = v_mul(x[i], v_load(key_scale + i * VL));
         if (hi - lo < KEY_BLOCK)
             x[i] = v_within(x[i], i * VL, lo, hi);
         top = v_max(x[i], top);
@@ -143,8 +155,8 @@ static float soften(float *s, int lo, int hi, const key_block *b, bool scaled, f
     for (int i = 0; i < KEY_BLOCK / VL; i++) {
         vf w = v_exp2(v_sub(x[i], top));
         total = v_add(total, w);
-        if (scaled)
-            w = v_mul(w, v_load(b->value_scale + i * VL));
+        if (value_scale)
+            w = v_mul(w, v_load(value_scale + i * VL));
         v_store(s + i * VL, w);
     }
     const float shrink = largest > *max ? v_first(v_exp2(v_splat(*max - largest))) : 1;
@@ -316,7 +328,8 @@ static void attend_row(const vectors *x, const key_block *b, fetch ahead, int fr
             soften_four(s + h * KEY_BLOCK, from, to, b, scaled, max + h, sum + h, shrink + h);
         else
             for (int64_t i = h; i < h + n; i++)
-                shrink[i] = soften(s + i * KEY_BLOCK, from, to, b, scaled, max + i, sum + i);
+                shrink[i] = soften(s + i * KEY_BLOCK, from, to, scaled ? b->key_scale : NULL,
+                                   scaled ? b->value_scale : NULL, max + i, sum + i);
     }
     for (int64_t h = 0, n; h < group; h += n) {
         n = heads_of(group - h);

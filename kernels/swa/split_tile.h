@@ -14,7 +14,18 @@
 
 #include "kernels/swa/split_rows.h"
 
-enum { STRIP = 2 * VL, STASH_FLOATS = VL_LOG2 * TILE_ROWS * STRIP };
+enum {
+    QUERIES = 96, /* of a tile, where the group of heads allows it */
+    MANY_PAD = TILE_ROWS,
+    STRIP = 2 * VL,
+    STASH_FLOATS = VL_LOG2 * TILE_ROWS * STRIP
+};
+
+/* Floats of a block of packed keys. */
+static int64_t keys_floats(int64_t dq, int64_t dp) {
+    (void)dp;
+    return dq * STRIP;
+}
 
 /* Where chain c stands in the order of summation. */
 static int chain_place(int c) {
@@ -185,6 +196,47 @@ static void mix_queries(int64_t n, const float *s, const float *values, int from
         else
             mix_tile(1, w, values, from, to, shrink + i, out + i * dp, dp);
     }
+}
+
+/* Scores of all queries with the block: strip by strip, skipping tiles that see none of a strip. */
+static void score_block(const vectors *x, const key_block *b, const many_queries *q) {
+    for (int first = 0; first < KEY_BLOCK; first += STRIP) {
+        if (b->hi <= first || b->lo >= first + STRIP)
+            continue;
+        pack_strips[x->type](x, b, first, q->keys);
+        for (int64_t i = 0; i < q->n; i += TILE_ROWS) {
+            const int64_t n = min_i64(TILE_ROWS, q->n - i);
+            if (q->to[(i + n - 1) / q->group] > first && q->from[i / q->group] < first + STRIP)
+                score_queries(n, q->packed + i * q->dq, q->keys, q->dq / VL, q->stash,
+                              q->s + i * KEY_BLOCK + first);
+        }
+    }
+}
+
+/* States take in the block. */
+static void attend_many(const vectors *x, const key_block *b, const many_queries *q) {
+    const int64_t group = q->group, dp = q->dp;
+    const bool scaled = x->type == ANEMO_KV_Q8;
+    score_block(x, b, q);
+    pack_panels_of[x->type](x, b, q->values);
+    for (int64_t i = 0; i < q->n; i++) {
+        const int from = q->from[i / group], to = q->to[i / group];
+        if (from < to)
+            q->shrink[i] = soften(q->s + i * KEY_BLOCK, from, to, scaled ? b->key_scale : NULL,
+                                  scaled ? b->value_scale : NULL, q->max + i, q->sum + i);
+    }
+    for (int64_t r = 0, stop; r < q->rows; r = stop) { /* rows that see the same slots together */
+        const int from = q->from[r], to = q->to[r];
+        for (stop = r + 1; stop < q->rows && q->from[stop] == from && q->to[stop] == to; stop++)
+            ;
+        const int64_t i = r * group;
+        for (int64_t c = 0; from < to && c < dp; c += STRIP)
+            mix_queries((stop - r) * group, q->s + i * KEY_BLOCK, q->values + c * KEY_BLOCK, from,
+                        to, q->shrink + i, q->out + i * dp + c, dp);
+    }
+}
+
+static void leave_many(void) {
 }
 
 #endif

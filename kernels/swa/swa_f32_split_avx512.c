@@ -1,6 +1,8 @@
 /* swa in float on AVX-512: sixteen lanes (vec_avx512.h) of the one text in swa_split.h. */
 #include "kernels/swa/vec_avx512.h"
 
+#include "kernels/swa/split_tile.h"
+
 #include "kernels/swa/swa_split.h"
 
 extern const anemo_variant anemo_swa_f32_split_avx512;

@@ -89,12 +89,10 @@
 #define ANEMO_SWA_SWA_SPLIT_H
 
 #include "kernels/swa/split_rows.h"
-#include "kernels/swa/split_tile.h"
 #include "kernels/swa/swa.h"
 
 enum {
     SPAN = 512,          /* positions whose partial result is one term of a row's sum */
-    QUERIES = 96,        /* of a tile, where the group of heads allows it */
     TILED_FROM = 16,     /* queries, from which keys are packed */
     SPLIT_BELOW = 4,     /* units per thread, under which they are split into tasks of spans */
     SPLIT_TASKS = 8,     /* tasks per thread then, or a few more */
@@ -113,7 +111,7 @@ typedef struct plan {
     int64_t q;                    /* [queries][dq], times scale * log2(e) */
     int64_t packed;               /* the same in split_tile.h's layout */
     int64_t s, shrink;            /* [queries][KEY_BLOCK], [queries] */
-    int64_t keys, values, stash;  /* split_tile.h */
+    int64_t keys, values, stash;  /* of attend_many */
     int64_t span, total;          /* states */
     int64_t floats;               /* all of it */
 } plan;
@@ -160,13 +158,13 @@ static plan plan_of(const anemo_swa_problem *p) {
     m.queries = m.rows * m.group;
     m.dq = anemo_round_up(p->kv.head_dim, VL);
     m.dp = anemo_round_up(p->kv.head_dim, STRIP);
-    const int64_t padded = anemo_round_up(m.queries, TILE_ROWS);
+    const int64_t padded = anemo_round_up(m.queries, MANY_PAD);
     m.q = 0;
     m.packed = m.q + lines(m.queries * m.dq);
     m.s = m.packed + lines(padded * m.dq);
     m.shrink = m.s + padded * KEY_BLOCK;
     m.keys = m.shrink + lines(m.queries);
-    m.values = m.keys + m.dq * STRIP;
+    m.values = m.keys + lines(keys_floats(m.dq, m.dp));
     m.stash = m.values + KEY_BLOCK * m.dp;
     m.span = m.stash + STASH_FLOATS;
     m.total = m.span + state_floats(m.queries, m.dp);
@@ -261,53 +259,29 @@ static void rows_on_block(const split_job *job, const tile *t, const key_block *
     }
 }
 
-/* Scores of all queries with the block: strip by strip, skipping tiles that see none of a strip. */
-static void tile_scores(const split_job *job, const tile *t, const key_block *b, float *m) {
-    const plan *at = &job->plan;
-    for (int first = 0; first < KEY_BLOCK; first += STRIP) {
-        if (b->hi <= first || b->lo >= first + STRIP)
-            continue;
-        pack_strips[job->x.type](&job->x, b, first, m + at->keys);
-        for (int64_t i = 0; i < t->n_queries; i += TILE_ROWS) {
-            const int64_t n = min_i64(TILE_ROWS, t->n_queries - i);
-            int from, to, none;
-            visible_slots(job, t, b, i / at->group, &from, &none);
-            visible_slots(job, t, b, (i + n - 1) / at->group, &none, &to);
-            if (to > first && from < first + STRIP)
-                score_queries(n, m + at->packed + i * at->dq, m + at->keys, at->dq / VL,
-                              m + at->stash, m + at->s + i * KEY_BLOCK + first);
-        }
-    }
-}
-
 static void tile_on_block(const split_job *job, const tile *t, const key_block *b, float *m,
                           state s) {
     const plan *at = &job->plan;
-    const int64_t group = at->group, dp = at->dp;
-    tile_scores(job, t, b, m);
-    pack_panels_of[job->x.type](&job->x, b, m + at->values);
-    for (int64_t i = 0; i < t->n_queries; i++) {
-        int from, to;
-        visible_slots(job, t, b, i / group, &from, &to);
-        if (from < to)
-            m[at->shrink + i] = soften(m + at->s + i * KEY_BLOCK, from, to, b,
-                                       job->x.type == ANEMO_KV_Q8, s.max + i, s.sum + i);
-    }
-    for (int64_t r = 0, stop; r < t->n_rows; r = stop) { /* rows that see the same slots together */
-        int from, to;
-        visible_slots(job, t, b, r, &from, &to);
-        for (stop = r + 1; stop < t->n_rows; stop++) {
-            int other_from, other_to;
-            visible_slots(job, t, b, stop, &other_from, &other_to);
-            if (other_from != from || other_to != to)
-                break;
-        }
-        const int64_t i = r * group;
-        for (int64_t c = 0; from < to && c < dp; c += STRIP)
-            mix_queries((stop - r) * group, m + at->s + i * KEY_BLOCK,
-                        m + at->values + c * KEY_BLOCK, from, to, m + at->shrink + i,
-                        s.out + i * dp + c, dp);
-    }
+    int from[QUERIES], to[QUERIES];
+    for (int64_t r = 0; r < t->n_rows; r++)
+        visible_slots(job, t, b, r, &from[r], &to[r]);
+    const many_queries queries = {.rows = t->n_rows,
+                                  .group = at->group,
+                                  .n = t->n_queries,
+                                  .dq = at->dq,
+                                  .dp = at->dp,
+                                  .from = from,
+                                  .to = to,
+                                  .packed = m + at->packed,
+                                  .s = m + at->s,
+                                  .shrink = m + at->shrink,
+                                  .keys = m + at->keys,
+                                  .values = m + at->values,
+                                  .stash = m + at->stash,
+                                  .max = s.max,
+                                  .sum = s.sum,
+                                  .out = s.out};
+    attend_many(&job->x, b, &queries);
 }
 
 /* ---------------------------------------------------------------- spans */
@@ -337,6 +311,13 @@ static void fold(state total, state span, int64_t queries, int64_t dp) {
     for (int64_t i = 0; i < queries; i++) {
         if (span.max[i] == -INFINITY && span.sum[i] == 0)
             continue;
+        if (total.max[i] == -INFINITY && total.sum[i] == 0) { /* what the fold below would give */
+            total.max[i] = span.max[i];
+            total.sum[i] = span.sum[i];
+            for (int64_t c = i * dp; c < (i + 1) * dp; c += VL)
+                v_store(total.out + c, v_add(v_load(span.out + c), v_zero()));
+            continue;
+        }
         const float max = total.max[i] > span.max[i] ? total.max[i] : span.max[i];
         const vf a = v_exp2(v_splat(total.max[i] - max)), b = v_exp2(v_splat(span.max[i] - max));
         total.max[i] = max;
@@ -442,6 +423,7 @@ static void attend_units(void *ctx, int64_t begin, int64_t end, int thread) {
         }
         finish(job, &t, total);
     }
+    leave_many();
 }
 
 static state slot_of(const split_job *job, int64_t unit, int64_t span) {
@@ -468,6 +450,7 @@ static void attend_tasks(void *ctx, int64_t begin, int64_t end, int thread) {
             attend_span(job, &t, from, to, later, m, slot_of(job, unit, span));
         }
     }
+    leave_many();
 }
 
 static void merge_units(void *ctx, int64_t begin, int64_t end, int thread) {

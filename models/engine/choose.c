@@ -46,6 +46,11 @@ static bool same_bits(const anemo_variant *a, const anemo_variant *b) {
            ((a->traits & b->traits & ANEMO_TRAIT_ROW_INVARIANT) != 0 && same_text(a->act, b->act));
 }
 
+/* Does it take activations without rounding them? */
+static bool exact(const anemo_variant *v) {
+    return v->act == NULL || strcmp(v->act, "f32") == 0;
+}
+
 /* The last supporting built-in of the ladder with m_from <= m; `fixed` restricts it to one layout.
  */
 static const anemo_variant *pick(const search *s, int64_t m, bool fixed, const char *layout) {
@@ -54,7 +59,7 @@ static const anemo_variant *pick(const search *s, int64_t m, bool fixed, const c
         const anemo_variant *v = anemo_variant_at(i);
         char why[256];
         if (v->op == s->choice->op && (v->traits & ANEMO_TRAIT_REFERENCE) == 0 && v->m_from <= m &&
-            (!fixed || same_text(v->layout, layout)) &&
+            (!fixed || same_text(v->layout, layout)) && (!s->chooser->keeps_floats || exact(v)) &&
             (s->first == NULL || same_bits(v, s->first)) && usable(s, v, why, sizeof why)) {
             best = v;
         }

@@ -49,6 +49,9 @@ typedef struct anemo_chooser {
     /* A row's result is to be the same, to the bit, whatever rows it is computed with: all ranges
      * of a call are row-invariant and read one activation format. */
     bool batch_invariant;
+    /* Only variants that read floats as they are: for ops without weights in a model whose matrix
+     * products do not round their activations either. What a rule names is taken all the same. */
+    bool keeps_floats;
 } anemo_chooser;
 
 /* Fills ranges and layout from op, role and problem. `act` (for quantize_act) restricts the

@@ -127,7 +127,18 @@ static void limit_graphs(anemo_plan *plan, const anemo_choice *choice, int64_t m
     }
 }
 
+/* Does the product with a matrix round its activations? */
+static bool rounds_activations(const anemo_choice *choice) {
+    bool any = false;
+    for (int32_t i = 0; i < choice->n_ranges; i++) {
+        const char *act = choice->range[i].variant->act;
+        any |= act != NULL && strcmp(act, "f32") != 0;
+    }
+    return any && (choice->op == ANEMO_OP_QGEMM || choice->op == ANEMO_OP_MOE_EXPERTS);
+}
+
 static void take(anemo_plan *plan, const anemo_choice *choice, int64_t m_max) {
+    plan->rounds_activations |= rounds_activations(choice);
     anemo_plan_note_choice(plan, choice);
     anemo_plan_note_call(plan, choice, m_max);
     limit_graphs(plan, choice, m_max);
@@ -320,32 +331,6 @@ static anemo_status choose_head_norms(anemo_plan *plan, anemo_error *err) {
                               : status;
 }
 
-/* One choice for the layers with a window and one for those without: both only where they mix. */
-static anemo_status choose_swa(anemo_plan *plan, anemo_error *err) {
-    const anemo_hparams *h = &plan->model->hparams;
-    const anemo_limits *l = &plan->limits;
-    const int64_t n_full = anemo_full_layers(h);
-    const bool mixed = n_full > 0 && n_full < h->layers;
-    anemo_status status = ANEMO_OK;
-    plan->swa = (anemo_choice){.op = ANEMO_OP_SWA, .role = mixed ? "window" : ""};
-    plan->swa.problem.swa = (anemo_swa_problem){.size = sizeof(anemo_swa_problem),
-                                                .rows_max = l->tokens_per_step,
-                                                .sequences_max = l->sessions,
-                                                .context_max = l->context,
-                                                .kv = plan->kv_shape,
-                                                .window = h->window,
-                                                .scale = 1.0f / sqrtf((float)h->head_dim),
-                                                .has_sinks = anemo_has_role(h, ANEMO_T_SINKS)};
-    if (mixed) {
-        plan->swa_full = plan->swa;
-        plan->swa_full.role = "full";
-        plan->swa_full.problem.swa.window = 0;
-        status = anemo_plan_choose(plan, &plan->swa_full, l->tokens_per_step, err);
-    }
-    return status == ANEMO_OK ? anemo_plan_choose(plan, &plan->swa, l->tokens_per_step, err)
-                              : status;
-}
-
 static anemo_status choose_attention_ops(anemo_plan *plan, anemo_error *err) {
     const anemo_hparams *h = &plan->model->hparams;
     const anemo_limits *l = &plan->limits;
@@ -365,10 +350,7 @@ static anemo_status choose_attention_ops(anemo_plan *plan, anemo_error *err) {
                                                    .temperature = (float)h->temperature,
                                                    .temperature_period = h->temperature_period};
     anemo_status status = anemo_plan_choose(plan, &plan->rope, l->tokens_per_step, err);
-    if (status == ANEMO_OK) {
-        status = choose_head_norms(plan, err);
-    }
-    return status == ANEMO_OK ? choose_swa(plan, err) : status;
+    return status == ANEMO_OK ? choose_head_norms(plan, err) : status;
 }
 
 static anemo_status choose_dense_ops(anemo_plan *plan, anemo_error *err) {
@@ -431,6 +413,12 @@ static anemo_status choose_moe_ops(anemo_plan *plan, anemo_error *err) {
 
 /* ---------------------------------------------------------------- layers, output, buffers */
 
+/* Have some layers a window and some none? */
+static bool mixes_windows(const anemo_hparams *h) {
+    const int64_t n_full = anemo_full_layers(h);
+    return n_full > 0 && n_full < h->layers;
+}
+
 static anemo_status resolve_layers(anemo_plan *plan, anemo_error *err) {
     const anemo_hparams *h = &plan->model->hparams;
     plan->layers = calloc((size_t)h->layers, sizeof *plan->layers);
@@ -442,8 +430,8 @@ static anemo_status resolve_layers(anemo_plan *plan, anemo_error *err) {
     for (int64_t i = 0; i < h->layers; i++) {
         anemo_layer *layer = &plan->layers[i];
         layer->n_experts = n;
-        layer->swa = plan->swa_full.n_ranges > 0 && anemo_layer_window(h, i) == 0 ? &plan->swa_full
-                                                                                  : &plan->swa;
+        layer->swa =
+            mixes_windows(h) && anemo_layer_window(h, i) == 0 ? &plan->swa_full : &plan->swa;
         layer->gate = calloc((size_t)n, sizeof *layer->gate);
         layer->up = calloc((size_t)n, sizeof *layer->up);
         layer->down = calloc((size_t)n, sizeof *layer->down);
@@ -499,6 +487,32 @@ static anemo_status resolve_ends(anemo_plan *plan, anemo_error *err) {
     }
     return status == ANEMO_OK ? anemo_plan_gemm(plan, "output", output, 1, ANEMO_EPI_STORE,
                                                 plan->limits.logits_rows, &plan->output, err)
+                              : status;
+}
+
+/* One choice for the layers with a window and one for those without: both only where they mix. */
+static anemo_status choose_swa(anemo_plan *plan, anemo_error *err) {
+    const anemo_hparams *h = &plan->model->hparams;
+    const anemo_limits *l = &plan->limits;
+    const bool mixed = mixes_windows(h);
+    anemo_status status = ANEMO_OK;
+    plan->chooser.keeps_floats = !plan->rounds_activations;
+    plan->swa = (anemo_choice){.op = ANEMO_OP_SWA, .role = mixed ? "window" : ""};
+    plan->swa.problem.swa = (anemo_swa_problem){.size = sizeof(anemo_swa_problem),
+                                                .rows_max = l->tokens_per_step,
+                                                .sequences_max = l->sessions,
+                                                .context_max = l->context,
+                                                .kv = plan->kv_shape,
+                                                .window = h->window,
+                                                .scale = 1.0f / sqrtf((float)h->head_dim),
+                                                .has_sinks = anemo_has_role(h, ANEMO_T_SINKS)};
+    if (mixed) {
+        plan->swa_full = plan->swa;
+        plan->swa_full.role = "full";
+        plan->swa_full.problem.swa.window = 0;
+        status = anemo_plan_choose(plan, &plan->swa_full, l->tokens_per_step, err);
+    }
+    return status == ANEMO_OK ? anemo_plan_choose(plan, &plan->swa, l->tokens_per_step, err)
                               : status;
 }
 
@@ -640,9 +654,10 @@ static anemo_status build(anemo_plan *plan, const anemo_plan_options *options, b
         status = anemo_plan_matrix(plan, ANEMO_T_EMBED, 0, 0, &plan->embed_matrix, err);
     }
     anemo_status (*const stages[])(anemo_plan *, anemo_error *) = {
-        choose_attention_ops, choose_dense_ops,   choose_moe_ops,
-        resolve_layers,       resolve_ends,       create_pages,
-        allocate_buffers,     allocate_workspace, anemo_plan_create_host,
+        choose_attention_ops,   choose_dense_ops, choose_moe_ops,
+        resolve_layers,         resolve_ends,     choose_swa,
+        create_pages,           allocate_buffers, allocate_workspace,
+        anemo_plan_create_host,
     };
     for (size_t i = 0; i < sizeof stages / sizeof *stages && status == ANEMO_OK; i++) {
         status = stages[i](plan, err);

@@ -104,6 +104,7 @@ struct anemo_plan {
     char (*choice_text)[128];
     int32_t n_choice_texts;
     struct anemo_call_note *calls; /* different ones; plan_run.c */
+    bool rounds_activations;       /* some product with a matrix does; then attention may, too */
     int32_t n_calls;
 
     /* The step in flight. */

@@ -1,0 +1,32 @@
+/* swa in the matrix tiles of AMX (split_amx.h), where a tile has queries for them; few queries, as
+ * in a decode, are those of swa_f32_split_avx512. */
+#include "kernels/swa/vec_avx512.h"
+
+#include "kernels/swa/split_amx.h"
+
+#include "kernels/swa/swa_split.h"
+
+static bool accepts(const void *problem, char *why, size_t why_bytes) {
+    const anemo_swa_problem *p = problem;
+    if (!anemo_swa_accepts(problem, why, why_bytes))
+        return false;
+    if (p->kv.head_dim > AMX_D_MAX)
+        return anemo_refuse(why, why_bytes, "head_dim %d; up to %d are accepted",
+                            (int)p->kv.head_dim, AMX_D_MAX);
+    return true;
+}
+
+extern const anemo_variant anemo_swa_a16_split_amxbf16;
+const anemo_variant anemo_swa_a16_split_amxbf16 = {
+    .size = sizeof(anemo_variant),
+    .name = "swa_a16_split_amxbf16",
+    .op = ANEMO_OP_SWA,
+    .backend = ANEMO_CPU,
+    .needs = {.cpu_features = ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_BF16 | ANEMO_CPU_AMX_BF16},
+    .act = "bf16",
+    .m_from = 32,
+    .idea = "many queries in bf16 matrix tiles, queries and weights rounded once; few in float",
+    .accepts = accepts,
+    .workspace_bytes = workspace_bytes,
+    .run = run,
+};
