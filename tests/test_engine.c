@@ -408,8 +408,39 @@ static void batch_invariant_plans_keep_bits(void **state) {
     }
 }
 
+static bool runs_here(const char *name) {
+    const anemo_variant *v = anemo_variant_find(name);
+    return v != NULL && (v->needs.cpu_features & ~anemo_cpu_features()) == 0;
+}
+
+/* Attention rounds to bf16 only beside products with the model's matrices that round, too. */
+static void attention_keeps_floats_where_products_do(void **state) {
+    (void)state;
+    static const char *const rounding = "qgemm_w16a16_tile_avx512bf16";
+    char rule[64];
+    snprintf(rule, sizeof rule, "qgemm@o=%s", rounding);
+    for (int forced = 0; forced <= (runs_here(rounding) ? 1 : 0); forced++) {
+        fixture f;
+        int swa = 0, rounds = 0;
+        open_model(&f, "mistral-full");
+        assert_int_equal(make_plan(&f, (anemo_limits){.tokens_per_step = 64, .sessions = 1},
+                                   forced ? rule : NULL),
+                         ANEMO_OK);
+        for (int i = 0; anemo_plan_choice(f.plan, i) != NULL; i++) {
+            const char *text = anemo_plan_choice(f.plan, i);
+            const char *act = anemo_variant_find(strrchr(text, '=') + 1)->act;
+            swa += strncmp(text, "swa", 3) == 0;
+            rounds += strncmp(text, "swa", 3) == 0 && act != NULL && strcmp(act, "bf16") == 0;
+        }
+        assert_true(swa > 0);
+        assert_int_equal(rounds, forced && runs_here("swa_a16_split_amxbf16"));
+        close_all(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attention_keeps_floats_where_products_do),
         cmocka_unit_test(forks_live_apart),
         cmocka_unit_test(unwanted_rows_change_nothing),
         cmocka_unit_test(window_bounds_memory),
