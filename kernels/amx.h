@@ -16,8 +16,10 @@ typedef struct anemo_amx_config {
     uint8_t rows[16];
 } anemo_amx_config;
 
-/* The shape that this thread's registers have, of a form of tile; 0: none. Giving them one and
- * releasing them takes as long as 20 to 30 tdpbf16ps, so they keep it until anemo_amx_leave. */
+/* The shape that this thread's registers have, as its file numbers shapes; 0: none. Giving them one
+ * and releasing them takes as long as 20 to 30 tdpbf16ps, so they keep it until anemo_amx_leave.
+ * Each file has a variable of its own: a task leaves before it ends, so that the next, of whatever
+ * file, finds none. */
 static _Thread_local int64_t anemo_amx_shape;
 
 /* ldtilecfg. Not _tile_loadconfig: GCC 12's names the first 8 bytes as its operand, so that the

@@ -60,8 +60,8 @@ enum {
     ANEMO_AMX_BF16_FROM_W4 = 48, /* and 5 bits */
     ANEMO_AMX_BF16_FROM_OTHER = 32,
     AMX_BF16_CHUNK = 256,
-    AMX_BF16_BLOCKS = 16, /* of 32 rows of W that take turns at a chunk of x */
-    AMX_BF16_DEPTH = 32,  /* columns of a tile */
+    AMX_BF16_BLOCKS = ANEMO_N32_BLOCKS, /* of 32 rows of W that take turns at a chunk of x */
+    AMX_BF16_DEPTH = 32,                /* columns of a tile */
     AMX_BF16_PANEL_BYTES = 64 * AMX_BF16_CHUNK, /* a chunk of 32 rows */
     AMX_BF16_X_BYTES = 2 * AMX_BF16_CHUNK + 64  /* an odd number of lines */
 };

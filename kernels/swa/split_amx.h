@@ -34,7 +34,7 @@ enum {
     AMX_TILE_BYTES = 1024,
     AMX_D_MAX = 256,
     STASH_FLOATS = 2 * HALF * AMX_D_MAX,
-    AMX_SHAPE = 1 << 16 /* of no tile of qgemm's */
+    AMX_SHAPE = 1 /* there is but one */
 };
 
 /* Floats of a block of packed keys. */

@@ -1,5 +1,7 @@
 /* swa in float with vectors: spans of keys, and two kernels with the same bits. One text for AVX2
- * and AVX-512 (vec_avx2.h, vec_avx512.h), included once by each variant.
+ * and AVX-512 (vec_avx2.h, vec_avx512.h), included once by each variant, behind its vectors and its
+ * kernel for many queries (split_tile.h). swa_a16_split_amxbf16 brings another one (split_amx.h)
+ * that rounds; what is said here of equal bits is of the other two.
  *
  * A unit of work is a tile of up to QUERIES queries (rows x the heads of one KV head) of a
  * sequence. It walks the keys that any of its rows sees, from the first row's first to the last
@@ -78,7 +80,8 @@
  * Rejected:
  * - Transposing K for decode, too (one order of summation, no tree): about 320 shuffles per 16 keys
  *   instead of 180 operations to join chains, in a phase of their own that overlaps with nothing.
- * - A second variant for prefill with m_from: a row's bits would depend on the batch it came in.
+ * - A second float variant for prefill with m_from: a row's bits would depend on the batch it came
+ *   in. (split_amx.h is for plans that accept it.)
  * - Products of q8's scale with every code: scale joins the score, and the weight, once per key.
  * - BF16 dot products: q and the weights rounded to 8 bits are off by 2^-9, far outside
  *   the tolerance of a float variant. A query split into two bf16 parts (16 bits) costs as many
