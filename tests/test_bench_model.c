@@ -33,7 +33,7 @@ static void test_model_roofs(void **state) {
                              .head_dim = 16,
                              .active_parameters = 1e6,
                              .active_weight_bytes = 5e5};
-    bench_engine e = {.info = &info, .arithmetic = ANEMO_CEILING_INT8};
+    bench_engine e = {.info = &info};
     e.spec = (bench_engine_spec){
         .prompt_tokens = 100, .generated_tokens = 20, .chunk_tokens = 64, .kv_type = "f16"};
     /* 110 positions of K and V in f16 in 3 layers, for each of 4 sessions. */
@@ -55,6 +55,42 @@ static void test_model_roofs(void **state) {
     const double all = 3.0 * 64 * 128 * 3 * 8 * 0.5;
     const double more = (1 - pow(0.75, 8) - 0.25) * all;
     assert_near(bench_decode_roof(&e, 8).bytes, 5e5 + more + 8 * 110.0 * 2 * 2 * 2 * 16 * 3, 1e-3);
+}
+
+/* Steps are held against what serves their rows: a prompt in other instructions than a token. */
+static void test_arithmetic_by_rows(void **state) {
+    (void)state;
+    const char *const with[] = {"qgemm:m=8..=qgemm_w16a16_tile_avx512bf16"};
+    const anemo_variant *v = anemo_variant_find("qgemm_w16a16_tile_avx512bf16");
+    if (!v || (v->needs.cpu_features & ~anemo_cpu_features())) {
+        skip();
+    }
+    char *folder = test_folder_create();
+    random_model_write(folder, 3);
+    anemo_device *device = open_device();
+    anemo_error err = {""};
+    for (int32_t n_with = 0; n_with <= 1; n_with++) {
+        const bench_engine_spec spec = {.path = folder,
+                                        .with = with,
+                                        .n_with = n_with,
+                                        .prompt_tokens = 20,
+                                        .generated_tokens = 4,
+                                        .chunk_tokens = 16,
+                                        .batch_max = 2,
+                                        .kv_type = "f16"};
+        bench_engine *e;
+        if (bench_engine_open(device, &spec, &e, &err)) {
+            fail_msg("%s", err.text);
+        }
+        const anemo_ceiling prompt = n_with ? ANEMO_CEILING_BF16 : ANEMO_CEILING_FP32;
+        assert_int_equal(bench_engine_arithmetic(e, 7), ANEMO_CEILING_FP32);
+        assert_int_equal(bench_engine_arithmetic(e, 8), prompt);
+        assert_int_equal(bench_prefill_roof(e).arithmetic, prompt);
+        assert_int_equal(bench_decode_roof(e, 2).arithmetic, ANEMO_CEILING_FP32);
+        bench_engine_close(e);
+    }
+    anemo_device_free(device);
+    test_folder_remove(folder);
 }
 
 static anemo_bench_model_options small_model(const char *path) {
@@ -197,6 +233,7 @@ static void test_composition(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_roofs),
+        cmocka_unit_test(test_arithmetic_by_rows),
         cmocka_unit_test(test_bench_model),
         cmocka_unit_test(test_composition),
     };

@@ -235,8 +235,8 @@ static const tolerance other_order = {1e-4, 1e-5};
  * 0.0052 sqrt(7 + 2 3.3^2) = 0.028. Twice that is the mean's tolerance, for the past's keys and
  * values, which were made in the other form, too. The worst of 485 logits of 900
  * outputs lies at 4.7 standard deviations, and an output whose attention is peaked may be off by
- * twice the mean: 4.7 x 2 x 0.056 = 0.52. Attention of the prompt in bf16 rounds queries and weights
- * by the 0.0016 above, which adds nothing to 0.028 that shows. */
+ * twice the mean: 4.7 x 2 x 0.056 = 0.52. Attention of the prompt in bf16 rounds queries and
+ * weights by the 0.0016 above, which adds nothing to 0.028 that shows. */
 static const tolerance other_activations = {0.52, 0.056};
 
 static void compare(const workload *a, const workload *b, tolerance bound, agreement *out) {

@@ -1,5 +1,6 @@
 #include "harness/measure/bench_engine.h"
 
+#include "harness/measure/bench_kernel.h"
 #include "harness/measure/bench_weight.h"
 
 #include <math.h>
@@ -68,22 +69,24 @@ static bool make_prompts(bench_engine *e) {
     return true;
 }
 
-/* Prefill rows are held against the int8 peak if any GEMM of the plan takes 8-bit activations; on a
- * GPU else against that of its matrix units (bench_arithmetic_of). */
-static anemo_ceiling plan_arithmetic(const anemo_plan *plan, anemo_backend backend) {
-    anemo_ceiling best = backend == ANEMO_CUDA ? ANEMO_CEILING_BF16 : ANEMO_CEILING_FP32;
-    const char *choice;
-    for (int32_t i = 0; (choice = anemo_plan_choice(plan, i)); i++) {
-        const char *equals = strrchr(choice, '=');
-        const anemo_variant *v = equals ? anemo_variant_find(equals + 1) : NULL;
-        if (v && v->act && strncmp(v->act, "a8", 2) == 0) {
-            return ANEMO_CEILING_INT8;
+anemo_ceiling bench_engine_arithmetic(const bench_engine *e, int64_t rows) {
+    static const anemo_ceiling slow_first[] = {
+        ANEMO_CEILING_FP32,         ANEMO_CEILING_BF16, ANEMO_CEILING_INT8_AVX2_U8,
+        ANEMO_CEILING_INT8_AVX2_U4, ANEMO_CEILING_INT8, ANEMO_CEILING_BF16_AMX,
+        ANEMO_CEILING_INT8_AMX};
+    size_t best = 0;
+    anemo_plan_call call;
+    for (int32_t i = 0; e->plan && anemo_plan_call_at(e->plan, i, &call); i++) {
+        const anemo_variant *v =
+            anemo_plan_call_variant(e->plan, i, rows < call.m_max ? rows : call.m_max);
+        if (!v || (call.op != ANEMO_OP_QGEMM && call.op != ANEMO_OP_MOE_EXPERTS)) {
+            continue;
         }
-        if (v && v->act && strcmp(v->act, "bf16") == 0) {
-            best = ANEMO_CEILING_BF16;
+        for (size_t c = best; c < sizeof slow_first / sizeof *slow_first; c++) {
+            best = slow_first[c] == bench_arithmetic_of(v) ? c : best;
         }
     }
-    return best;
+    return slow_first[best];
 }
 
 static int64_t whole_pages(int64_t tokens) {
@@ -179,7 +182,6 @@ anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *sp
         bench_engine_close(e);
         return status;
     }
-    e->arithmetic = plan_arithmetic(e->plan, anemo_device_backend(device));
     e->cold = e->info->active_weight_bytes > 2.0 * (double)anemo_device_cache_bytes(device);
     *out = e;
     return ANEMO_OK;
@@ -340,7 +342,7 @@ bench_roof bench_decode_roof(const bench_engine *engine, int32_t batch) {
                             touched_weight_bytes(info, batch) + batch * kv_bytes(engine, context),
                         .certain_bytes = info->active_weight_bytes, /* all may choose the same */
                         .ops = batch * (2 * info->active_parameters + attention),
-                        .arithmetic = engine->arithmetic};
+                        .arithmetic = bench_engine_arithmetic(engine, batch)};
 }
 
 /* Operations on one row of a layer behind its keys and values, attention left out: the output of
@@ -357,12 +359,15 @@ bench_roof bench_prefill_roof(const bench_engine *engine) {
     const anemo_model_info *info = engine->info;
     const double rows = (double)engine->spec.prompt_tokens;
     const double chunks = ceil(rows / (double)engine->spec.chunk_tokens);
+    const int64_t chunk = engine->spec.prompt_tokens < engine->spec.chunk_tokens
+                              ? engine->spec.prompt_tokens
+                              : engine->spec.chunk_tokens;
     const double head = 2 * (double)info->vocab * (double)info->d; /* for the last row only */
     const double ops = rows * (2 * info->active_parameters - head) + head;
     return (bench_roof){.bytes = chunks * touched_weight_bytes(info, rows / chunks),
                         .certain_bytes = info->active_weight_bytes,
                         .ops = ops - (rows - 1) * tail_ops(info),
-                        .arithmetic = engine->arithmetic};
+                        .arithmetic = bench_engine_arithmetic(engine, chunk)};
 }
 
 bench_roof bench_binding_roof(const bench_engine *engine, bench_roof roof) {

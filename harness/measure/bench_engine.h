@@ -39,11 +39,10 @@ typedef struct bench_engine {
     anemo_model *model;
     const anemo_model_info *info;
     anemo_plan *plan;
-    int32_t *prompts;         /* [batch_max, prompt_stride]: different ones, from the seed */
-    int64_t prompt_stride;    /* the longer of P and depth */
-    anemo_session **base;     /* [batch_max] at the depth, first token sampled */
-    anemo_session **work;     /* [batch_max] of the sample under way, whichever arm's */
-    anemo_ceiling arithmetic; /* the peak that the plan's GEMMs are held against */
+    int32_t *prompts;      /* [batch_max, prompt_stride]: different ones, from the seed */
+    int64_t prompt_stride; /* the longer of P and depth */
+    anemo_session **base;  /* [batch_max] at the depth, first token sampled */
+    anemo_session **work;  /* [batch_max] of the sample under way, whichever arm's */
     bool cold; /* a step reads more weights than twice the last cache: bandwidth can bind */
 } bench_engine;
 
@@ -52,6 +51,9 @@ typedef struct bench_engine {
 anemo_status bench_engine_open(anemo_device *device, const bench_engine_spec *spec,
                                bench_engine **out, anemo_error *err);
 void bench_engine_close(bench_engine *engine);
+/* The peak that steps of so many rows are held against: the fastest of those that the plan's
+ * variants for their products with matrices are (bench_arithmetic_of); float's without a plan. */
+anemo_ceiling bench_engine_arithmetic(const bench_engine *engine, int64_t rows);
 /* Positions of KV that its sessions need. */
 int64_t bench_engine_kv_tokens(const bench_engine_spec *spec);
 /* All that the device's account holds: weights, KV, workspace, of every plan on it. */

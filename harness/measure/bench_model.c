@@ -286,7 +286,11 @@ static anemo_status sample_all(session *s) {
             bench_decode_arm(&s->decode[i - 1], s->engine, (int32_t)s->options->batch[i - 1]);
     }
     s->ceilings = bench_ceilings_of(s->probe);
-    bench_ceilings_want(&s->ceilings, s->engine->arithmetic);
+    bench_ceilings_want(&s->ceilings, bench_prefill_roof(s->engine).arithmetic);
+    for (int32_t i = 1; i < n; i++) {
+        bench_ceilings_want(&s->ceilings,
+                            bench_engine_arithmetic(s->engine, s->options->batch[i - 1]));
+    }
     bench_gpu_limit(&s->gpu, &s->ceilings);
     s->how = (anemo_sampling){.clock = s->engine->clock,
                               .watch = s->gpu.watch,

@@ -237,7 +237,10 @@ static anemo_status sample_all(session *s) {
         }
     }
     s->ceilings = bench_ceilings_of(s->probe);
-    bench_ceilings_want(&s->ceilings, s->engine[0]->arithmetic);
+    bench_ceilings_want(&s->ceilings, bench_prefill_roof(s->engine[0]).arithmetic);
+    for (int32_t i = 0; i < o->n_batch; i++) {
+        bench_ceilings_want(&s->ceilings, bench_engine_arithmetic(s->engine[0], o->batch[i]));
+    }
     bench_gpu_limit(&s->gpu, &s->ceilings);
     s->how = (anemo_sampling){.clock = s->engine[0]->clock,
                               .stop = o->stop,

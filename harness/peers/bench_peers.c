@@ -146,7 +146,16 @@ static anemo_status sample(session *s, trial *t) {
     double warm_up_ns;
     bench_ceilings_reset(&s->ceilings);
     if (t->engine) {
-        bench_ceilings_want(&s->ceilings, t->engine->arithmetic);
+        bench_ceilings_want(&s->ceilings, t->what->what == ANEMO_PEER_PROMPT
+                                              ? bench_prefill_roof(t->engine).arithmetic
+                                              : bench_engine_arithmetic(t->engine, t->what->batch));
+    }
+    for (int32_t i = 0; i < t->what->n_targets; i++) {
+        for (int32_t k = 0; k < t->what->targets[i].n_terms; k++) {
+            if (t->what->targets[i].term[k].peer < 0) {
+                bench_ceilings_want(&s->ceilings, t->what->targets[i].term[k].ceiling);
+            }
+        }
     }
     if (t->engine && !anemo_peer_is_long(t->what)) {
         status = sample_engine(t, 0, &warm_up_ns, s->err);
