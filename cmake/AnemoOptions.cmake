@@ -110,20 +110,22 @@ message(STATUS "anemo ${ANEMO_VERSION}: CUDA ${ANEMO_HAVE_CUDA} OpenBLAS ${ANEMO
                "utf8proc ${ANEMO_HAVE_UTF8PROC}")
 
 # Instruction sets come from the file's suffix and from nowhere else: *_avx2.c, *_avx512.c, *_avx512vnni.c,
-# *_avx512bf16.c, *_amxint8.c, *_amxbf16.c, and on Arm *_neon.c (the baseline: no flag), *_neondot.c, *_neoni8mm.c. A file whose suffix the compiler
-# or the target does not know is left out by its variants.inc. They are unrolled many times over: where each variable
-# lives would cost GCC as long as compiling them, so their debug information is lines and functions.
+# *_avx512bf16.c, *_amxint8.c, *_amxbf16.c, *_amxfp16.c (whose one instruction beyond AMX-TILE is written as bytes), and
+# on Arm *_neon.c (the baseline: no flag), *_neondot.c, *_neoni8mm.c. A file whose suffix the compiler or the target does
+# not know is left out by its variants.inc. They are unrolled many times over: where each variable lives would cost GCC
+# as long as compiling them, so their debug information is lines and functions.
 set(ANEMO_ISA_avx2 -mavx2 -mfma -mf16c)
 set(ANEMO_ISA_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl)
 set(ANEMO_ISA_avx512vnni ${ANEMO_ISA_avx512} -mavx512vnni)
 set(ANEMO_ISA_avx512bf16 ${ANEMO_ISA_avx512} -mavx512bf16)
 set(ANEMO_ISA_amxint8 ${ANEMO_ISA_avx512} -mamx-tile -mamx-int8)
 set(ANEMO_ISA_amxbf16 ${ANEMO_ISA_avx512bf16} -mamx-tile -mamx-bf16)
+set(ANEMO_ISA_amxfp16 ${ANEMO_ISA_avx512} -mamx-tile)
 set(ANEMO_ISA_neondot -march=armv8.2-a+dotprod)
 set(ANEMO_ISA_neoni8mm -march=armv8.2-a+dotprod+i8mm)
 function(anemo_isa_flags)
   foreach(file ${ARGN})
-    if(file MATCHES "_(avx2|avx512|avx512vnni|avx512bf16|amxint8|amxbf16|neondot|neoni8mm)\\.c$")
+    if(file MATCHES "_(avx2|avx512|avx512vnni|avx512bf16|amxint8|amxbf16|amxfp16|neondot|neoni8mm)\\.c$")
       set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
         "${ANEMO_ISA_${CMAKE_MATCH_1}};$<$<CONFIG:RelWithDebInfo>:-g1>")
     endif()

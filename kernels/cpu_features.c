@@ -51,12 +51,14 @@ static uint32_t detect(void) {
         features |= ANEMO_CPU_AVX512;
         features |= has(c, bit_AVX512VNNI) ? ANEMO_CPU_AVX512_VNNI : 0;
         features |= has(c, bit_AVX512VBMI) ? ANEMO_CPU_AVX512_VBMI : 0;
-        if (has(d, 1u << 24) && may_use_tiles(state)) { /* AMX-TILE */
+        const bool tiles = has(d, 1u << 24) && may_use_tiles(state); /* AMX-TILE */
+        if (tiles) {
             features |= has(d, 1u << 25) ? ANEMO_CPU_AMX_INT8 : 0;
             features |= has(d, 1u << 22) ? ANEMO_CPU_AMX_BF16 : 0;
         }
-        if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 1u << 5)) {
-            features |= ANEMO_CPU_AVX512_BF16;
+        if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+            features |= has(a, 1u << 5) ? ANEMO_CPU_AVX512_BF16 : 0;
+            features |= tiles && has(a, 1u << 21) ? ANEMO_CPU_AMX_FP16 : 0;
         }
     }
     return features;
@@ -182,6 +184,8 @@ const char *anemo_cpu_feature_name(uint32_t one_bit) {
         return "amxint8";
     case ANEMO_CPU_AMX_BF16:
         return "amxbf16";
+    case ANEMO_CPU_AMX_FP16:
+        return "amxfp16";
     case ANEMO_CPU_NEON_DOT:
         return "neon-dot";
     case ANEMO_CPU_NEON_I8MM:

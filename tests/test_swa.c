@@ -120,11 +120,34 @@ static anemo_status attend(const world *w, const anemo_variant *v, int32_t n_thr
     return op_run(v, n_threads, &w->p, &a);
 }
 
+/* The variants that take keys and values of this type; one may be for f16 alone. */
+static op_variants variants_for(int32_t type) {
+    const op_variants all = op_variants_of(ANEMO_OP_SWA);
+    anemo_swa_problem p = {.size = sizeof p,
+                           .rows_max = 1,
+                           .sequences_max = 1,
+                           .context_max = 1,
+                           .kv = {4, 2, 16, 8, type},
+                           .scale = 1};
+    op_variants taken = {0};
+    for (int32_t i = 0; i < all.n; i++) {
+        p.kv.type = type;
+        if (!op_refuses(all.at[i], &p)) {
+            taken.at[taken.n++] = all.at[i];
+            continue;
+        }
+        p.kv.type = ANEMO_KV_F16;
+        assert_false(op_refuses(all.at[i], &p));
+    }
+    assert_true(taken.n >= 2 && taken.at[0] == all.at[0]);
+    return taken;
+}
+
 /* |v| <= 3 and scores of a few units: a dozen float roundings. */
 static const double bound = 1e-5;
 
 static void check_world(const world *w) {
-    const op_variants variants = op_variants_of(ANEMO_OP_SWA);
+    const op_variants variants = variants_for(w->s.shape.type);
     const size_t n = (size_t)(w->rows * w->s.shape.n_heads * w->s.shape.head_dim);
     double *want = op_poisoned(n * sizeof *want);
     attend_slowly(w, NONE, want);
@@ -181,7 +204,7 @@ static void test_swa_mistakes_show(void **state) {
     (void)state;
     check_random random = check_random_seed(3, 0, 0);
     const anemo_kv_shape shape = {4, 2, 16, 8, ANEMO_KV_F32};
-    const op_variants variants = op_variants_of(ANEMO_OP_SWA);
+    const op_variants variants = variants_for(shape.type);
     for (int32_t i = 0; i < variants.n; i++)
         for (mistake m = WINDOW_SHORT; m <= NO_SINK; m++) {
             world c =
@@ -210,7 +233,7 @@ static void test_swa_wide_window(void **state) {
     (void)state;
     check_random random = check_random_seed(4, 0, 0);
     const anemo_kv_shape shape = {4, 2, 32, 16, ANEMO_KV_F16};
-    const op_variants variants = op_variants_of(ANEMO_OP_SWA);
+    const op_variants variants = variants_for(shape.type);
     world c = world_create(&random, shape, 0, false, MIXED, mixed_history, mixed_rows);
     const size_t n = (size_t)(c.rows * 4 * 32), bytes = n * sizeof(float);
     for (int32_t i = 0; i < variants.n; i++) {
@@ -230,11 +253,10 @@ static void test_swa_wide_window(void **state) {
     world_free(&c);
 }
 
-static void test_swa_sink_limits(void **state) {
-    (void)state;
+static void check_sink_limits(int32_t type) {
     check_random random = check_random_seed(5, 0, 0);
-    const anemo_kv_shape shape = {4, 2, 8, 8, ANEMO_KV_BF16};
-    const op_variants variants = op_variants_of(ANEMO_OP_SWA);
+    const anemo_kv_shape shape = {4, 2, 8, 8, type};
+    const op_variants variants = variants_for(type);
     world c = world_create(&random, shape, 10, true, MIXED, mixed_history, mixed_rows);
     const size_t n = (size_t)(c.rows * 4 * 8);
     double *want = op_poisoned(n * sizeof *want);
@@ -256,16 +278,22 @@ static void test_swa_sink_limits(void **state) {
     world_free(&c);
 }
 
-/* Scores of +-2000: only the running maximum keeps exp in range. A NaN in a seen key is seen. */
-static void test_swa_large_scores_and_nan(void **state) {
+static void test_swa_sink_limits(void **state) {
     (void)state;
+    check_sink_limits(ANEMO_KV_F16);
+    check_sink_limits(ANEMO_KV_BF16);
+}
+
+/* Large scores: only the running maximum keeps exp in range; queries of 10^6 are beyond f16. A NaN
+ * in a seen key is seen. */
+static void check_large_scores_and_nan(int32_t type, float size) {
     check_random random = check_random_seed(6, 0, 0);
-    const anemo_kv_shape shape = {2, 1, 16, 8, ANEMO_KV_F32};
-    const op_variants variants = op_variants_of(ANEMO_OP_SWA);
+    const anemo_kv_shape shape = {2, 1, 16, 8, type};
+    const op_variants variants = variants_for(shape.type);
     world c = world_create(&random, shape, 0, false, 1, (int64_t[]){0}, (int64_t[]){70});
     const size_t row = 2 * 16, n = 70 * row;
     for (size_t i = 0; i < n; i++)
-        c.q[i] *= 500;
+        c.q[i] *= size;
     for (int32_t i = 0; i < variants.n; i++) {
         float *out = op_poisoned(n * sizeof *out), *bad = op_poisoned(n * sizeof *bad);
         assert_int_equal(attend(&c, variants.at[i], 1, out), ANEMO_OK);
@@ -274,11 +302,11 @@ static void test_swa_large_scores_and_nan(void **state) {
                 assert_true(fabsf(out[r * row + j]) <= 3.0001f);
         for (size_t j = 0; j < row; j++)
             assert_true(out[j] == (float)c.values[0][j % 16]);
-        float *key = (float *)(void *)kv_step_vector(&c.s, 0, 40, 0, false);
-        const float kept = key[5];
-        key[5] = NAN;
+        unsigned char *key = kv_step_vector(&c.s, 0, 40, 0, false), kept[4];
+        memcpy(kept, key, sizeof kept);
+        memset(key, 0xff, sizeof kept); /* NaN in every type */
         assert_int_equal(attend(&c, variants.at[i], 1, bad), ANEMO_OK);
-        key[5] = kept;
+        memcpy(key, kept, sizeof kept);
         assert_memory_equal(out, bad, 40 * row * sizeof *out);
         for (size_t j = 40 * row; j < n; j++)
             assert_true(isnan(bad[j]));
@@ -287,11 +315,17 @@ static void test_swa_large_scores_and_nan(void **state) {
     world_free(&c);
 }
 
+static void test_swa_large_scores_and_nan(void **state) {
+    (void)state;
+    check_large_scores_and_nan(ANEMO_KV_F32, 500);
+    check_large_scores_and_nan(ANEMO_KV_F16, 1e6f);
+}
+
 static void test_swa_refuses(void **state) {
     (void)state;
     check_random random = check_random_seed(7, 0, 0);
     const anemo_kv_shape shape = {4, 2, 8, 8, ANEMO_KV_F32};
-    const op_variants variants = op_variants_of(ANEMO_OP_SWA);
+    const op_variants variants = variants_for(shape.type);
     world c = world_create(&random, shape, 4, true, 2, (int64_t[]){20, 0}, (int64_t[]){2, 3});
     float *out = op_poisoned((size_t)(c.rows * 32) * sizeof *out);
     for (int32_t i = 0; i < variants.n; i++) {
@@ -458,10 +492,10 @@ static void test_time_and_page_reuse(void **state) {
     (void)state;
     check_random random = check_random_seed(10, 0, 0);
     const op_variants ropes = op_variants_of(ANEMO_OP_ROPE_APPEND);
-    const op_variants swas = op_variants_of(ANEMO_OP_SWA);
     const int64_t windows[] = {0, 5, 16, 21}, chunks[] = {1, 3, 16, 40, 99};
     for (int32_t type = ANEMO_KV_F32; type <= ANEMO_KV_Q8; type++)
         for (size_t w = 0; w < 4; w++) {
+            const op_variants swas = variants_for(type);
             timeline t = {.shape = {4, 2, 16, 8, type}, .length = 100, .window = windows[w]};
             const size_t n = 2 * 100 * 64, bytes = n * sizeof(float);
             t.q = op_random_floats(&random, n, 1);

@@ -202,7 +202,7 @@ anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
         return v->layout && strncmp(v->layout, "w4", 2) == 0 ? ANEMO_CEILING_INT8_AVX2_U4
                                                              : ANEMO_CEILING_INT8_AVX2_U8;
     }
-    if (v->needs.cpu_features & ANEMO_CPU_AMX_BF16) {
+    if (v->needs.cpu_features & (ANEMO_CPU_AMX_BF16 | ANEMO_CPU_AMX_FP16)) {
         return ANEMO_CEILING_BF16_AMX;
     }
     if ((v->act && strcmp(v->act, "bf16") == 0) || v->needs.cpu_features & ANEMO_CPU_AVX512_BF16) {

@@ -27,6 +27,12 @@ static int64_t keys_floats(int64_t dq, int64_t dp) {
     return dq * STRIP;
 }
 
+/* Floats of n packed queries, n rounded up to MANY_PAD. */
+static int64_t packed_floats(int64_t n, int64_t dq, int64_t dp) {
+    (void)dp;
+    return n * dq;
+}
+
 /* Where chain c stands in the order of summation. */
 static int chain_place(int c) {
     int place = 0;

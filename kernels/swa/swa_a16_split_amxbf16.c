@@ -2,19 +2,11 @@
  * in a decode, are those of swa_f32_split_avx512. */
 #include "kernels/swa/vec_avx512.h"
 
+#include "kernels/swa/split_amx_bf16.h"
+
 #include "kernels/swa/split_amx.h"
 
 #include "kernels/swa/swa_split.h"
-
-static bool accepts(const void *problem, char *why, size_t why_bytes) {
-    const anemo_swa_problem *p = problem;
-    if (!anemo_swa_accepts(problem, why, why_bytes))
-        return false;
-    if (p->kv.head_dim > AMX_D_MAX)
-        return anemo_refuse(why, why_bytes, "head_dim %d; up to %d are accepted",
-                            (int)p->kv.head_dim, AMX_D_MAX);
-    return true;
-}
 
 extern const anemo_variant anemo_swa_a16_split_amxbf16;
 const anemo_variant anemo_swa_a16_split_amxbf16 = {

@@ -1,7 +1,7 @@
 /* swa in float with vectors: spans of keys, and two kernels with the same bits. One text for AVX2
  * and AVX-512 (vec_avx2.h, vec_avx512.h), included once by each variant, behind its vectors and its
- * kernel for many queries (split_tile.h). swa_a16_split_amxbf16 brings another one (split_amx.h)
- * that rounds; what is said here of equal bits is of the other two.
+ * kernel for many queries (split_tile.h). The variants of AMX bring another one (split_amx.h), of
+ * other bits; what is said here of equal bits is of the other two.
  *
  * A unit of work is a tile of up to QUERIES queries (rows x the heads of one KV head) of a
  * sequence. It walks the keys that any of its rows sees, from the first row's first to the last
@@ -164,7 +164,7 @@ static plan plan_of(const anemo_swa_problem *p) {
     const int64_t padded = anemo_round_up(m.queries, MANY_PAD);
     m.q = 0;
     m.packed = m.q + lines(m.queries * m.dq);
-    m.s = m.packed + lines(padded * m.dq);
+    m.s = m.packed + lines(packed_floats(padded, m.dq, m.dp));
     m.shrink = m.s + padded * KEY_BLOCK;
     m.keys = m.shrink + lines(m.queries);
     m.values = m.keys + lines(keys_floats(m.dq, m.dp));
@@ -389,8 +389,10 @@ static void load_queries(const split_job *job, const tile *t, float *m) {
         const int64_t head = t->kv_head * at->group + i % at->group;
         const float *q = job->a->q + ((t->row_begin + i / at->group) * p->kv.n_heads + head) * d;
         float *to = m + at->q + i * at->dq;
-        for (int64_t c = 0; c < at->dq; c++)
-            to[c] = c < d ? q[c] * factor : 0;
+        for (int64_t c = 0; c < d; c++)
+            to[c] = q[c] * factor;
+        for (int64_t c = d; c < at->dq; c++)
+            to[c] = 0;
     }
     if (t->n_queries >= TILED_FROM)
         pack_queries(m + at->q, t->n_queries, at->dq, m + at->packed);

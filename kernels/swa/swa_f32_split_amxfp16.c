@@ -1,0 +1,25 @@
+/* swa in float by the matrix tiles of AMX on f16 (split_amx.h): pages of f16 are multiplied as they
+ * are, with queries and weights in two terms, where a tile has queries for them; few queries, as in
+ * a decode, are those of swa_f32_split_avx512, whose bits it does not have. */
+#include "kernels/swa/vec_avx512.h"
+
+#define SWA_QUERY_TERMS 2
+#include "kernels/swa/split_amx_f16.h"
+
+#include "kernels/swa/split_amx.h"
+
+#include "kernels/swa/swa_split.h"
+
+extern const anemo_variant anemo_swa_f32_split_amxfp16;
+const anemo_variant anemo_swa_f32_split_amxfp16 = {
+    .size = sizeof(anemo_variant),
+    .name = "swa_f32_split_amxfp16",
+    .op = ANEMO_OP_SWA,
+    .backend = ANEMO_CPU,
+    .needs = {.cpu_features = ANEMO_CPU_AVX512 | ANEMO_CPU_AMX_FP16},
+    .m_from = 32,
+    .idea = "many queries in f16 matrix tiles, queries and weights in two terms; few with vectors",
+    .accepts = accepts,
+    .workspace_bytes = workspace_bytes,
+    .run = run,
+};
