@@ -22,6 +22,14 @@ static size_t bf16_row_bytes(int64_t k) {
     return (size_t)anemo_round_up(2 * k, 64);
 }
 
+size_t anemo_f16_row_scale_at(int64_t k) {
+    return (size_t)anemo_round_up(2 * k, 64);
+}
+
+static size_t f16_row_row_bytes(int64_t k) {
+    return anemo_f16_row_scale_at(k) + 64;
+}
+
 static size_t a8_row_row_bytes(int64_t k) {
     return anemo_a8_bytes(0, k);
 }

@@ -51,6 +51,7 @@ static uint32_t detect(void) {
         features |= ANEMO_CPU_AVX512;
         features |= has(c, bit_AVX512VNNI) ? ANEMO_CPU_AVX512_VNNI : 0;
         features |= has(c, bit_AVX512VBMI) ? ANEMO_CPU_AVX512_VBMI : 0;
+        const bool fp16 = has(d, 1u << 23);                          /* AVX512-FP16 */
         const bool tiles = has(d, 1u << 24) && may_use_tiles(state); /* AMX-TILE */
         if (tiles) {
             features |= has(d, 1u << 25) ? ANEMO_CPU_AMX_INT8 : 0;
@@ -58,7 +59,7 @@ static uint32_t detect(void) {
         }
         if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
             features |= has(a, 1u << 5) ? ANEMO_CPU_AVX512_BF16 : 0;
-            features |= tiles && has(a, 1u << 21) ? ANEMO_CPU_AMX_FP16 : 0;
+            features |= tiles && fp16 && has(a, 1u << 21) ? ANEMO_CPU_AMX_FP16 : 0;
         }
     }
     return features;

@@ -94,7 +94,7 @@ typedef enum anemo_backend { ANEMO_CPU = 0, ANEMO_CUDA = 1 } anemo_backend;
 #define ANEMO_CPU_NEON_I8MM   (1u << 6)
 #define ANEMO_CPU_AMX_INT8    (1u << 7) /* with AMX-TILE, and leave of the kernel to use it */
 #define ANEMO_CPU_AMX_BF16    (1u << 8) /* likewise */
-#define ANEMO_CPU_AMX_FP16    (1u << 9) /* likewise */
+#define ANEMO_CPU_AMX_FP16    (1u << 9) /* likewise, with AVX512-FP16 */
 
 typedef struct anemo_needs {
     uint32_t cpu_features;
@@ -203,7 +203,7 @@ typedef struct anemo_layout {
  * others. */
 typedef struct anemo_act {
     uint32_t size;
-    const char *name;  /* "f32", "bf16", "a8_row", "a8_g32", "a8_g128" */
+    const char *name;  /* "f32", "bf16", "f16_row", "a8_row", "a8_g32", "a8_g128" */
     int32_t group;     /* columns per scale; 0 = one per row; -1 = no scales */
     int32_t code_bits; /* 32, 16, 8 */
     size_t (*row_bytes)(int64_t k);
@@ -215,9 +215,15 @@ typedef struct anemo_act {
  * over the group, code = round-half-even(x * (127 / max|x|)) with max|x| = 0 giving zeros, as does
  * a max|x| so small that 127 / max|x| overflows. NaN or infinity in a group: its scale is NaN and
  * its codes are 0, so that what reads it becomes NaN. All padding bytes are 0. The bf16 record:
- * bfloat16[k], rounded to nearest even, zero-padded to 64 bytes. */
+ * bfloat16[k], rounded to nearest even, zero-padded to 64 bytes.
+ *
+ * The f16_row record: float16[k], zero-padded to 64 bytes, float scale, zero-padded to 64 bytes.
+ * scale = 2^(e - 14) for the largest 2^e <= max|x| of the row, at least 2^-126, so that codes begin
+ * below 2^15 and small ones keep their bits; code = x / scale (a float), rounded to nearest even.
+ * NaN or infinity in a row as in a8's group. */
 int64_t anemo_a8_padded_k(int64_t k);
 int64_t anemo_a8_groups(int32_t group, int64_t k);
+size_t anemo_f16_row_scale_at(int64_t k);        /* bytes from the record to its scale */
 size_t anemo_a8_bytes(int32_t group, int64_t k); /* of a record, with its padding */
 
 /* ---------------------------------------------------------------- execution */

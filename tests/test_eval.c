@@ -35,13 +35,15 @@ static void ok(anemo_status status) {
 }
 
 /* A plan with these limits, and the engine around it. */
+/* Its tokens get the same bits one by one, as the slow functions below take them. */
 static anemo_eval_engine engine_with(const fixture *f, int64_t tokens_per_step, int32_t sessions,
                                      int64_t logits_rows) {
     anemo_eval_engine e = {.tokenizer = f->tokenizer, .info = &f->info};
     e.limits = anemo_eval_limits(&f->info, 256, tokens_per_step);
     e.limits.sessions = sessions;
     e.limits.logits_rows = logits_rows;
-    const anemo_plan_options options = {.limits = e.limits};
+    static const char *const with[] = {"batch-invariant"};
+    const anemo_plan_options options = {.limits = e.limits, .with = with, .n_with = 1};
     ok(anemo_plan_create(f->model, f->device, &options, &e.plan, &err));
     return e;
 }

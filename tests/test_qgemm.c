@@ -1,6 +1,7 @@
 /* qgemm, quantize_act and the weight layouts against computations written here, on every size that
  * leaves a tail. Every registered CPU variant that runs on this machine is tested. */
 #include "anemo_config.h"
+#include "harness/check/number.h"
 #include "kernels/device.h"
 #include "kernels/kernel.h"
 #include "support/random_weight.h"
@@ -93,7 +94,10 @@ static void *records_for(const char *act, const float *x, int64_t m, int64_t k, 
         const char *record = records + (size_t)i * row_bytes;
         for (int64_t c = 0; c < k; c++) {
             float value;
-            if (format->code_bits == 16) {
+            if (strcmp(act, "f16_row") == 0) {
+                memcpy(&value, record + anemo_f16_row_scale_at(k), 4);
+                value *= (float)check_from_f16(((const uint16_t *)(const void *)record)[c]);
+            } else if (format->code_bits == 16) {
                 const uint32_t bits = (uint32_t)((const uint16_t *)(const void *)record)[c] << 16;
                 memcpy(&value, &bits, 4);
             } else {
@@ -162,11 +166,12 @@ static void data_free(qgemm_data *d) {
  * partial sums, sqrt(k) of them in a random walk, with room to spare; a wrong element is orders of
  * magnitude above it. The matrix tiles of bf16 round quantised, f16 and f32 weights, each by half a
  * unit in the last of 8 binary digits at most, 2^-8 |w|; at worst all errors |x| 2^-8 |w| point one
- * way. bf16 weights are exact. */
+ * way. bf16 weights are exact. Those of f16 round to 11 digits, the scale and the offset before. */
 static double plain_sum(const qgemm_data *d, const anemo_variant *v, const float *x, int p,
                         int64_t row, int64_t column, double *bound) {
-    const bool exact =
-        !(v->needs.cpu_features & ANEMO_CPU_AMX_BF16) || d->c.type[p].code == ANEMO_CODE_BF16;
+    const bool bf16 =
+        v->needs.cpu_features & ANEMO_CPU_AMX_BF16 && d->c.type[p].code != ANEMO_CODE_BF16;
+    const bool f16 = v->needs.cpu_features & ANEMO_CPU_AMX_FP16;
     double sum = d->c.has_bias >> p & 1 ? d->bias[p][column] : 0.0, magnitude = fabs(sum);
     double rounded = 0.0;
     for (int64_t i = 0; i < d->c.k; i++) {
@@ -174,7 +179,8 @@ static double plain_sum(const qgemm_data *d, const anemo_variant *v, const float
                      product = xi * random_weight_value(d->w[p], column, i);
         sum += product;
         magnitude += fabs(xi) * random_weight_magnitude(d->w[p], column, i);
-        rounded += exact ? 0.0 : 0x1p-8 * fabs(product);
+        rounded += bf16 ? 0x1p-8 * fabs(product) : 0.0;
+        rounded += f16 ? 3 * 0x1p-11 * fabs(xi) * random_weight_magnitude(d->w[p], column, i) : 0.0;
     }
     *bound = (4.0 + sqrt((double)d->c.k)) * 0x1p-24 * magnitude + rounded;
     return sum;

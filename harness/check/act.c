@@ -64,6 +64,27 @@ static void a8_encode_row(const float *x, int64_t k, int32_t group, unsigned cha
     }
 }
 
+static size_t f16_row_scale_at(int64_t k) {
+    return (size_t)((2 * k + 63) / 64 * 64);
+}
+
+static void f16_row_encode(const float *x, int64_t k, unsigned char *record) {
+    double largest = 0;
+    for (int64_t i = 0; i < k; i++)
+        largest = isfinite(x[i]) ? fmax(largest, fabs((double)x[i])) : INFINITY;
+    float scale = NAN;
+    if (isfinite(largest)) {
+        int exponent; /* largest = [1/2, 1) 2^exponent */
+        frexp(largest, &exponent);
+        scale = (float)ldexp(1, exponent - 15 < -126 || largest == 0 ? -126 : exponent - 15);
+        for (int64_t i = 0; i < k; i++) {
+            const uint16_t bits = check_to_f16((float)((double)x[i] / (double)scale));
+            memcpy(record + 2 * i, &bits, sizeof bits);
+        }
+    }
+    memcpy(record + f16_row_scale_at(k), &scale, sizeof scale);
+}
+
 void *check_act_encode(const char *format, const float *x, int64_t rows, int64_t k, size_t *bytes) {
     const anemo_act *act = anemo_act_find(format);
     if (!act)
@@ -82,6 +103,8 @@ void *check_act_encode(const char *format, const float *x, int64_t rows, int64_t
                 const uint16_t bits = check_to_bf16(row[i]);
                 memcpy(record + 2 * i, &bits, sizeof bits);
             }
+        } else if (strcmp(format, "f16_row") == 0) {
+            f16_row_encode(row, k, record);
         } else if (group >= 0) {
             a8_encode_row(row, k, group, record);
         } else {
@@ -98,7 +121,8 @@ bool check_act_decode(const char *format, const void *records, int64_t rows, int
         return false;
     const int32_t group = a8_group(format);
     const bool f32 = strcmp(format, "f32") == 0, bf16 = strcmp(format, "bf16") == 0;
-    if (!f32 && !bf16 && group < 0)
+    const bool f16 = strcmp(format, "f16_row") == 0;
+    if (!f32 && !bf16 && !f16 && group < 0)
         return false;
     for (int64_t r = 0; r < rows; r++) {
         const unsigned char *record =
@@ -112,6 +136,10 @@ bool check_act_decode(const char *format, const void *records, int64_t rows, int
             } else if (bf16) {
                 memcpy(&bits, record + 2 * i, sizeof bits);
                 value = (float)check_from_bf16(bits);
+            } else if (f16) {
+                memcpy(&bits, record + 2 * i, sizeof bits);
+                memcpy(&value, record + f16_row_scale_at(k), sizeof value);
+                value *= (float)check_from_f16(bits);
             } else {
                 memcpy(&value, record + shape.scales_at + (size_t)(i / shape.columns) * 4,
                        sizeof value);

@@ -61,6 +61,7 @@ void check_outcome_fail(check_outcome *outcome, double error, const char *format
 typedef enum check_class {
     CHECK_CLASS_REFERENCE,
     CHECK_CLASS_F32,
+    CHECK_CLASS_F16,
     CHECK_CLASS_BF16,
     CHECK_CLASS_A8
 } check_class;

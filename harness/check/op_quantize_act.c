@@ -98,6 +98,10 @@ static anemo_status cut(const char *format, const unsigned char *records, int64_
         ok = check_result_copy(result, "codes", CHECK_BYTES, true, m, padded, records, stride) &&
              check_result_copy(result, "scales", CHECK_FLOAT, true, m, groups, scales, stride) &&
              check_result_copy(result, "sums", CHECK_INT32, true, m, groups, sums, stride);
+    } else if (act->group == 0) {
+        ok = check_result_copy(result, "codes", CHECK_BYTES, true, m, 2 * k, records, stride) &&
+             check_result_copy(result, "scales", CHECK_FLOAT, true, m, 1,
+                               records + (2 * k + 63) / 64 * 64, stride);
     } else {
         ok = check_result_copy(result, "codes", CHECK_BYTES, true, m, k * act->code_bits / 8,
                                records, stride);

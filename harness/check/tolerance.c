@@ -26,6 +26,8 @@ check_class check_class_of(const anemo_variant *variant) {
         return CHECK_CLASS_REFERENCE;
     if (!variant->act || strcmp(variant->act, "f32") == 0)
         return CHECK_CLASS_F32;
+    if (strcmp(variant->act, "f16_row") == 0)
+        return CHECK_CLASS_F16;
     return strcmp(variant->act, "bf16") == 0 ? CHECK_CLASS_BF16 : CHECK_CLASS_A8;
 }
 

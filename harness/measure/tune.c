@@ -338,7 +338,8 @@ static bool has_weights(anemo_op op) {
 
 /* How much of the activations a format keeps: speed alone must not make a model coarser. */
 static int act_rank(const char *act) {
-    static const char *const finest_first[] = {"f32", "bf16", "a8_g32", "a8_g128", "a8_row"};
+    static const char *const finest_first[] = {"f32",    "f16_row", "bf16",
+                                               "a8_g32", "a8_g128", "a8_row"};
     for (int i = 0; act && i < (int)(sizeof finest_first / sizeof *finest_first); i++) {
         if (strcmp(act, finest_first[i]) == 0) {
             return i;

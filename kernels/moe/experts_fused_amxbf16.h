@@ -37,18 +37,18 @@ typedef struct experts_amx_job {
 
 /* What a thread works in: [blocks][rows] of a piece. */
 typedef struct experts_amx_room {
-    float gate[AMX_BF16_BLOCKS * EXPERTS_AMX_STRETCH][ANEMO_N32_COLUMNS];
-    float up[AMX_BF16_BLOCKS * EXPERTS_AMX_STRETCH][ANEMO_N32_COLUMNS];
-    uint8_t panel[AMX_BF16_PANEL_BYTES];
+    float gate[AMX16_BLOCKS * EXPERTS_AMX_STRETCH][ANEMO_N32_COLUMNS];
+    float up[AMX16_BLOCKS * EXPERTS_AMX_STRETCH][ANEMO_N32_COLUMNS];
+    uint8_t panel[AMX16_PANEL_BYTES];
 } experts_amx_room;
 
 static inline size_t experts_amx_bytes(int64_t rows, int64_t k) {
-    return (size_t)(anemo_ceil_div(k, AMX_BF16_CHUNK) * rows) * AMX_BF16_X_BYTES;
+    return (size_t)(anemo_ceil_div(k, AMX16_CHUNK) * rows) * AMX16_X_BYTES;
 }
 
 static inline uint8_t *experts_amx_at(uint8_t *chunks, int64_t rows, int64_t column, int64_t row) {
-    return chunks + (size_t)(column / AMX_BF16_CHUNK * rows + row) * AMX_BF16_X_BYTES +
-           2 * (size_t)(column % AMX_BF16_CHUNK);
+    return chunks + (size_t)(column / AMX16_CHUNK * rows + row) * AMX16_X_BYTES +
+           2 * (size_t)(column % AMX16_CHUNK);
 }
 
 /* One record of x per sorted row. */
@@ -58,8 +58,8 @@ static inline void experts_amx_gather(void *ctx, int64_t begin, int64_t end, int
     for (int64_t row = begin; row < end; row++) {
         const size_t token = (size_t)j->a->plan.row_token[row];
         const uint8_t *record = (const uint8_t *)j->a->x + token * j->x_row_bytes;
-        for (int64_t column = 0; column < j->p->d; column += AMX_BF16_CHUNK) {
-            amx_x_chunk_bf16(record, j->p->d, column, experts_amx_at(j->x, j->rows, column, row));
+        for (int64_t column = 0; column < j->p->d; column += AMX16_CHUNK) {
+            amx16_x_chunk(record, j->p->d, column, experts_amx_at(j->x, j->rows, column, row));
         }
     }
 }
@@ -126,7 +126,7 @@ static inline bool experts_amx_next(anemo_n32_piece *at, int64_t row_begin, int6
     }
     const int64_t left = row_end - at->row, pieces = anemo_ceil_div(left, EXPERTS_AMX_STRETCH);
     at->rows = pieces > 0 ? anemo_ceil_div(left, pieces) : 0;
-    at->blocks = min_i64(AMX_BF16_BLOCKS, end - at->block);
+    at->blocks = min_i64(AMX16_BLOCKS, end - at->block);
     return at->rows > 0;
 }
 

@@ -25,13 +25,15 @@
 
 #include "anemo_config.h"
 #include "kernels/qgemm/epilogue.h"
+#include "kernels/qgemm/layout_n32.h"
 #include "kernels/qgemm/qgemm_internal.h"
 
 enum {
     ANEMO_N32_COLUMNS = 32,
     ANEMO_N32_STRETCH = 512,
     ANEMO_N32_BLOCKS = 16, /* of an item at most */
-    ANEMO_N32_NEAR = 4096
+    ANEMO_N32_NEAR = 4096,
+    N32_PIECES = 4 /* of the loop per thread where memory is the limit (qgemm_avx512vnni.h) */
 };
 
 /* Every tile height is its own unrolled copy: unless the loops over rows unroll, the accumulators
@@ -54,6 +56,7 @@ enum {
 /* sum[rows][32] += x[rows, columns] W[32, columns]^T for columns [column, column + columns). */
 typedef struct anemo_n32_tile {
     const anemo_weight_type *type;
+    const anemo_n32_shape *shape; /* of codes; NULL for floats */
     int64_t k;
     const uint8_t *block; /* 32 packed rows of W, from column 0 */
     const uint8_t *panel; /* the chunk decoded, or NULL: the tile reads the block */
@@ -63,7 +66,7 @@ typedef struct anemo_n32_tile {
     size_t ask_bytes[2];
     const uint8_t
         *x; /* first row of the tile, from column 0; where a form packs x: this chunk of it */
-    size_t x_row_bytes;
+    size_t x_row_bytes, x_chunk_bytes; /* from row to row, from chunk to chunk of x */
     const float
         *x_sums; /* of its rows, [k / 32 rounded up] each; NULL where no weight needs them */
     float (*sum)[ANEMO_N32_COLUMNS];
@@ -91,6 +94,9 @@ ANEMO_N32_INLINE void anemo_n32_ask(const anemo_n32_tile *t, size_t step, size_t
 
 /* What a variant brings. */
 typedef struct anemo_n32_form {
+    const struct anemo_n32_form
+        *few;                 /* instead, where all rows fit into one of its tiles; or NULL */
+    bool whole;               /* a tile walks through all columns; a chunk is of x alone */
     int64_t tile_rows;        /* rows of x in a tile at most */
     int64_t chunk;            /* columns */
     int64_t blocks;           /* of 32 rows that take turns at a chunk of x; 0: 1 */
@@ -98,6 +104,7 @@ typedef struct anemo_n32_form {
     int64_t stream_tile_rows; /* in tiles of so many */
     size_t panel_bytes;       /* of a decoded chunk; 0: never decoded */
     bool wants_x_sums;        /* of 32 columns each, for weights with an offset */
+    bool of_codes;            /* its weights lie as in layout_n32.h */
     bool starts_sums;         /* its tiles take the sums of the first chunk for 0 */
     size_t (*block_bytes)(const anemo_weight_type *type, int64_t k);
     void (*decode)(const anemo_n32_tile *t, uint8_t *panel);
@@ -107,6 +114,7 @@ typedef struct anemo_n32_form {
     /* Where rows far apart hurt: x is copied chunk by chunk first, [chunks][m][x_chunk_bytes]. */
     size_t x_chunk_bytes;
     void (*x_chunk)(const uint8_t *row, int64_t k, int64_t column, uint8_t *to);
+    float (*x_scale)(const uint8_t *row, int64_t k); /* what a row's sums are times; NULL: 1 */
     bool (*accepts)(const anemo_qgemm_problem *p, char *why, size_t why_bytes); /* or NULL */
 } anemo_n32_form;
 
@@ -162,10 +170,17 @@ static inline size_t n32_x_chunks_bytes(const anemo_n32_form *form, const anemo_
 }
 
 /* Per thread sums[1 or 2][blocks][stretch][32] and a panel; once the sums of x, and its chunks. */
-static inline size_t n32_workspace_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
-                                         int32_t n_threads) {
+static inline size_t n32_form_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
+                                    int32_t n_threads) {
     return (size_t)n_threads * (n32_sums_bytes(form, p) + form->panel_bytes) +
            n32_x_sums_bytes(form, p) + n32_x_chunks_bytes(form, p);
+}
+
+static inline size_t n32_workspace_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
+                                         int32_t n_threads) {
+    const size_t many = n32_form_bytes(form, p, n_threads);
+    const size_t few = form->few ? n32_form_bytes(form->few, p, n_threads) : 0;
+    return few > many ? few : many;
 }
 
 static inline const uint8_t *n32_x_at(const anemo_n32_job *j, int64_t column, int64_t row) {
@@ -218,7 +233,7 @@ static inline void n32_share(const anemo_n32_job *j, const anemo_n32_piece *p,
 static inline void n32_chunk(const anemo_n32_job *j, const anemo_n32_piece *p, anemo_n32_tile *t,
                              int64_t b, float (*sum)[32], uint8_t *panel) {
     const anemo_n32_form *form = j->form;
-    const bool stream = p->rows <= form->stream_rows, shared = form->blocks > 1;
+    const bool stream = p->rows <= form->stream_rows, shared = !form->whole && form->blocks > 1;
     const int64_t tiles =
         anemo_ceil_div(p->rows, stream ? form->stream_tile_rows : form->tile_rows);
     const int64_t each = p->rows / tiles, taller = p->rows % tiles;
@@ -247,18 +262,24 @@ static inline void n32_product(const anemo_n32_job *j, anemo_n32_piece p, float 
     const anemo_n32_form *form = j->form;
     const int64_t k = j->p->k;
     anemo_n32_tile t = {.type = &j->p->type[p.part], .k = k};
+    anemo_n32_shape shape;
+    if (form->of_codes) {
+        shape = anemo_n32_shape_of(t.type, k);
+        t.shape = &shape;
+    }
     const int64_t block_bytes = (int64_t)form->block_bytes(t.type, k);
     const uint8_t *first = (const uint8_t *)j->a->weight[p.part] + p.block * block_bytes;
     t.x_row_bytes = j->x_chunks ? form->x_chunk_bytes : j->x_row_bytes;
     if (!form->starts_sums) {
         memset(sum, 0, (size_t)(p.blocks * p.rows) * sizeof *sum);
     }
-    for (t.column = 0; t.column < k; t.column += form->chunk) {
-        t.columns = k - t.column < form->chunk ? k - t.column : form->chunk;
+    t.x_chunk_bytes = (size_t)j->a->m * form->x_chunk_bytes;
+    const int64_t chunk = form->whole ? k : form->chunk;
+    for (t.column = 0; t.column < k; t.column += chunk) {
+        t.columns = k - t.column < chunk ? k - t.column : chunk;
         for (int64_t b = 0; b < p.blocks; b++) {
             t.block = first + b * block_bytes;
-            t.ahead =
-                b + 1 < p.blocks ? block_bytes : block_bytes * form->chunk / k - b * block_bytes;
+            t.ahead = b + 1 < p.blocks ? block_bytes : block_bytes * chunk / k - b * block_bytes;
             n32_chunk(j, &p, &t, b, sum + b * p.rows, panel);
         }
     }
@@ -270,6 +291,20 @@ static inline void n32_epilogue(const anemo_n32_job *j, const anemo_qgemm_block 
         anemo_epilogue_act_mul(j->p, j->a, row, b->row, b->rows, sum, up);
     } else {
         anemo_epilogue_row(j->p, j->a, b->part, row, b->row, b->rows, sum);
+    }
+}
+
+/* The sums of a piece times their rows' scales. */
+static inline void n32_scale(const anemo_n32_job *j, const anemo_n32_piece *p, float (*sum)[32]) {
+    for (int64_t i = 0; i < p->rows; i++) {
+        const uint8_t *x = (const uint8_t *)j->a->x + (size_t)(p->row + i) * j->x_row_bytes;
+        const float scale = j->form->x_scale(x, j->p->k);
+        for (int64_t block = 0; block < p->blocks; block++) {
+            float *at = sum[block * p->rows + i];
+            for (int c = 0; c < 32; c++) {
+                at[c] *= scale;
+            }
+        }
     }
 }
 
@@ -287,6 +322,12 @@ static inline void n32_run_piece(const anemo_n32_job *j, anemo_n32_piece p, int6
     anemo_qgemm_block b[ANEMO_N32_BLOCKS];
     for (int64_t block = 0; block < p.blocks; block++) {
         b[block] = anemo_qgemm_block_at(j->p, 32, first_block + block);
+    }
+    if (j->form->x_scale) {
+        n32_scale(j, &p, sum);
+        if (n32_act_mul(j->p)) {
+            n32_scale(j, &p, up);
+        }
     }
     for (int64_t i = 0; i < p.rows; i++) { /* a row of y is some lines of one page */
         for (int64_t block = 0; block < p.blocks; block++) {
@@ -337,13 +378,14 @@ static inline void n32_x_rows(void *ctx, int64_t begin, int64_t end, int thread)
 static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form *form,
                                    const anemo_act *act, const anemo_qgemm_problem *p,
                                    const anemo_qgemm_args *a) {
-    anemo_n32_job j = {.form = form, .p = p, .a = a, .x_row_bytes = act->row_bytes(p->k)};
     if (a->m < 0 || a->m > p->m_max) {
         return ANEMO_E_INPUT;
     }
     if (exec->workspace_bytes < n32_workspace_bytes(form, p, exec->n_threads)) {
         return ANEMO_E_MEMORY;
     }
+    form = form->few && a->m <= form->few->tile_rows ? form->few : form;
+    anemo_n32_job j = {.form = form, .p = p, .a = a, .x_row_bytes = act->row_bytes(p->k)};
     j.near = anemo_cpu_reads() == ANEMO_READS_IN_STREAMS ? ANEMO_N32_NEAR : 0;
     j.workspace = exec->workspace;
     j.thread_bytes = n32_sums_bytes(form, p) + form->panel_bytes;
@@ -365,7 +407,10 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     const int64_t fit = fair < 1 ? 1 : fair < most ? fair : most;
     const int64_t items = anemo_round_up(anemo_ceil_div(blocks, fit), exec->n_threads);
     j.blocks = anemo_ceil_div(blocks, items);
-    exec->parallel(exec, anemo_ceil_div(blocks, j.blocks) * j.stretches, 0, n32_items, &j);
+    const int64_t all = anemo_ceil_div(blocks, j.blocks) * j.stretches;
+    const int64_t piece =
+        form->whole ? anemo_ceil_div(all, (int64_t)N32_PIECES * exec->n_threads) : 0;
+    exec->parallel(exec, all, piece, n32_items, &j);
     return ANEMO_OK;
 }
 

@@ -7,7 +7,7 @@
 #include "kernels/qgemm/tile_amxbf16.h"
 
 static bool lies_right(const anemo_n32_tile *t) {
-    return t->type->code == ANEMO_CODE_BF16 && t->columns % AMX_BF16_DEPTH == 0;
+    return t->type->code == ANEMO_CODE_BF16 && t->columns % AMX16_DEPTH == 0;
 }
 
 static void decode(const anemo_n32_tile *t, uint8_t *panel) {
@@ -15,27 +15,27 @@ static void decode(const anemo_n32_tile *t, uint8_t *panel) {
         return;
     }
     const int64_t pairs = bf16_pairs_of(t, panel);
-    const int64_t filled = anemo_round_up(t->columns, AMX_BF16_DEPTH) / 2;
+    const int64_t filled = anemo_round_up(t->columns, AMX16_DEPTH) / 2;
     memset(panel + pairs * BF16_PAIR_BYTES, 0, (size_t)(filled - pairs) * BF16_PAIR_BYTES);
 }
 
 static void tile(int64_t rows, const anemo_n32_tile *t) {
     const uint8_t *block = t->block + anemo_float_n32_bytes(t->type, t->column);
-    amx_tile_rows_bf16(rows, t, lies_right(t) ? block : t->panel);
+    amx16_tile_rows(rows, t, lies_right(t) ? block : t->panel);
 }
 
 static const anemo_n32_form form = {
     .tile_rows = ANEMO_AMX_ROWS,
-    .chunk = AMX_BF16_CHUNK,
-    .blocks = AMX_BF16_BLOCKS,
+    .chunk = AMX16_CHUNK,
+    .blocks = AMX16_BLOCKS,
     .starts_sums = true,
-    .panel_bytes = AMX_BF16_PANEL_BYTES,
+    .panel_bytes = AMX16_PANEL_BYTES,
     .block_bytes = anemo_float_n32_bytes,
     .decode = decode,
     .tile = tile,
     .leave = anemo_amx_leave,
-    .x_chunk_bytes = AMX_BF16_X_BYTES,
-    .x_chunk = amx_x_chunk_bf16,
+    .x_chunk_bytes = AMX16_X_BYTES,
+    .x_chunk = amx16_x_chunk,
 };
 
 ANEMO_N32_VARIANT(qgemm_w16a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "float_n32",

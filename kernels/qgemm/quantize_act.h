@@ -25,6 +25,15 @@ static inline size_t anemo_quantize_act_workspace(const void *problem, int32_t n
     return 0;
 }
 
+/* The scale of an f16_row record whose largest magnitude has these bits, and its inverse: powers of
+ * two, both normal. Bits of infinity and NaN have none. */
+static inline void anemo_f16_row_scale_of(uint32_t largest_bits, float *scale, float *inverse) {
+    const uint32_t exponent = largest_bits >> 23 > 15 ? largest_bits >> 23 : 15;
+    const uint32_t bits[2] = {(exponent - 14) << 23, (268 - exponent) << 23};
+    memcpy(scale, &bits[0], sizeof *scale);
+    memcpy(inverse, &bits[1], sizeof *inverse);
+}
+
 typedef struct anemo_quantize_job {
     const anemo_quantize_act_args *a;
     int64_t k;

@@ -125,7 +125,31 @@ static void bf16_record(const float *x, int64_t k, int32_t group, void *record) 
     }
 }
 
+static void f16_row_record(const float *x, int64_t k, int32_t group, void *record) {
+    (void)group;
+    const size_t scale_at = anemo_f16_row_scale_at(k);
+    uint16_t *out = record;
+    float *scale = (float *)(void *)((char *)record + scale_at), inverse, copy[STEP];
+    const uint32_t largest = largest_magnitude_bits(x, k);
+    memset(scale, 0, 64);
+    if (largest >= 0x7f800000u) {
+        memset(record, 0, scale_at);
+        *scale = __builtin_nanf("");
+        return;
+    }
+    anemo_f16_row_scale_of(largest, scale, &inverse);
+    for (int64_t i = 0; i < k; i += STEP) { /* codes are a whole number of steps: 64 bytes */
+        const float *at = whole_step(x + i, k - i, copy);
+        for (int part = 0; part < STEP; part += 8) {
+            const __m256 code = _mm256_mul_ps(_mm256_loadu_ps(at + part), _mm256_set1_ps(inverse));
+            _mm_storeu_si128((__m128i *)(void *)(out + i + part),
+                             _mm256_cvtps_ph(code, _MM_FROUND_TO_NEAREST_INT));
+        }
+    }
+}
+
 ANEMO_QUANTIZE_ACT_VARIANT(bf16, avx2, bf16_record, ANEMO_CPU_AVX2, 0, "32 at a time")
+ANEMO_QUANTIZE_ACT_VARIANT(f16_row, avx2, f16_row_record, ANEMO_CPU_AVX2, 0, "32 at a time")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_row, avx2, a8_record, ANEMO_CPU_AVX2, 0, "32 at a time")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g32, avx2, a8_record, ANEMO_CPU_AVX2, 0, "32 at a time")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g128, avx2, a8_record, ANEMO_CPU_AVX2, 0, "32 at a time")

@@ -77,7 +77,30 @@ static void bf16_record(const float *x, int64_t k, int32_t group, void *record) 
     memset(out + k, 0, (size_t)(anemo_round_up(2 * k, 64) - 2 * k));
 }
 
+static void f16_row_record(const float *x, int64_t k, int32_t group, void *record) {
+    (void)group;
+    const size_t scale_at = anemo_f16_row_scale_at(k);
+    uint16_t *out = record;
+    float *scale = (float *)(void *)((char *)record + scale_at), inverse;
+    const uint32_t largest = largest_magnitude_bits(x, k);
+    memset(out + k, 0, scale_at + 64 - 2 * (size_t)k);
+    if (largest >= 0x7f800000u) {
+        memset(out, 0, 2 * (size_t)k);
+        *scale = __builtin_nanf("");
+        return;
+    }
+    anemo_f16_row_scale_of(largest, scale, &inverse);
+    for (int64_t i = 0; i < k; i += 16) {
+        const __mmask16 mask = mask_of(k - i);
+        const __m512 code =
+            _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_set1_ps(inverse));
+        _mm256_mask_storeu_epi16(
+            out + i, mask, _mm512_cvtps_ph(code, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+}
+
 ANEMO_QUANTIZE_ACT_VARIANT(bf16, avx512, bf16_record, ANEMO_CPU_AVX512, 0, "16 at a time")
+ANEMO_QUANTIZE_ACT_VARIANT(f16_row, avx512, f16_row_record, ANEMO_CPU_AVX512, 0, "16 at a time")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_row, avx512, a8_record, ANEMO_CPU_AVX512, 0, "16 at a time")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g32, avx512, a8_record, ANEMO_CPU_AVX512, 0, "16 at a time")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g128, avx512, a8_record, ANEMO_CPU_AVX512, 0, "16 at a time")

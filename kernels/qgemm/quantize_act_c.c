@@ -19,6 +19,15 @@ static float float_of(uint32_t bits) {
 
 static const uint32_t infinity_bits = 0x7f800000u;
 
+static uint32_t largest_magnitude_bits(const float *x, int64_t count) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t b = bits_of(x[i]) & 0x7fffffffu;
+        largest = b > largest ? b : largest;
+    }
+    return largest;
+}
+
 static int32_t encode(const float *x, int64_t count, float inverse, int8_t *codes) {
     const float magic = 0x1.8p23f;
     int32_t sum = 0;
@@ -41,11 +50,7 @@ static void a8_record(const float *x, int64_t k, int32_t group, void *record) {
     for (int64_t g = 0; g < groups && g * columns < k; g++) {
         const int64_t begin = g * columns;
         const int64_t count = k - begin < columns ? k - begin : columns;
-        uint32_t largest_bits = 0;
-        for (int64_t i = 0; i < count; i++) {
-            const uint32_t b = bits_of(x[begin + i]) & 0x7fffffffu;
-            largest_bits = b > largest_bits ? b : largest_bits;
-        }
+        const uint32_t largest_bits = largest_magnitude_bits(x + begin, count);
         const float largest = float_of(largest_bits), inverse = 127.0f / largest;
         if (largest_bits >= infinity_bits) {
             scales[g] = float_of(0x7fc00000u); /* NaN */
@@ -68,7 +73,26 @@ static void bf16_record(const float *x, int64_t k, int32_t group, void *record) 
     memset(out + k, 0, (size_t)(anemo_round_up(2 * k, 64) - 2 * k));
 }
 
+static void f16_row_record(const float *x, int64_t k, int32_t group, void *record) {
+    (void)group;
+    const size_t scale_at = anemo_f16_row_scale_at(k);
+    uint16_t *out = record;
+    float *scale = (float *)(void *)((char *)record + scale_at), inverse;
+    const uint32_t largest = largest_magnitude_bits(x, k);
+    memset(out + k, 0, scale_at + 64 - 2 * (size_t)k);
+    if (largest >= infinity_bits) {
+        memset(out, 0, 2 * (size_t)k);
+        *scale = float_of(0x7fc00000u);
+        return;
+    }
+    anemo_f16_row_scale_of(largest, scale, &inverse);
+    for (int64_t i = 0; i < k; i++) {
+        out[i] = anemo_f16_from_f32(x[i] * inverse);
+    }
+}
+
 ANEMO_QUANTIZE_ACT_VARIANT(bf16, c, bf16_record, 0, 0, "plain C")
+ANEMO_QUANTIZE_ACT_VARIANT(f16_row, c, f16_row_record, 0, 0, "plain C")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_row, c, a8_record, 0, 0, "plain C")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g32, c, a8_record, 0, 0, "plain C")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g128, c, a8_record, 0, 0, "plain C")

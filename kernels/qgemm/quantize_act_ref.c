@@ -53,7 +53,27 @@ static void bf16_record(const float *x, int64_t k, int32_t group, void *record) 
     }
 }
 
+static void f16_row_record(const float *x, int64_t k, int32_t group, void *record) {
+    (void)group;
+    uint16_t *out = record;
+    float *scale = (float *)(void *)((char *)record + anemo_f16_row_scale_at(k)), largest = 0.0f;
+    memset(record, 0, anemo_f16_row_scale_at(k) + 64);
+    for (int64_t i = 0; i < k; i++) {
+        if (!isfinite(x[i])) {
+            *scale = NAN;
+            return;
+        }
+        largest = fmaxf(largest, fabsf(x[i]));
+    }
+    const int exponent = largest >= 0x1p-112f ? ilogbf(largest) : -112;
+    *scale = ldexpf(1.0f, exponent - 14);
+    for (int64_t i = 0; i < k; i++) {
+        out[i] = anemo_f16_from_f32(x[i] / *scale);
+    }
+}
+
 ANEMO_QUANTIZE_ACT_VARIANT(bf16, ref, bf16_record, 0, ANEMO_TRAIT_REFERENCE, "the definition")
+ANEMO_QUANTIZE_ACT_VARIANT(f16_row, ref, f16_row_record, 0, ANEMO_TRAIT_REFERENCE, "the definition")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_row, ref, a8_record, 0, ANEMO_TRAIT_REFERENCE, "the definition")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g32, ref, a8_record, 0, ANEMO_TRAIT_REFERENCE, "the definition")
 ANEMO_QUANTIZE_ACT_VARIANT(a8_g128, ref, a8_record, 0, ANEMO_TRAIT_REFERENCE, "the definition")

@@ -1,69 +1,39 @@
-/* Tiles of 32 x 32 bf16 dot products on AMX, for weights of any group: what w4a16, w8a16 and w16a16
- * share.
- *
- * tdpbf16ps multiplies a tile of 16 rows of x by 32 columns with one of 16 rows of W by the same
- * columns and adds to 16 x 16 floats. Four such sums, of 32 rows of x and of W, stay in registers
- * for a chunk of 256 columns, whatever the groups of the weight; nothing is scaled afterwards.
- *
- * For that the weight itself has to be bf16. A chunk is decoded to a panel of pairs of columns,
- * [columns / 2][32 rows][2], once for all rows of a stretch:
+/* The tile of tile_amx16.h on bf16, for weights of any group: what w4a16, w8a16 and w16a16 share.
  *
  *     w = bf16(s c - o)     one rounding, of at most 2^-8; codes, scales and offsets are exact
  *
  * so a product is off by two roundings, of x and of w, 0.0016 of it each (root mean square), where
  * an 8-bit activation is off by up to max|x| / 254 of its group: 0.005 of x for normal x in groups
  * of 32. It is the more accurate of the two. bf16 weights need no panel, their layout float_n32 is
- * one already. x is copied chunk by chunk as for tile_amxint8.h, an odd number of lines apart.
- * Every row goes through the same operations in the same order whatever its tile, so its result
- * does not depend on m.
+ * one already.
  *
  * Why not integers: there, sums have to leave the tile registers at the end of each group, which
  * for groups of 32 costs three times the multiplication (tile_amxint8.h). Here a group costs
  * nothing, and bf16 has half the rate of int8.
  *
- * The limit is not the multiplication but who feeds it. Four tdpbf16ps take 64 cycles and load 4
- * KiB; x (2 KiB of them) and the sums of a chunk (1 KiB, to and fro) come from L2, which gives some
- * 48 bytes a cycle: 24 cycles instead of 16 for 16 x 16 x 32, in a loop of nothing else. From the
- * last cache a core of a large server gets about 19 GB/s, no more than from memory, so a chunk of x
- * has to serve many rows of W while L2 holds it, and the next one is asked for meanwhile: sixteen
- * blocks take turns at it (qgemm_n32.h): 28 cycles, where one at a time takes 59, 4 take 34 and 8
- * 30. Giving the registers their shape once and not for each tile (amx.h) saves another 10, asking
- * for the next tile's sums 1.5. In qgemm a tile takes 32 to 34 of them; decoding takes a tenth, and
- * writing y another. Granite Rapids, 14336 x 4096, 512 rows, 2 cores, part of the bf16 peak: 17 % a
- * block at a time with a shape for each tile, 29 eight by eight, 38 as it is. bf16 weights, 9 times
- * the tile of tile_avx512bf16.h. Decoding 32 x 32 weights takes as long as 70 rows of x, half of it
- * on the one port that shuffles, so it is worth its while from 32 to 64 rows on, where a plan takes
- * it; a batch-invariant plan does not, since a token's bits would depend on the batch it came in.
- * Times the VNNI tile, same machine, 14336 x 4096:
+ * Decoding 32 x 32 weights takes as long as 70 rows of x, half of it on the one port that shuffles,
+ * so it is worth its while from 32 to 64 rows on, where a plan takes it (before tile_amxfp16.h,
+ * where that fits); a batch-invariant plan does not, since a token's bits would depend on the batch
+ * it came in. Granite Rapids, 14336 x 4096, times the VNNI tile:
  *
  *              q4_0    q8_0    q4_k    q5_k    q6_k    mxfp4
  *   m = 32     1.10    0.68    1.23    0.96    1.21    1.23
  *   m = 64     1.69    1.05    1.98    1.69    2.12    1.91
  *   m = 128    2.22    1.62    2.68    2.54    3.14    2.60
- *   m = 512    2.64    2.25    3.24    3.58    4.33    3.32
- *
- * Rejected: chunks of 128 and 512 columns (0.8 of the speed; the panel of 512 fills L1); 32 blocks
- * (their sums fill L2); fetching the next rows of x to L1 by hand (0.6); every tile asking for all
- * of the next chunk (0.8 for bf16 weights); x in whole tiles of 1 KiB instead of rows (8 % faster
- * in a loop of nothing else: not worth a second form of x).
- *
- * Source: Intel Architecture Instruction Set Extensions Programming Reference, chapter 3 (AMX). */
+ *   m = 512    2.64    2.25    3.24    3.58    4.33    3.32 */
 #ifndef ANEMO_TILE_AMXBF16_H
 #define ANEMO_TILE_AMXBF16_H
 
-#include "kernels/amx.h"
 #include "kernels/qgemm/pairs_avx512bf16.h"
 #include "kernels/qgemm/tile_avx512vnni.h"
+
+#define AMX16_DP(sum, a, b) _tile_dpbf16ps(sum, a, b)
+#include "kernels/qgemm/tile_amx16.h"
 
 enum {
     ANEMO_AMX_BF16_FROM_W8 = 64, /* rows of x from which a plan takes it: plain codes */
     ANEMO_AMX_BF16_FROM_W4 = 48, /* and 5 bits */
-    ANEMO_AMX_BF16_FROM_OTHER = 32,
-    AMX_BF16_CHUNK = 256,
-    AMX_BF16_BLOCKS = ANEMO_N32_BLOCKS, /* of 32 rows of W that take turns at a chunk of x */
-    AMX_BF16_DEPTH = 32,                /* columns of a tile */
-    AMX_BF16_PANEL_BYTES = 64 * AMX_BF16_CHUNK, /* a chunk of 32 rows */
-    AMX_BF16_X_BYTES = 2 * AMX_BF16_CHUNK + 64  /* an odd number of lines */
+    ANEMO_AMX_BF16_FROM_OTHER = 32
 };
 
 /* ---------------------------------------------------------------- the panel */
@@ -131,7 +101,7 @@ ANEMO_N32_INLINE uint8_t *amx_decode_16(const amx_codes *c, const uint8_t *w, in
 
 /* The columns of a chunk, rounded up to 32: the layout ends with codes and scales of 0. */
 ANEMO_N32_INLINE void amx_decode_codes_bf16(int code, const anemo_n32_tile *t, uint8_t *panel) {
-    const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
+    const anemo_n32_shape s = *t->shape;
     const amx_codes c = amx_codes_of(code, &s);
     const bool has_offset = s.has_minimum || s.has_zero;
     anemo_n32_place at = anemo_n32_place_at(&s, t->block, t->column);
@@ -157,91 +127,12 @@ ANEMO_N32_INLINE void amx_decode_codes_bf16(int code, const anemo_n32_tile *t, u
     }
 }
 
-/* ---------------------------------------------------------------- tiles */
-
-/* Tiles 0 to 3: sums of rows 0-15 and 16-31 of x times rows 0-15 and 16-31 of W; 4, 5: x; 6, 7: W.
- */
-ANEMO_N32_INLINE void amx_configure_bf16(int64_t upper, int64_t lower) {
-    const int64_t shape = upper * 64 + lower;
-    if (anemo_amx_shape == shape) {
-        return;
-    }
-    anemo_amx_shape = shape;
-    anemo_amx_config c = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        c.row_bytes[i] = 64;
-        c.rows[i] = (uint8_t)(i >= 6 ? 16 : i == 2 || i == 3 || i == 5 ? lower : upper);
-    }
-    anemo_amx_load_config(&c);
-}
-
-/* The eighth `step` of the next tile's sums. */
-ANEMO_N32_INLINE void amx_ask_sums(const float *sums, int64_t step) {
-    ANEMO_N32_UNROLL
-    for (int row = 0; row < 4; row++) {
-        _mm_prefetch((const char *)(sums + 32 * (4 * step + row)), _MM_HINT_T0);
-        _mm_prefetch((const char *)(sums + 32 * (4 * step + row) + 16), _MM_HINT_T0);
-    }
-}
-
-/* t->sum += x W^T over the chunk; w: its pairs of columns, filled up to 32 columns. */
-ANEMO_N32_INLINE void amx_tile_bf16(bool tall, int64_t rows, const anemo_n32_tile *t,
-                                    const uint8_t *w) {
-    const uint8_t *x = t->x;
-    const size_t x_stride = t->x_row_bytes, w_stride = BF16_PAIR_BYTES;
-    float *upper = t->sum[0], *lower = t->sum[0] + 16 * 32;
-    amx_configure_bf16(tall ? 16 : rows, tall ? rows - 16 : 1);
-    if (t->column == 0) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    } else {
-        _tile_loadd(0, upper, 128);
-        _tile_loadd(1, upper + 16, 128);
-        if (tall) {
-            _tile_loadd(2, lower, 128);
-            _tile_loadd(3, lower + 16, 128);
-        }
-    }
-    for (int64_t column = 0; column < t->columns; column += AMX_BF16_DEPTH) {
-        _tile_loadd(6, w, w_stride);
-        _tile_loadd(4, x, x_stride);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, w + 64, w_stride);
-        _tile_dpbf16ps(1, 4, 7);
-        if (tall) {
-            _tile_loadd(5, x + 16 * x_stride, x_stride);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-        anemo_n32_ask(t, (size_t)column / AMX_BF16_DEPTH, AMX_BF16_CHUNK / AMX_BF16_DEPTH);
-        amx_ask_sums(t->sum[rows], column / AMX_BF16_DEPTH);
-        x += 2 * AMX_BF16_DEPTH;
-        w += AMX_BF16_DEPTH / 2 * BF16_PAIR_BYTES;
-    }
-    _tile_stored(0, upper, 128);
-    _tile_stored(1, upper + 16, 128);
-    if (tall) {
-        _tile_stored(2, lower, 128);
-        _tile_stored(3, lower + 16, 128);
-    }
-}
-
-ANEMO_N32_INLINE void amx_tile_rows_bf16(int64_t rows, const anemo_n32_tile *t, const uint8_t *w) {
-    if (rows > 16) {
-        amx_tile_bf16(true, rows, t, w);
-    } else {
-        amx_tile_bf16(false, rows, t, w);
-    }
-}
-
 /* ---------------------------------------------------------------- the variant */
 
 /* A chunk of x from `column` on; the record is padded with zeros to 32. */
-static inline void amx_x_chunk_bf16(const uint8_t *row, int64_t k, int64_t column, uint8_t *to) {
+static inline void amx16_x_chunk(const uint8_t *row, int64_t k, int64_t column, uint8_t *to) {
     const int64_t left = anemo_round_up(k, 32) - column;
-    memcpy(to, row + 2 * column, (size_t)(2 * (left < AMX_BF16_CHUNK ? left : AMX_BF16_CHUNK)));
+    memcpy(to, row + 2 * column, (size_t)(2 * (left < AMX16_CHUNK ? left : AMX16_CHUNK)));
 }
 
 /* Defines `form` for weights of n32 codes of `width` bits. */
@@ -253,20 +144,21 @@ static inline void amx_x_chunk_bf16(const uint8_t *row, int64_t k, int64_t colum
         amx_decode_codes_bf16(width, t, panel);                                                    \
     }                                                                                              \
     static void tile(int64_t rows, const anemo_n32_tile *t) {                                      \
-        amx_tile_rows_bf16(rows, t, t->panel);                                                     \
+        amx16_tile_rows(rows, t, t->panel);                                                        \
     }                                                                                              \
     static const anemo_n32_form form = {                                                           \
         .tile_rows = ANEMO_AMX_ROWS,                                                               \
-        .chunk = AMX_BF16_CHUNK,                                                                   \
-        .blocks = AMX_BF16_BLOCKS,                                                                 \
+        .chunk = AMX16_CHUNK,                                                                      \
+        .blocks = AMX16_BLOCKS,                                                                    \
         .starts_sums = true,                                                                       \
-        .panel_bytes = AMX_BF16_PANEL_BYTES,                                                       \
+        .panel_bytes = AMX16_PANEL_BYTES,                                                          \
+        .of_codes = true,                                                                          \
         .block_bytes = block_bytes,                                                                \
         .decode = decode,                                                                          \
         .tile = tile,                                                                              \
         .leave = anemo_amx_leave,                                                                  \
-        .x_chunk_bytes = AMX_BF16_X_BYTES,                                                         \
-        .x_chunk = amx_x_chunk_bf16,                                                               \
+        .x_chunk_bytes = AMX16_X_BYTES,                                                            \
+        .x_chunk = amx16_x_chunk,                                                                  \
     };
 
 #define ANEMO_AMX_BF16_NEEDS (ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_BF16 | ANEMO_CPU_AMX_BF16)

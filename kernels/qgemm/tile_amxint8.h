@@ -113,7 +113,7 @@ ANEMO_N32_INLINE void amx_decode_codes(int bits, bool centred, const uint8_t *co
 }
 
 ANEMO_N32_INLINE void amx_decode(int bits, int act_group, const anemo_n32_tile *t, uint8_t *panel) {
-    const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
+    const anemo_n32_shape s = *t->shape;
     const bool centred = !s.has_minimum && !s.has_zero;
     const int64_t columns = anemo_round_up(t->columns, 32), segment = amx_segment(&s, act_group);
     anemo_n32_place at = anemo_n32_place_at(&s, t->block, t->column);
@@ -247,6 +247,7 @@ ANEMO_N32_INLINE void amx_half_tile(anemo_amx_kind kind, int64_t rows, const ane
             y[i] = _mm512_loadu_ps(t->sum[i] + 16 * v);
         }
     }
+    anemo_amx_stored();
     for (int64_t at = 0; at <= segments; at += 2) {
         if (at < segments) {
             AMX_MULTIPLY(0, 4, 6, kind, half, at);
@@ -282,7 +283,7 @@ ANEMO_N32_INLINE void amx_half_tile(anemo_amx_kind kind, int64_t rows, const ane
 }
 
 ANEMO_N32_INLINE void amx_tile(anemo_amx_kind kind, int64_t rows, const anemo_n32_tile *t) {
-    const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
+    const anemo_n32_shape s = *t->shape;
     anemo_amx_half half = {.tile = t, .rows = rows};
     half.segment = kind.act_group == 32 ? 32 : amx_segment(&s, kind.act_group);
     half.depth = half.segment % AMX_DEPTH == 0 || half.segment >= t->columns ? AMX_DEPTH : 32;
@@ -382,6 +383,7 @@ static inline bool amx_accepts(const anemo_qgemm_problem *p, int32_t act_group, 
         .starts_sums = true,                                                                       \
         .panel_bytes = AMX_PANEL_BYTES,                                                            \
         .wants_x_sums = true,                                                                      \
+        .of_codes = true,                                                                          \
         .block_bytes = amx_block_bytes,                                                            \
         .decode = decode_##act_,                                                                   \
         .tile = tile_##act_,                                                                       \

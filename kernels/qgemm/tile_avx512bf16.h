@@ -217,7 +217,7 @@ ANEMO_N32_INLINE void bf16_step(anemo_bf16_kind kind, __m512i table, const uint8
 }
 
 ANEMO_N32_INLINE void bf16_tile(anemo_bf16_kind kind, const anemo_n32_tile *t) {
-    const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
+    const anemo_n32_shape s = *t->shape;
     const __m512i table = bf16_table(kind.has_offset ? 0 : 1 << (kind.bits - 1));
     const int64_t end = anemo_round_up(t->column + t->columns, 32);
     anemo_bf16_span span = bf16_first_span(&s, t->block, t->column, end);
@@ -274,7 +274,7 @@ ANEMO_N32_INLINE void bf16_tile_rows(int bits, int64_t rows, const anemo_n32_til
 
 /* panel[columns / 2][32]: pairs of columns, as float_n32 holds bf16. */
 ANEMO_N32_INLINE void bf16_decode(int bits, const anemo_n32_tile *t, uint8_t *panel) {
-    const anemo_n32_shape s = anemo_n32_shape_of(t->type, t->k);
+    const anemo_n32_shape s = *t->shape;
     const int middle = t->type->offset != ANEMO_OFFSET_NONE ? 0 : 1 << (bits - 1);
     const __m512i table = bf16_table(middle);
     const int64_t end = anemo_round_up(t->column + t->columns, 32);
@@ -324,6 +324,7 @@ static inline size_t bf16_block_bytes(const anemo_weight_type *type, int64_t k) 
         .stream_tile_rows = width == 4 ? ANEMO_BF16_TILE_ROWS : ANEMO_BF16_STREAM_ROWS,            \
         .panel_bytes = width == 4 ? 0 : 64 * ANEMO_BF16_CHUNK,                                     \
         .wants_x_sums = true,                                                                      \
+        .of_codes = true,                                                                          \
         .block_bytes = bf16_block_bytes,                                                           \
         .decode = decode,                                                                          \
         .tile = tile_rows,                                                                         \

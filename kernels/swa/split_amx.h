@@ -161,6 +161,7 @@ SWA_INLINE void score_pair(bool lower, const vectors *x, const many_queries *q, 
                  QUERY_TERMS > 1 ? anemo_round_up(q->n, HALF) * row_bytes : 0};
     operand w = {(const char *)q->keys + first / HALF * tiles, tiles,
                  terms > 1 ? KEY_BLOCK / HALF * tiles : 0};
+    anemo_amx_stored();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -182,6 +183,7 @@ SWA_INLINE void mix_pair(bool lower, const vectors *x, const many_queries *q, in
     const int64_t stride = 4 * q->dp, tiles = q->dp / HALF * AMX_TILE_BYTES; /* of 32 keys */
     const int64_t row = 4 * KEY_BLOCK;
     const int terms = value_terms(x->type);
+    anemo_amx_stored();
     _tile_loadd(0, upper_out + c, stride);
     _tile_loadd(1, upper_out + c + HALF, stride);
     if (lower) {

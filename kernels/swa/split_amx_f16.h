@@ -4,13 +4,13 @@
  * scaled, and weights are, to begin below 2^LARGEST, so that small ones keep their bits. The
  * products of f16 are exact in float, and summed there.
  *
- * TDPFP16PS (Intel Architecture Instruction Set Extensions Programming Reference) takes subnormal
- * numbers as they are. It is written as bytes, since GCC knows it from 13 on, binutils from 2.40.
  * Included after vec_avx512.h, before split_amx.h. */
 #ifndef ANEMO_SWA_SPLIT_AMX_F16_H
 #define ANEMO_SWA_SPLIT_AMX_F16_H
 
 #include "kernels/swa/amx_block.h"
+
+#define AMX_DP ANEMO_AMX_DPFP16PS
 
 enum {
     QUERY_TERMS = SWA_QUERY_TERMS, /* of queries and weights */
@@ -38,11 +38,6 @@ SWA_INLINE __m512i amx_rest_row(vf low, vf high, __m512i row) {
     return amx_row(v_sub(low, _mm512_cvtph_ps(_mm512_castsi512_si256(row))),
                    v_sub(high, _mm512_cvtph_ps(_mm512_extracti64x4_epi64(row, 1))));
 }
-
-/* VEX.128.F2.0F38.W0 5C /r */
-#define AMX_DP(sum, a, b)                                                                          \
-    __asm__ volatile(".byte 0xc4, 0xe2, %c0, 0x5c, %c1" ::"i"((~(b)&15) << 3 | 3),                 \
-                     "i"(0xc0 | (sum) << 3 | (a)))
 
 /* Elements c .. c + 31 of a vector of d, zeros behind; of no vector, zeros. */
 SWA_INLINE __m512i elements_32(const char *x, int64_t c, int64_t d) {

@@ -36,6 +36,12 @@ const anemo_weight_type random_weight_types[] = {
      0,
      32,
      {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}},
+    {ANEMO_CODE_TABLE,
+     4,
+     F16,
+     0,
+     32,
+     {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}},
 };
 const int random_weight_type_count = sizeof random_weight_types / sizeof *random_weight_types;
 

@@ -1,0 +1,9 @@
+/* 8-bit weights with two-level scales, e8m0 scales or groups of 16 times f16 activations, 32 x 32
+ * tiles of AMX (tile_amxfp16.h). */
+#include "kernels/qgemm/tile_amxfp16.h"
+
+ANEMO_AMX_FP16_FORM(8)
+ANEMO_N32_VARIANT(
+    qgemm_w8sa16_tile_amxfp16, form, f16_row, ANEMO_AMX_FP16_NEEDS, "w8s_n32k4",
+    ANEMO_AMX_FP16_FROM,
+    "weights of small scales and groups rounded to f16 as they are read, f16 matrix tiles")
