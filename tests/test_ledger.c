@@ -82,7 +82,7 @@ static void step(fixture *f) {
 
 static double watched_step(fixture *f, anemo_ledger *ledger) {
     observed = 0;
-    anemo_ledger_begin(ledger, &fake, f->plan);
+    anemo_ledger_begin(ledger, &fake, f->plan, 1);
     step(f);
     anemo_ledger_end(ledger, f->plan);
     return anemo_ledger_unattributed(ledger->ns, ledger->total_ns);
@@ -109,6 +109,54 @@ static void busy_loop_is_unattributed(void **state) {
     assert_true(added / busy.total_ns > 0.09 && added / busy.total_ns < 0.101);
     assert_true(after - before * quiet.total_ns / busy.total_ns > ANEMO_LEDGER_OPEN);
     close_all(&f);
+}
+
+static void watched_steps(fixture *f, anemo_ledger *ledger, int64_t n, int64_t every) {
+    observed = 0;
+    anemo_ledger_begin(ledger, &fake, f->plan, every);
+    for (int64_t i = 0; i < n; i++) {
+        step(f);
+    }
+    anemo_ledger_end(ledger, f->plan);
+}
+
+/* One step in three: a third of the reads, and the same shares, what no phase has among them. */
+static void some_steps_stand_for_all(void **state) {
+    (void)state;
+    enum { STEPS = 10, EVERY = 3 };
+    fixture f = {0};
+    anemo_ledger all, some;
+    open_all(&f);
+    busy_ns = 0;
+    watched_steps(&f, &all, 1, 1);
+    busy_ns = (uint64_t)(all.total_ns / 9) / (uint64_t)observed;
+    watched_steps(&f, &all, STEPS, 1);
+    assert_int_equal(all.steps, STEPS);
+    watched_steps(&f, &some, STEPS, EVERY);
+    assert_int_equal(some.steps, STEPS);
+    assert_int_equal(some.seen, 3); /* the second, fifth and eighth */
+    const double third = (double)some.reads / (double)all.reads;
+    assert_true(third > 0.28 && third < 0.33);
+    assert_true(fabs(some.total_ns / all.total_ns - 1) < 0.01);
+    for (int32_t p = 0; p < ANEMO_PHASES; p++) {
+        assert_true(fabs(some.ns[p] - all.ns[p]) <= 0.01 * all.total_ns);
+        assert_true((some.ns[p] > 0) == (all.ns[p] > 0));
+    }
+    const double open = anemo_ledger_unattributed(all.ns, all.total_ns);
+    assert_true(open > ANEMO_LEDGER_OPEN);
+    assert_true(fabs(anemo_ledger_unattributed(some.ns, some.total_ns) - open) < 0.01);
+    close_all(&f);
+}
+
+/* As many are watched as a hundredth of the time pays for, and never fewer than four or so. */
+static void reads_are_paid_for(void **state) {
+    (void)state;
+    const anemo_ledger l = {.reads = 5700, .steps = 63, .total_ns = 63 * 68e3};
+    assert_int_equal(anemo_ledger_every(&l, 37), 5); /* 4.9 % */
+    assert_int_equal(anemo_ledger_every(&l, 3), 1);
+    assert_int_equal(anemo_ledger_every(&l, 500), 12);
+    const anemo_ledger few = {.reads = 900, .steps = 9, .total_ns = 9 * 68e3};
+    assert_int_equal(anemo_ledger_every(&few, 37), 1);
 }
 
 /* Each call of the forward pass had a phase; and after the ledger no mark is called any more. */
@@ -231,10 +279,9 @@ static void run_adds_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(busy_loop_is_unattributed),
-        cmocka_unit_test(every_call_is_seen),
-        cmocka_unit_test(rules_name_phases),
-        cmocka_unit_test(run_adds_up),
+        cmocka_unit_test(busy_loop_is_unattributed), cmocka_unit_test(some_steps_stand_for_all),
+        cmocka_unit_test(reads_are_paid_for),        cmocka_unit_test(every_call_is_seen),
+        cmocka_unit_test(rules_name_phases),         cmocka_unit_test(run_adds_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,7 @@ static anemo_table *closing_table(const anemo_ledger_report *r) {
     anemo_table_column(table, "unattributed", "unattributed");
     anemo_table_column(table, "samples", "n");
     anemo_table_column(table, "closes", "closes");
+    anemo_table_column(table, "watched", "of steps, watched 1 in");
     for (int32_t l = 0; l < r->n_lines; l++) {
         const anemo_ledger_line *line = &r->line[l];
         anemo_table_text(table, "%s", line_name(line->batch, name, sizeof name));
@@ -79,6 +80,7 @@ static anemo_table *closing_table(const anemo_ledger_report *r) {
         estimate_cell(table, &line->unattributed, true);
         anemo_table_number(table, (double)line->plain_s.n, "%.0f");
         anemo_table_text(table, "%s", line->open ? "no: more than 5 %" : "yes");
+        anemo_table_number(table, (double)line->every, "%.0f");
     }
     return table;
 }

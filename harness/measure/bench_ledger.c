@@ -15,7 +15,9 @@ typedef struct watched {
     bench_engine *engine;
     anemo_arm inner;
     anemo_ledger ledger;
-    double *row; /* [n][ROW], warm-up included */
+    double *row;   /* [n][ROW], warm-up included */
+    int64_t every; /* one step in how many is watched, after the first sample */
+    double read_ns;
     int64_t n, capacity;
 } watched;
 
@@ -52,9 +54,12 @@ static anemo_status prepare_watched(void *ctx, anemo_error *err) {
 
 static anemo_status run_watched(void *ctx, int64_t call, anemo_error *err) {
     watched *w = ctx;
-    anemo_ledger_begin(&w->ledger, &w->engine->clock, w->engine->plan);
+    anemo_ledger_begin(&w->ledger, &w->engine->clock, w->engine->plan, w->every);
     const anemo_status status = w->inner.run(w->inner.ctx, call, err);
     anemo_ledger_end(&w->ledger, w->engine->plan);
+    if (w->n == 0) { /* the warm-up */
+        w->every = anemo_ledger_every(&w->ledger, w->read_ns);
+    }
     double *row = w->row + w->n++ * ROW;
     memcpy(row, w->ledger.ns, sizeof w->ledger.ns);
     row[ANEMO_PHASES] = w->ledger.total_ns;
@@ -76,7 +81,8 @@ static anemo_status sample_all(session *s) {
     for (int32_t p = 0; p < s->n_plans; p++) {
         for (int32_t l = 0; l < s->n_lines; l++) {
             watched *w = &s->watched[p][l];
-            *w = (watched){.engine = s->engine[p], .inner = inner_arm(s, p, l, 1)};
+            *w = (watched){.engine = s->engine[p], .inner = inner_arm(s, p, l, 1), .every = 1};
+            w->read_ns = anemo_clock_measure(&w->engine->clock).overhead_ns;
             arms[n++] = inner_arm(s, p, l, 0);
             arms[n++] = (anemo_arm){.run = run_watched, .ctx = w, .prepare = prepare_watched};
         }
@@ -138,6 +144,7 @@ static void evaluate_line(session *s, int32_t line) {
     out->plain_s = scaled_median(s, plain, 1e9 * steps_of(s, line));
     out->ledger_s = scaled_median(s, with, 1e9 * steps_of(s, line));
     out->ratio = anemo_stats_paired_ratio(plain, with, s->samples.n, 0.95);
+    out->every = s->watched[0][line].every;
     evaluate_phases(s, line, out);
 }
 
@@ -249,6 +256,7 @@ static anemo_status record_line(session *s, int32_t i) {
     record_estimate(record, line->batch ? "tpot" : "ttft", "s", &line->plain_s);
     record_estimate(record, "ledger_time", "s", &line->ledger_s);
     record_estimate(record, "ledger_ratio", "1", &line->ratio);
+    anemo_record_integer(record, "sampling", "ledger_every", line->every);
     record_estimate(record, "unattributed", "1", &line->unattributed);
     record_classes(line, s->samples.n, record);
     bench_record_noise(record, &s->samples.noise);

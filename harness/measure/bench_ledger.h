@@ -20,6 +20,7 @@ typedef struct anemo_ledger_line {
     int32_t batch;                    /* 0: prefill */
     anemo_estimate plain_s, ledger_s; /* per prefill or decode step, without and with the ledger */
     anemo_estimate ratio;             /* ledger / plain, paired */
+    int64_t every;                    /* one step in so many was watched */
     double phase_s[ANEMO_PHASES]; /* median over the rounds, per prefill or step; 0: never ran */
     double share[ANEMO_PHASES];   /* of the time of all rounds */
     anemo_estimate unattributed;  /* share of each round */
