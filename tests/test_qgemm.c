@@ -171,7 +171,7 @@ static double plain_sum(const qgemm_data *d, const anemo_variant *v, const float
                         int64_t row, int64_t column, double *bound) {
     const bool bf16 =
         v->needs.cpu_features & ANEMO_CPU_AMX_BF16 && d->c.type[p].code != ANEMO_CODE_BF16;
-    const bool f16 = v->needs.cpu_features & ANEMO_CPU_AMX_FP16;
+    const bool f16 = v->act && strcmp(v->act, "f16_row") == 0;
     double sum = d->c.has_bias >> p & 1 ? d->bias[p][column] : 0.0, magnitude = fabs(sum);
     double rounded = 0.0;
     for (int64_t i = 0; i < d->c.k; i++) {

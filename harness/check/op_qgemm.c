@@ -44,7 +44,7 @@ static qgemm_case *put(int64_t m, int64_t k, int64_t n, anemo_weight_type type) 
     return c;
 }
 
-enum { COMMON = 11 };
+enum { COMMON = 12 };
 static anemo_weight_type common_type(int i) {
     switch (i) {
     case 0:
@@ -67,8 +67,10 @@ static anemo_weight_type common_type(int i) {
         return check_weight_type_linear(6, 16, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_NONE);
     case 9:
         return check_weight_type_linear(8, 16, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE);
-    default: /* IQ4_NL */
+    case 10: /* IQ4_NL */
         return check_weight_type_table(32, ANEMO_SCALE_F16);
+    default:
+        return check_weight_type_float(ANEMO_CODE_F16);
     }
 }
 
@@ -134,8 +136,9 @@ static void put_epilogues(void) {
 static void put_many_rows(void) {
     const anemo_weight_type minimum =
         check_weight_type_linear(4, 32, ANEMO_SCALE_F16, ANEMO_OFFSET_MINIMUM);
-    for (int i = 1; i <= 6; i++) {
-        qgemm_case *c = put(150, 832, 40, i == 6 ? minimum : common_type(i));
+    for (int i = 1; i <= 7; i++) {
+        const anemo_weight_type type = common_type(i == 7 ? COMMON - 1 : i);
+        qgemm_case *c = put(150, 832, 40, i == 6 ? minimum : type);
         c->n_parts = i % 2 ? 1 : 2;
         c->epilogue = i % 2 ? ANEMO_EPI_ADD : ANEMO_EPI_ACT_MUL;
         c->has_bias = 1;

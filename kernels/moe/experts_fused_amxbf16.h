@@ -59,7 +59,8 @@ static inline void experts_amx_gather(void *ctx, int64_t begin, int64_t end, int
         const size_t token = (size_t)j->a->plan.row_token[row];
         const uint8_t *record = (const uint8_t *)j->a->x + token * j->x_row_bytes;
         for (int64_t column = 0; column < j->p->d; column += AMX16_CHUNK) {
-            amx16_x_chunk(record, j->p->d, column, experts_amx_at(j->x, j->rows, column, row));
+            amx16_x_chunk(record, j->p->d, column, 1.0f,
+                          experts_amx_at(j->x, j->rows, column, row));
         }
     }
 }

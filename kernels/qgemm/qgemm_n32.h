@@ -113,7 +113,7 @@ typedef struct anemo_n32_form {
     void (*x_sums)(const uint8_t *row, int64_t k, float *sums);
     /* Where rows far apart hurt: x is copied chunk by chunk first, [chunks][m][x_chunk_bytes]. */
     size_t x_chunk_bytes;
-    void (*x_chunk)(const uint8_t *row, int64_t k, int64_t column, uint8_t *to);
+    void (*x_chunk)(const uint8_t *row, int64_t k, int64_t column, float scale, uint8_t *to);
     float (*x_scale)(const uint8_t *row, int64_t k); /* what a row's sums are times; NULL: 1 */
     bool (*accepts)(const anemo_qgemm_problem *p, char *why, size_t why_bytes); /* or NULL */
 } anemo_n32_form;
@@ -127,6 +127,7 @@ typedef struct anemo_n32_job {
     int64_t blocks;    /* of an item */
     float *x_sums;     /* [m, ceil(k / 32)] or NULL */
     uint8_t *x_chunks; /* or NULL */
+    float *x_scales;   /* [m] or NULL */
     uint8_t *workspace;
     size_t thread_bytes;
     int64_t near; /* bytes that a single tile asks for ahead of itself; 0: the hardware does */
@@ -169,11 +170,16 @@ static inline size_t n32_x_chunks_bytes(const anemo_n32_form *form, const anemo_
                : 0;
 }
 
-/* Per thread sums[1 or 2][blocks][stretch][32] and a panel; once the sums of x, and its chunks. */
+static inline size_t n32_x_scales_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
+    return form->x_scale ? (size_t)anemo_round_up(4 * p->m_max, 64) : 0;
+}
+
+/* Per thread sums[1 or 2][blocks][stretch][32] and a panel; once the sums of x, its scales and its
+ * chunks. */
 static inline size_t n32_form_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
                                     int32_t n_threads) {
     return (size_t)n_threads * (n32_sums_bytes(form, p) + form->panel_bytes) +
-           n32_x_sums_bytes(form, p) + n32_x_chunks_bytes(form, p);
+           n32_x_sums_bytes(form, p) + n32_x_scales_bytes(form, p) + n32_x_chunks_bytes(form, p);
 }
 
 static inline size_t n32_workspace_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p,
@@ -297,8 +303,7 @@ static inline void n32_epilogue(const anemo_n32_job *j, const anemo_qgemm_block 
 /* The sums of a piece times their rows' scales. */
 static inline void n32_scale(const anemo_n32_job *j, const anemo_n32_piece *p, float (*sum)[32]) {
     for (int64_t i = 0; i < p->rows; i++) {
-        const uint8_t *x = (const uint8_t *)j->a->x + (size_t)(p->row + i) * j->x_row_bytes;
-        const float scale = j->form->x_scale(x, j->p->k);
+        const float scale = j->x_scales[p->row + i];
         for (int64_t block = 0; block < p->blocks; block++) {
             float *at = sum[block * p->rows + i];
             for (int c = 0; c < 32; c++) {
@@ -323,7 +328,7 @@ static inline void n32_run_piece(const anemo_n32_job *j, anemo_n32_piece p, int6
     for (int64_t block = 0; block < p.blocks; block++) {
         b[block] = anemo_qgemm_block_at(j->p, 32, first_block + block);
     }
-    if (j->form->x_scale) {
+    if (j->x_scales) {
         n32_scale(j, &p, sum);
         if (n32_act_mul(j->p)) {
             n32_scale(j, &p, up);
@@ -368,9 +373,13 @@ static inline void n32_x_rows(void *ctx, int64_t begin, int64_t end, int thread)
         if (j->x_sums) {
             j->form->x_sums(row, k, j->x_sums + i * anemo_ceil_div(k, 32));
         }
+        const float scale = j->x_scales ? j->form->x_scale(row, k) : 1.0f;
+        if (j->x_scales) {
+            j->x_scales[i] = scale;
+        }
         for (int64_t column = 0; j->x_chunks && column < k; column += j->form->chunk) {
             uint8_t *to = j->x_chunks + (n32_x_at(j, column, i) - j->x_chunks);
-            j->form->x_chunk(row, k, column, to);
+            j->form->x_chunk(row, k, column, scale, to);
         }
     }
 }
@@ -391,7 +400,9 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     j.thread_bytes = n32_sums_bytes(form, p) + form->panel_bytes;
     uint8_t *shared = j.workspace + (size_t)exec->n_threads * j.thread_bytes;
     j.x_sums = n32_x_sums_bytes(form, p) > 0 ? (float *)(void *)shared : NULL;
-    j.x_chunks = form->x_chunk ? shared + n32_x_sums_bytes(form, p) : NULL;
+    shared += n32_x_sums_bytes(form, p);
+    j.x_scales = form->x_scale ? (float *)(void *)shared : NULL;
+    j.x_chunks = form->x_chunk ? shared + n32_x_scales_bytes(form, p) : NULL;
     if (j.x_sums || j.x_chunks) {
         exec->parallel(exec, a->m, 0, n32_x_rows, &j);
     }
@@ -435,8 +446,11 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
         ANEMO_N32_FLOAT_TILE(6, t, tile_)                                                          \
     }
 
-/* Defines the variant `id` of the anemo_n32_form `form_`. */
+/* Defines the variant `id` of the anemo_n32_form `form_`, whose rows do not depend on m. */
 #define ANEMO_N32_VARIANT(id, form_, act_, cpu_needs, layout_, m_from_, idea_)                     \
+    ANEMO_N32_VARIANT_OF(id, form_, act_, ANEMO_TRAIT_ROW_INVARIANT, cpu_needs, layout_, m_from_,  \
+                         idea_)
+#define ANEMO_N32_VARIANT_OF(id, form_, act_, traits_, cpu_needs, layout_, m_from_, idea_)         \
     extern const anemo_act anemo_act_##act_;                                                       \
     static bool accepts_##id(const void *problem, char *why, size_t why_bytes) {                   \
         return anemo_qgemm_valid(problem, why, why_bytes) &&                                       \
@@ -457,7 +471,7 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
         .needs = {.cpu_features = cpu_needs},                                                      \
         .layout = layout_,                                                                         \
         .act = #act_,                                                                              \
-        .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
+        .traits = traits_,                                                                         \
         .m_from = m_from_,                                                                         \
         .idea = idea_,                                                                             \
         .accepts = accepts_##id,                                                                   \

@@ -1,6 +1,7 @@
 /* The 32 x 32 tile of 16-bit floats on AMX, bf16 or f16: what tile_amxbf16.h and tile_amxfp16.h
  * share. Whoever includes this has defined AMX16_DP(sum, a, b), the instruction that adds to 16 x
- * 16 floats the products of 16 rows of x and 16 rows of W by 32 columns.
+ * 16 floats the products of 16 rows of x and 16 rows of W by 32 columns, and where x has more than
+ * one term, of which the sum is meant, AMX16_TERMS.
  *
  * Four such sums, of 32 rows of x and of W, stay in registers for a chunk of 256 columns, whatever
  * the groups of the weight; nothing is scaled afterwards. For that the weight itself has to be of
@@ -35,13 +36,18 @@
 
 #include <immintrin.h>
 
+#ifndef AMX16_TERMS
+#define AMX16_TERMS 1
+#endif
+
 enum {
     AMX16_CHUNK = 256,
     AMX16_BLOCKS = ANEMO_N32_BLOCKS, /* of 32 rows of W that take turns at a chunk of x */
     AMX16_DEPTH = 32,                /* columns of a tile */
     AMX16_PAIR_BYTES = 128,          /* two columns of 32 rows */
     AMX16_PANEL_BYTES = AMX16_PAIR_BYTES / 2 * AMX16_CHUNK,
-    AMX16_X_BYTES = 2 * AMX16_CHUNK + 64 /* an odd number of lines */
+    AMX16_TERM_BYTES = 2 * AMX16_CHUNK,                 /* a row of x, once per term */
+    AMX16_X_BYTES = AMX16_TERMS * AMX16_TERM_BYTES + 64 /* an odd number of lines */
 };
 
 /* Tiles 0 to 3: sums of rows 0-15 and 16-31 of x times rows 0-15 and 16-31 of W; 4, 5: x; 6, 7: W.
@@ -100,14 +106,19 @@ ANEMO_N32_INLINE void amx16_store_sums(bool tall, const anemo_n32_tile *t) {
 /* 32 columns: pairs of them at x, rows x_stride apart, and at w. */
 ANEMO_N32_INLINE void amx16_step(bool tall, const uint8_t *x, size_t x_stride, const uint8_t *w) {
     _tile_loadd(6, w, AMX16_PAIR_BYTES);
-    _tile_loadd(4, x, x_stride);
-    AMX16_DP(0, 4, 6);
-    _tile_loadd(7, w + 64, AMX16_PAIR_BYTES);
-    AMX16_DP(1, 4, 7);
-    if (tall) {
-        _tile_loadd(5, x + 16 * x_stride, x_stride);
-        AMX16_DP(2, 5, 6);
-        AMX16_DP(3, 5, 7);
+    ANEMO_N32_UNROLL
+    for (int term = 0; term < AMX16_TERMS; term++, x += AMX16_TERM_BYTES) {
+        _tile_loadd(4, x, x_stride);
+        AMX16_DP(0, 4, 6);
+        if (term == 0) {
+            _tile_loadd(7, w + 64, AMX16_PAIR_BYTES);
+        }
+        AMX16_DP(1, 4, 7);
+        if (tall) {
+            _tile_loadd(5, x + 16 * x_stride, x_stride);
+            AMX16_DP(2, 5, 6);
+            AMX16_DP(3, 5, 7);
+        }
     }
 }
 

@@ -130,7 +130,9 @@ ANEMO_N32_INLINE void amx_decode_codes_bf16(int code, const anemo_n32_tile *t, u
 /* ---------------------------------------------------------------- the variant */
 
 /* A chunk of x from `column` on; the record is padded with zeros to 32. */
-static inline void amx16_x_chunk(const uint8_t *row, int64_t k, int64_t column, uint8_t *to) {
+static inline void amx16_x_chunk(const uint8_t *row, int64_t k, int64_t column, float scale,
+                                 uint8_t *to) {
+    (void)scale;
     const int64_t left = anemo_round_up(k, 32) - column;
     memcpy(to, row + 2 * column, (size_t)(2 * (left < AMX16_CHUNK ? left : AMX16_CHUNK)));
 }

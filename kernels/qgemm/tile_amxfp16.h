@@ -307,11 +307,15 @@ static inline void fp16_x_columns(const uint8_t *row, int64_t k, int64_t column,
     }
 }
 
-static inline void fp16_x_chunk(const uint8_t *row, int64_t k, int64_t column, uint8_t *to) {
+static inline void fp16_x_chunk(const uint8_t *row, int64_t k, int64_t column, float scale,
+                                uint8_t *to) {
+    (void)scale; /* the codes are scaled already */
     fp16_x_columns(row, k, column, AMX16_CHUNK, to);
 }
 
-static inline void fp16_x_few(const uint8_t *row, int64_t k, int64_t column, uint8_t *to) {
+static inline void fp16_x_few(const uint8_t *row, int64_t k, int64_t column, float scale,
+                              uint8_t *to) {
+    (void)scale; /* the codes are scaled already */
     fp16_x_columns(row, k, column, AMX16_DEPTH, to);
 }
 

@@ -370,7 +370,9 @@ static inline bool amx_accepts(const anemo_qgemm_problem *p, int32_t act_group, 
     static void decode_##act_(const anemo_n32_tile *t, uint8_t *panel) {                           \
         amx_decode(width, group_, t, panel);                                                       \
     }                                                                                              \
-    static void chunk_##act_(const uint8_t *row, int64_t k, int64_t column, uint8_t *to) {         \
+    static void chunk_##act_(const uint8_t *row, int64_t k, int64_t column, float scale,           \
+                             uint8_t *to) {                                                        \
+        (void)scale;                                                                               \
         amx_x_chunk(group_, row, k, column, to);                                                   \
     }                                                                                              \
     static bool accepts_##act_(const anemo_qgemm_problem *p, char *why, size_t why_bytes) {        \
