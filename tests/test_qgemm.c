@@ -166,12 +166,13 @@ static void data_free(qgemm_data *d) {
  * partial sums, sqrt(k) of them in a random walk, with room to spare; a wrong element is orders of
  * magnitude above it. The matrix tiles of bf16 round quantised, f16 and f32 weights, each by half a
  * unit in the last of 8 binary digits at most, 2^-8 |w|; at worst all errors |x| 2^-8 |w| point one
- * way. bf16 weights are exact. Those of f16 round to 11 digits, the scale and the offset before. */
+ * way. bf16 weights are exact. Those of f16 round to 11 digits, the scale and the offset before,
+ * and so do quantised ones on their way to bf16. */
 static double plain_sum(const qgemm_data *d, const anemo_variant *v, const float *x, int p,
                         int64_t row, int64_t column, double *bound) {
     const bool bf16 =
         v->needs.cpu_features & ANEMO_CPU_AMX_BF16 && d->c.type[p].code != ANEMO_CODE_BF16;
-    const bool f16 = v->act && strcmp(v->act, "f16_row") == 0;
+    const bool f16 = (bf16 && d->c.type[p].bits <= 8) || (v->act && !strcmp(v->act, "f16_row"));
     double sum = d->c.has_bias >> p & 1 ? d->bias[p][column] : 0.0, magnitude = fabs(sum);
     double rounded = 0.0;
     for (int64_t i = 0; i < d->c.k; i++) {
