@@ -31,8 +31,9 @@ endif()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(ANEMO_X86 1)
-  include(CheckCCompilerFlag)
-  check_c_compiler_flag(-mavx512fp16 ANEMO_HAVE_AVX512FP16) # GCC 12, Clang 14
+  include(CheckCSourceCompiles)
+  check_c_source_compiles("int main(void) { __asm__(\"vmulph %zmm0, %zmm0, %zmm0\"); return 0; }"
+                          ANEMO_HAVE_AVX512FP16) # an assembler's: binutils 2.38, Clang 14
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(ANEMO_AARCH64 1)
 endif()
@@ -112,7 +113,7 @@ message(STATUS "anemo ${ANEMO_VERSION}: CUDA ${ANEMO_HAVE_CUDA} OpenBLAS ${ANEMO
                "utf8proc ${ANEMO_HAVE_UTF8PROC}")
 
 # Instruction sets come from the file's suffix and from nowhere else: *_avx2.c, *_avx512.c, *_avx512vnni.c,
-# *_avx512bf16.c, *_amxint8.c, *_amxbf16.c, *_amxfp16.c (AVX512-FP16, and AMX-FP16 as bytes), and
+# *_avx512bf16.c, *_amxint8.c, *_amxbf16.c, *_amxfp16.c (AVX512-FP16 as assembly, AMX-FP16 as bytes), and
 # on Arm *_neon.c (the baseline: no flag), *_neondot.c, *_neoni8mm.c. A file whose suffix the compiler or the target does
 # not know is left out by its variants.inc. They are unrolled many times over: where each variable lives would cost GCC
 # as long as compiling them, so their debug information is lines and functions.
@@ -121,8 +122,8 @@ set(ANEMO_ISA_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx51
 set(ANEMO_ISA_avx512vnni ${ANEMO_ISA_avx512} -mavx512vnni)
 set(ANEMO_ISA_avx512bf16 ${ANEMO_ISA_avx512} -mavx512bf16)
 set(ANEMO_ISA_amxint8 ${ANEMO_ISA_avx512} -mamx-tile -mamx-int8)
-set(ANEMO_ISA_amxbf16 ${ANEMO_ISA_avx512bf16} -mamx-tile -mamx-bf16)
-set(ANEMO_ISA_amxfp16 ${ANEMO_ISA_avx512vnni} -mavx512vbmi -mavx512fp16 -mamx-tile)
+set(ANEMO_ISA_amxbf16 ${ANEMO_ISA_avx512bf16} -mavx512vbmi -mamx-tile -mamx-bf16)
+set(ANEMO_ISA_amxfp16 ${ANEMO_ISA_avx512vnni} -mavx512vbmi -mamx-tile)
 set(ANEMO_ISA_neondot -march=armv8.2-a+dotprod)
 set(ANEMO_ISA_neoni8mm -march=armv8.2-a+dotprod+i8mm)
 function(anemo_isa_flags)

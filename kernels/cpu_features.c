@@ -55,7 +55,7 @@ static uint32_t detect(void) {
         const bool tiles = has(d, 1u << 24) && may_use_tiles(state); /* AMX-TILE */
         if (tiles) {
             features |= has(d, 1u << 25) ? ANEMO_CPU_AMX_INT8 : 0;
-            features |= has(d, 1u << 22) ? ANEMO_CPU_AMX_BF16 : 0;
+            features |= fp16 && has(d, 1u << 22) ? ANEMO_CPU_AMX_BF16 : 0;
         }
         if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
             features |= has(a, 1u << 5) ? ANEMO_CPU_AVX512_BF16 : 0;

@@ -435,6 +435,36 @@ static void test_extremes(void **state) {
     each_qgemm(extremes);
 }
 
+/* Groups side by side whose scales are far apart, or 0: each has to be right. Two levels, which
+ * share one, differ by row. */
+static void scales_apart(const anemo_variant *v) {
+    enum { N = 70, K = 288 };
+    const int exponent[4] = {-8, 0, 9, 0};
+    for (int t = 0; t < random_weight_type_count; t++) {
+        for (int64_t m = 8; m <= 40; m += 32) { /* few rows, and more than one tile */
+            const anemo_weight_type type = random_weight_types[t];
+            qgemm_data d =
+                data_create((qgemm_case){.n_parts = 1, .m = m, .k = K, .n = {N}, .type = {type}});
+            const int64_t groups = type.code == ANEMO_CODE_LINEAR ? d.w[0]->groups : 0;
+            for (int64_t i = 0; i < N * groups; i++) {
+                const bool two_level = type.scale == ANEMO_SCALE_TWO_LEVEL;
+                const int64_t at = i / groups / 3 + (two_level ? 0 : i % groups);
+                const bool zero = at % 4 == 3 && !two_level && type.scale != ANEMO_SCALE_E8M0;
+                const float factor = zero ? 0.0f : ldexpf(1.0f, exponent[at % 4]);
+                d.w[0]->scales[i] *= factor;
+                d.w[0]->offsets[i] *= type.offset == ANEMO_OFFSET_MINIMUM ? factor : 1.0f;
+            }
+            check_case(v, &d);
+            data_free(&d);
+        }
+    }
+}
+
+static void test_scales(void **state) {
+    (void)state;
+    each_qgemm(scales_apart);
+}
+
 /* A NaN in one row of x makes that row NaN and no other. */
 static void nan_row(const anemo_variant *v) {
     enum { M = 7, N = 40, K = 96 };
@@ -719,6 +749,7 @@ int main(void) {
         cmocka_unit_test(test_refusals),         cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_layout_w4),        cmocka_unit_test(test_quantise_variants),
         cmocka_unit_test(test_quantise_by_hand), cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_scales),
     };
     return cmocka_run_group_tests(tests, make_devices, free_devices);
 }

@@ -1,10 +1,12 @@
-/* Float weights times bf16 activations, 32 x 32 tiles of AMX (tile_amxbf16.h), over float_n32.
+/* Float weights times bf16 activations, 32 x 32 tiles of AMX (tile_amx16.h), over float_n32.
  *
  * bf16 weights are multiplied where they lie: a pair of columns of 32 rows is what the tile wants.
  * A chunk that does not end with 32 columns, and one of f16 or f32, goes through the panel; those
  * two are rounded there, so that this variant is for whom it is asked for. */
-#include "kernels/qgemm/layout_float_n32.h"
-#include "kernels/qgemm/tile_amxbf16.h"
+#include "kernels/qgemm/pairs_avx512bf16.h"
+
+#define AMX16_BF16 1
+#include "kernels/qgemm/tile_amx16.h"
 
 static bool lies_right(const anemo_n32_tile *t) {
     return t->type->code == ANEMO_CODE_BF16 && t->columns % AMX16_DEPTH == 0;
@@ -24,6 +26,13 @@ static void tile(int64_t rows, const anemo_n32_tile *t) {
     amx16_tile_rows(rows, t, lies_right(t) ? block : t->panel);
 }
 
+/* A chunk of x from `column` on; the record is padded with zeros to 32. */
+static void x_chunk(const uint8_t *row, int64_t k, int64_t column, float scale, uint8_t *to) {
+    (void)scale;
+    const int64_t left = anemo_round_up(k, 32) - column;
+    memcpy(to, row + 2 * column, (size_t)(2 * (left < AMX16_CHUNK ? left : AMX16_CHUNK)));
+}
+
 static const anemo_n32_form form = {
     .tile_rows = ANEMO_AMX_ROWS,
     .chunk = AMX16_CHUNK,
@@ -35,8 +44,9 @@ static const anemo_n32_form form = {
     .tile = tile,
     .leave = anemo_amx_leave,
     .x_chunk_bytes = AMX16_X_BYTES,
-    .x_chunk = amx16_x_chunk,
+    .x_chunk = x_chunk,
 };
 
-ANEMO_N32_VARIANT(qgemm_w16a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "float_n32",
+ANEMO_N32_VARIANT(qgemm_w16a16_tile_amxbf16, form, bf16,
+                  ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_BF16 | ANEMO_CPU_AMX_BF16, "float_n32",
                   INT32_MAX, "bf16 matrix tiles, 32x32; f16 and f32 rounded once per chunk")

@@ -9,7 +9,7 @@
 #include "kernels/qgemm/layout_float_n32.h"
 #include "kernels/qgemm/quantize_act.h"
 
-#define AMX16_DP    ANEMO_AMX_DPFP16PS
+#define AMX16_BF16  0
 #define AMX16_TERMS 2
 #include "kernels/qgemm/tile_amx16.h"
 

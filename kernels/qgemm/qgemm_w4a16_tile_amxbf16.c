@@ -3,5 +3,5 @@
 
 ANEMO_AMX_BF16_FORM(4)
 ANEMO_N32_VARIANT(qgemm_w4a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w4_n32k8",
-                  ANEMO_AMX_BF16_FROM_W4,
+                  ANEMO_AMX_BF16_FROM,
                   "weights rounded to bf16 once per chunk, bf16 matrix tiles, 32x32")

@@ -4,5 +4,5 @@
 
 ANEMO_AMX_BF16_FORM(5)
 ANEMO_N32_VARIANT(qgemm_w5a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w5_n32k8",
-                  ANEMO_AMX_BF16_FROM_W4,
+                  ANEMO_AMX_BF16_FROM,
                   "5-bit weights rounded to bf16 once per chunk, bf16 matrix tiles, 32x32")

@@ -3,5 +3,5 @@
 
 ANEMO_AMX_BF16_FORM(6)
 ANEMO_N32_VARIANT(qgemm_w6a16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w6_n32k8",
-                  ANEMO_AMX_BF16_FROM_OTHER,
+                  ANEMO_AMX_BF16_FROM,
                   "6-bit weights rounded to bf16 once per chunk, bf16 matrix tiles, 32x32")

@@ -1,7 +1,6 @@
 /* The 32 x 32 tile of 16-bit floats on AMX, bf16 or f16: what tile_amxbf16.h and tile_amxfp16.h
- * share. Whoever includes this has defined AMX16_DP(sum, a, b), the instruction that adds to 16 x
- * 16 floats the products of 16 rows of x and 16 rows of W by 32 columns, and where x has more than
- * one term, of which the sum is meant, AMX16_TERMS.
+ * share. Whoever includes this has defined AMX16_BF16, 1 for bf16 and 0 for f16, and where x has
+ * more than one term, of which the sum is meant, AMX16_TERMS.
  *
  * Four such sums, of 32 rows of x and of W, stay in registers for a chunk of 256 columns, whatever
  * the groups of the weight; nothing is scaled afterwards. For that the weight itself has to be of
@@ -38,6 +37,13 @@
 
 #ifndef AMX16_TERMS
 #define AMX16_TERMS 1
+#endif
+
+/* Adds to 16 x 16 floats the products of 16 rows of x and 16 rows of W by 32 columns. */
+#if AMX16_BF16
+#define AMX16_DP(sum, a, b) _tile_dpbf16ps(sum, a, b)
+#else
+#define AMX16_DP ANEMO_AMX_DPFP16PS
 #endif
 
 enum {
