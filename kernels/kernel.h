@@ -261,8 +261,8 @@ typedef struct anemo_variant {
     const char *act; /* activation format it reads (qgemm, moe_experts) or writes (quantize_act), or
                         to which it rounds float operands itself (swa); NULL = float */
     uint32_t traits;
-    int32_t
-        m_from; /* fewest rows for which a plan picks it by itself (0 = any); --with may always */
+    int32_t m_from;   /* fewest rows for which a plan picks it by itself (0 = any), of moe_experts
+                         those   that an expert has on average; --with may always */
     const char *idea; /* one line for `anemo list` */
     bool (*accepts)(const void *problem, char *why, size_t why_bytes);
     size_t (*workspace_bytes)(const void *problem, int32_t n_threads);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "models/engine.h"
+#include "models/engine/choose.h"
 
 #define MODELS    ANEMO_TEST_DIR "/data/models/"
 #define VOCAB_MAX 1024
@@ -185,7 +186,7 @@ static void unwanted_rows_change_nothing(void **state) {
         open_model(&f, models[m]);
         assert_int_equal(
             make_plan(&f, (anemo_limits){.tokens_per_step = 32, .sessions = 3, .context = 64},
-                      NULL),
+                      "batch-invariant"),
             ANEMO_OK);
         const size_t bytes = (size_t)anemo_model_describe(f.model)->vocab * sizeof(float);
         token_stream(&f, tokens, 90);
@@ -438,8 +439,44 @@ static void attention_keeps_floats_where_products_do(void **state) {
     }
 }
 
+/* A variant of experts says how many rows of one expert it wants; a step's tokens are shared out
+ * among them. */
+static void experts_are_chosen_by_their_rows(void **state) {
+    (void)state;
+    static const int experts[][2] = {
+        {8, 2}, {64, 4}, {5, 3}}; /* and how many of them a token has */
+    const anemo_weight_type type = {
+        .code = ANEMO_CODE_LINEAR, .bits = 4, .group = 32, .scale = ANEMO_SCALE_F16};
+    int found = 0;
+    for (int i = 0; i < 3; i++) {
+        anemo_chooser chooser = {.backend = ANEMO_CPU};
+        anemo_choice choice = {.op = ANEMO_OP_MOE_EXPERTS, .role = ""};
+        choice.problem.moe_experts =
+            (anemo_moe_experts_problem){.size = sizeof choice.problem.moe_experts,
+                                        .tokens_max = 4096,
+                                        .n_experts = experts[i][0],
+                                        .top_k = experts[i][1],
+                                        .expert_end = experts[i][0],
+                                        .d = 64,
+                                        .ffn = 64,
+                                        .gate = type,
+                                        .up = type,
+                                        .down = type};
+        assert_int_equal(anemo_choose(&chooser, &choice, NULL, 4096, NULL), ANEMO_OK);
+        for (int32_t r = 1; r < choice.n_ranges; r++, found++) {
+            const int64_t rows = choice.range[r].variant->m_from, from = choice.range[r].m_lo;
+            assert_true(from * experts[i][1] >= rows * experts[i][0]);
+            assert_true((from - 1) * experts[i][1] < rows * experts[i][0]);
+        }
+    }
+    if (found == 0) {
+        skip(); /* no such variant for this processor */
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(experts_are_chosen_by_their_rows),
         cmocka_unit_test(attention_keeps_floats_where_products_do),
         cmocka_unit_test(forks_live_apart),
         cmocka_unit_test(unwanted_rows_change_nothing),

@@ -6,15 +6,15 @@
  *   hidden  [chunks of ffn][R] of 256: h = act(gate x) up(x), rounded to bf16, written where the
  *           second half loads it
  *
- * A task multiplies all rows of an expert, up to 512 at a time, with eight blocks of 32 weight rows
- * at a time (qgemm_n32.h): gate and up, then the activation, which leaves no float row of h.
+ * A task multiplies all rows of an expert, up to 512 at a time, with sixteen blocks of 32 weight
+ * rows at a time (qgemm_n32.h): gate and up, then the activation, which leaves no float row of h.
+ * Up to 32 rows are multiplied while the next columns are decoded (codes_amx16.h).
  *
- * The limit: a block is decoded however few rows an expert has, so it wants 32 rows per expert of 4
- * bits and 64 of 8, which Mixtral has from 128 and 256 tokens on. A plan takes it from there.
- * Granite Rapids, 2 cores, Mixtral 8x7B's layer in 4 bits, decoded through floats, times the VNNI
- * tile: 1.21 at 128 tokens; half of it: 1.16 at 128, 1.60 at 256, 2.11 at 512, and 2.79 where all
- * 512 tokens go to two experts. Emerald Rapids, as it is decoded now, half of it: 0.7 at 64, 1.05
- * at 128, 1.22 at 256; all tokens to two experts: 1.13 at 32, 1.63 at 128, 2.27 at 256. */
+ * The limit: a block is decoded however few rows an expert has. Speed times the VNNI tile, half of
+ * Mixtral 8x7B's layer in 4 bits, 2 cores, tokens spread over 8 experts, two each. Emerald Rapids,
+ * restless (with a panel for few rows, too): 32 tokens 0.86 (0.66), 64 1.10 (0.70), 128 1.15
+ * (1.07), 256 1.2; in 8 bits 96 1.02 (0.79), 256 1.1. Granite Rapids, decoded through floats: 128
+ * tokens 1.16, 256 1.60, 512 2.11, and 2.79 where all 512 go to two experts. */
 #ifndef ANEMO_MOE_EXPERTS_FUSED_AMXBF16_H
 #define ANEMO_MOE_EXPERTS_FUSED_AMXBF16_H
 
@@ -29,7 +29,8 @@ enum { EXPERTS_AMX_STRETCH = 512 };
 typedef struct experts_amx_job {
     const anemo_moe_experts_problem *p;
     const anemo_moe_experts_args *a;
-    const anemo_n32_form *form;
+    const anemo_n32_form *form, *few; /* for up to 32 rows; both take x in the same chunks */
+    int64_t near;                     /* bytes that those ask for ahead */
     size_t x_row_bytes;
     int64_t rows; /* R, of all experts */
     uint8_t *x, *hidden;
@@ -73,7 +74,11 @@ static inline void experts_amx_product(const experts_amx_job *j, const anemo_wei
                                        uint8_t *panel) {
     const anemo_qgemm_problem p = {.k = k, .n_parts = 1, .type = {*type}};
     const anemo_qgemm_args a = {.m = j->rows, .weight = {packed}};
-    const anemo_n32_job product = {.form = j->form, .p = &p, .a = &a, .x_chunks = x};
+    const anemo_n32_job product = {.form = at->rows > ANEMO_AMX_ROWS ? j->form : j->few,
+                                   .p = &p,
+                                   .a = &a,
+                                   .x_chunks = x,
+                                   .near = j->near};
     n32_product(&product, *at, sum, panel);
 }
 
@@ -181,9 +186,14 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
     if (exec->workspace_bytes < experts_amx_workspace(p, exec->n_threads)) {
         return ANEMO_E_MEMORY;
     }
+    anemo_n32_form few = *form->few;
+    few.chunk = form->chunk;
+    few.x_chunk_bytes = form->x_chunk_bytes;
     experts_amx_job j = {.p = p,
                          .a = a,
                          .form = form,
+                         .few = &few,
+                         .near = n32_near(),
                          .x_row_bytes = act->row_bytes(p->d),
                          .rows = a->tokens * p->top_k,
                          .x = exec->workspace};
@@ -198,8 +208,9 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
     return ANEMO_OK;
 }
 
-/* Defines the variant `id` of the anemo_n32_form `form_`, a default from so many tokens on. */
-#define ANEMO_EXPERTS_AMX_BF16(id, form_, layout_, tokens_from, idea_)                             \
+/* Defines the variant `id` of the anemo_n32_form `form_`, a default from so many rows of
+ * an expert on. */
+#define ANEMO_EXPERTS_AMX_BF16(id, form_, layout_, rows_from, idea_)                               \
     extern const anemo_act anemo_act_bf16;                                                         \
     static size_t workspace_##id(const void *problem, int32_t n_threads) {                         \
         return experts_amx_workspace(problem, n_threads);                                          \
@@ -217,7 +228,7 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
         .layout = layout_,                                                                         \
         .act = "bf16",                                                                             \
         .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
-        .m_from = tokens_from,                                                                     \
+        .m_from = rows_from,                                                                       \
         .idea = idea_,                                                                             \
         .accepts = anemo_moe_experts_accepts,                                                      \
         .workspace_bytes = workspace_##id,                                                         \

@@ -3,5 +3,5 @@
 
 ANEMO_AMX_BF16_FORM(4)
 ANEMO_EXPERTS_AMX_BF16(
-    moe_experts_w4a16_fused_amxbf16, form, "w4_n32k8", 128,
+    moe_experts_w4a16_fused_amxbf16, form, "w4_n32k8", 16,
     "bf16 matrix tiles, one task per expert and column slice, rows gathered once")

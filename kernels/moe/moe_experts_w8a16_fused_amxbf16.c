@@ -3,5 +3,5 @@
 
 ANEMO_AMX_BF16_FORM(8)
 ANEMO_EXPERTS_AMX_BF16(
-    moe_experts_w8a16_fused_amxbf16, form, "w8_n32k4", 256,
+    moe_experts_w8a16_fused_amxbf16, form, "w8_n32k4", 64,
     "bf16 matrix tiles, one task per expert and column slice, rows gathered once")

@@ -341,7 +341,9 @@ ANEMO_N32_INLINE void codes16_stream(int code, bool plain, bool tall, int64_t ro
     _Alignas(64) uint8_t ring[2][AMX16_DEPTH / 2 * AMX16_PAIR_BYTES];
     const codes16 c = codes16_of(code, s);
     codes16_walk walk = codes16_walk_from(plain, &c, s, t->block, t->column);
+    const int64_t pieces = t->x_columns / AMX16_DEPTH; /* of a chunk of x */
     const uint8_t *x = t->x;
+    int64_t left = pieces;
     amx16_configure(tall ? 16 : rows, tall ? rows - 16 : 1);
     anemo_amx_stored();
     amx16_load_sums(tall, t);
@@ -355,7 +357,9 @@ ANEMO_N32_INLINE void codes16_stream(int code, bool plain, bool tall, int64_t ro
         }
         anemo_amx_stored();
         amx16_step(tall, x, t->x_row_bytes, ring[at & 1]);
-        x += t->x_chunk_bytes;
+        const bool ends = --left == 0;
+        x += ends ? t->x_chunk_bytes - 2 * (size_t)(t->x_columns - AMX16_DEPTH) : 2 * AMX16_DEPTH;
+        left = ends ? pieces : left;
     }
     amx16_store_sums(tall, t);
 }

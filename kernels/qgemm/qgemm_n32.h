@@ -67,6 +67,7 @@ typedef struct anemo_n32_tile {
     const uint8_t
         *x; /* first row of the tile, from column 0; where a form packs x: this chunk of it */
     size_t x_row_bytes, x_chunk_bytes; /* from row to row, from chunk to chunk of x */
+    int64_t x_columns;                 /* of such a chunk */
     const float
         *x_sums; /* of its rows, [k / 32 rounded up] each; NULL where no weight needs them */
     float (*sum)[ANEMO_N32_COLUMNS];
@@ -280,6 +281,7 @@ static inline void n32_product(const anemo_n32_job *j, anemo_n32_piece p, float 
         memset(sum, 0, (size_t)(p.blocks * p.rows) * sizeof *sum);
     }
     t.x_chunk_bytes = (size_t)j->a->m * form->x_chunk_bytes;
+    t.x_columns = form->chunk;
     const int64_t chunk = form->whole ? k : form->chunk;
     for (t.column = 0; t.column < k; t.column += chunk) {
         t.columns = k - t.column < chunk ? k - t.column : chunk;
@@ -384,6 +386,11 @@ static inline void n32_x_rows(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* Bytes that a single tile asks for ahead of itself here. */
+static inline int64_t n32_near(void) {
+    return anemo_cpu_reads() == ANEMO_READS_IN_STREAMS ? ANEMO_N32_NEAR : 0;
+}
+
 static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form *form,
                                    const anemo_act *act, const anemo_qgemm_problem *p,
                                    const anemo_qgemm_args *a) {
@@ -395,7 +402,7 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     }
     form = form->few && a->m <= form->few->tile_rows ? form->few : form;
     anemo_n32_job j = {.form = form, .p = p, .a = a, .x_row_bytes = act->row_bytes(p->k)};
-    j.near = anemo_cpu_reads() == ANEMO_READS_IN_STREAMS ? ANEMO_N32_NEAR : 0;
+    j.near = n32_near();
     j.workspace = exec->workspace;
     j.thread_bytes = n32_sums_bytes(form, p) + form->panel_bytes;
     uint8_t *shared = j.workspace + (size_t)exec->n_threads * j.thread_bytes;

@@ -4,6 +4,5 @@
 
 ANEMO_AMX_BF16_FORM(4)
 ANEMO_N32_VARIANT(
-    qgemm_w4sa16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w4s_n32k8",
-    ANEMO_AMX_BF16_FROM,
+    qgemm_w4sa16_tile_amxbf16, form, bf16, ANEMO_AMX_BF16_NEEDS, "w4s_n32k8", ANEMO_AMX_BF16_FROM,
     "weights of small scales and groups rounded to bf16 once per chunk, bf16 matrix tiles")

@@ -34,6 +34,23 @@ static inline void anemo_f16_row_scale_of(uint32_t largest_bits, float *scale, f
     memcpy(inverse, &bits[1], sizeof *inverse);
 }
 
+/* Begins an f16_row record of k codes from its largest magnitude: zeros behind them, and the scale.
+ * Returns what a number times gives its code; 0: the row has an infinity or NaN, and the record is
+ * written. */
+static inline float anemo_f16_row_begin(uint32_t largest_bits, int64_t k, void *record) {
+    const size_t scale_at = anemo_f16_row_scale_at(k);
+    char *to = record;
+    float *scale = (float *)(void *)(to + scale_at), inverse;
+    memset(to + 2 * k, 0, scale_at + 64 - 2 * (size_t)k);
+    if (largest_bits >= 0x7f800000u) {
+        memset(to, 0, 2 * (size_t)k);
+        *scale = __builtin_nanf("");
+        return 0.0f;
+    }
+    anemo_f16_row_scale_of(largest_bits, scale, &inverse);
+    return inverse;
+}
+
 typedef struct anemo_quantize_job {
     const anemo_quantize_act_args *a;
     int64_t k;

@@ -127,18 +127,10 @@ static void bf16_record(const float *x, int64_t k, int32_t group, void *record) 
 
 static void f16_row_record(const float *x, int64_t k, int32_t group, void *record) {
     (void)group;
-    const size_t scale_at = anemo_f16_row_scale_at(k);
     uint16_t *out = record;
-    float *scale = (float *)(void *)((char *)record + scale_at), inverse, copy[STEP];
-    const uint32_t largest = largest_magnitude_bits(x, k);
-    memset(scale, 0, 64);
-    if (largest >= 0x7f800000u) {
-        memset(record, 0, scale_at);
-        *scale = __builtin_nanf("");
-        return;
-    }
-    anemo_f16_row_scale_of(largest, scale, &inverse);
-    for (int64_t i = 0; i < k; i += STEP) { /* codes are a whole number of steps: 64 bytes */
+    float copy[STEP];
+    const float inverse = anemo_f16_row_begin(largest_magnitude_bits(x, k), k, record);
+    for (int64_t i = 0; inverse != 0.0f && i < k; i += STEP) { /* codes fill whole steps */
         const float *at = whole_step(x + i, k - i, copy);
         for (int part = 0; part < STEP; part += 8) {
             const __m256 code = _mm256_mul_ps(_mm256_loadu_ps(at + part), _mm256_set1_ps(inverse));

@@ -79,18 +79,9 @@ static void bf16_record(const float *x, int64_t k, int32_t group, void *record) 
 
 static void f16_row_record(const float *x, int64_t k, int32_t group, void *record) {
     (void)group;
-    const size_t scale_at = anemo_f16_row_scale_at(k);
     uint16_t *out = record;
-    float *scale = (float *)(void *)((char *)record + scale_at), inverse;
-    const uint32_t largest = largest_magnitude_bits(x, k);
-    memset(out + k, 0, scale_at + 64 - 2 * (size_t)k);
-    if (largest >= 0x7f800000u) {
-        memset(out, 0, 2 * (size_t)k);
-        *scale = __builtin_nanf("");
-        return;
-    }
-    anemo_f16_row_scale_of(largest, scale, &inverse);
-    for (int64_t i = 0; i < k; i += 16) {
+    const float inverse = anemo_f16_row_begin(largest_magnitude_bits(x, k), k, record);
+    for (int64_t i = 0; inverse != 0.0f && i < k; i += 16) {
         const __mmask16 mask = mask_of(k - i);
         const __m512 code =
             _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_set1_ps(inverse));

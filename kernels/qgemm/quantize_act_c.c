@@ -75,18 +75,9 @@ static void bf16_record(const float *x, int64_t k, int32_t group, void *record) 
 
 static void f16_row_record(const float *x, int64_t k, int32_t group, void *record) {
     (void)group;
-    const size_t scale_at = anemo_f16_row_scale_at(k);
     uint16_t *out = record;
-    float *scale = (float *)(void *)((char *)record + scale_at), inverse;
-    const uint32_t largest = largest_magnitude_bits(x, k);
-    memset(out + k, 0, scale_at + 64 - 2 * (size_t)k);
-    if (largest >= infinity_bits) {
-        memset(out, 0, 2 * (size_t)k);
-        *scale = float_of(0x7fc00000u);
-        return;
-    }
-    anemo_f16_row_scale_of(largest, scale, &inverse);
-    for (int64_t i = 0; i < k; i++) {
+    const float inverse = anemo_f16_row_begin(largest_magnitude_bits(x, k), k, record);
+    for (int64_t i = 0; inverse != 0.0f && i < k; i++) {
         out[i] = anemo_f16_from_f32(x[i] * inverse);
     }
 }

@@ -51,15 +51,26 @@ static bool exact(const anemo_variant *v) {
     return v->act == NULL || strcmp(v->act, "f32") == 0;
 }
 
-/* The last supporting built-in of the ladder with m_from <= m; `fixed` restricts it to one layout.
+/* The fewest rows of a step for which a plan takes it: those of experts are shared out. */
+static int64_t rows_from(const search *s, const anemo_variant *v) {
+    const anemo_moe_experts_problem *p = &s->choice->problem.moe_experts;
+    if (v->op != ANEMO_OP_MOE_EXPERTS || v->m_from == INT32_MAX) {
+        return v->m_from;
+    }
+    return ((int64_t)v->m_from * p->n_experts + p->top_k - 1) / p->top_k;
+}
+
+/* The last supporting built-in of the ladder with rows_from <= m; `fixed` restricts it to one
+ * layout.
  */
 static const anemo_variant *pick(const search *s, int64_t m, bool fixed, const char *layout) {
     const anemo_variant *best = NULL;
     for (int32_t i = 0; i < anemo_variant_builtin_count(); i++) {
         const anemo_variant *v = anemo_variant_at(i);
         char why[256];
-        if (v->op == s->choice->op && (v->traits & ANEMO_TRAIT_REFERENCE) == 0 && v->m_from <= m &&
-            (!fixed || same_text(v->layout, layout)) && (!s->chooser->keeps_floats || exact(v)) &&
+        if (v->op == s->choice->op && (v->traits & ANEMO_TRAIT_REFERENCE) == 0 &&
+            rows_from(s, v) <= m && (!fixed || same_text(v->layout, layout)) &&
+            (!s->chooser->keeps_floats || exact(v)) &&
             (s->first == NULL || same_bits(v, s->first)) && usable(s, v, why, sizeof why)) {
             best = v;
         }
@@ -93,8 +104,9 @@ static int64_t next_border(const search *s, int64_t m) {
     int64_t next = s->m_max + 1;
     for (int32_t i = 0; i < anemo_variant_builtin_count(); i++) {
         const anemo_variant *v = anemo_variant_at(i);
-        if (v->op == s->choice->op && v->m_from > m && v->m_from < next) {
-            next = v->m_from;
+        const int64_t from = v->op == s->choice->op ? rows_from(s, v) : 0;
+        if (from > m && from < next) {
+            next = from;
         }
     }
     for (int32_t i = 0; i < s->chooser->n_rules; i++) {
