@@ -1,9 +1,10 @@
-/* moe_experts, fused, in the matrix tiles of AMX on bf16 (qgemm/tile_amxbf16.h), for the many rows
- * of a prompt. dispatch.h says who does what.
+/* moe_experts, fused, in the matrix tiles of AMX on bf16, for the many rows of a prompt. dispatch.h
+ * says who does what. Whoever includes this has included qgemm/tile_amxbf16.h or float_amxbf16.h,
+ * and defined EXPERTS_AMX_PUT(to, low, high), which writes 32 columns of h where x is read.
  *
  *   x       [chunks of d][R] of 256 columns: the rows of the tokens, gathered in sorted order once,
  *           since a tile register loads rows at a constant stride
- *   hidden  [chunks of ffn][R] of 256: h = act(gate x) up(x), rounded to bf16, written where the
+ *   hidden  [chunks of ffn][R] of 256: h = act(gate x) up(x), as x is read, written where the
  *           second half loads it
  *
  * A task multiplies all rows of an expert, up to 512 at a time, with sixteen blocks of 32 weight
@@ -22,15 +23,14 @@
 #include "kernels/moe/dispatch.h"
 #include "kernels/moe/hidden_avx512.h"
 #include "kernels/moe/moe.h"
-#include "kernels/qgemm/tile_amxbf16.h"
 
 enum { EXPERTS_AMX_STRETCH = 512 };
 
 typedef struct experts_amx_job {
     const anemo_moe_experts_problem *p;
     const anemo_moe_experts_args *a;
-    const anemo_n32_form *form, *few; /* for up to 32 rows; both take x in the same chunks */
-    int64_t near;                     /* bytes that those ask for ahead */
+    const anemo_n32_form *form, *few; /* few: up to 32 rows; both take x in the same chunks */
+    int64_t near;                     /* bytes that few rows ask for ahead */
     size_t x_row_bytes;
     int64_t rows; /* R, of all experts */
     uint8_t *x, *hidden;
@@ -101,8 +101,7 @@ static inline void experts_amx_hidden(const experts_amx_job *j, int32_t e, int64
                                    _mm512_add_ps(_mm512_loadu_ps(gate[i] + 16 * v), gb[v]),
                                    _mm512_add_ps(_mm512_loadu_ps(up[i] + 16 * v), ub[v]));
         }
-        _mm512_storeu_si512(experts_amx_at(j->hidden, j->rows, column, row + i),
-                            codes16_x_of(h[0], h[1]));
+        EXPERTS_AMX_PUT(experts_amx_at(j->hidden, j->rows, column, row + i), h[0], h[1]);
     }
 }
 
@@ -186,7 +185,7 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
     if (exec->workspace_bytes < experts_amx_workspace(p, exec->n_threads)) {
         return ANEMO_E_MEMORY;
     }
-    anemo_n32_form few = *form->few;
+    anemo_n32_form few = form->few ? *form->few : *form;
     few.chunk = form->chunk;
     few.x_chunk_bytes = form->x_chunk_bytes;
     experts_amx_job j = {.p = p,
@@ -208,15 +207,15 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
     return ANEMO_OK;
 }
 
-/* Defines the variant `id` of the anemo_n32_form `form_`, a default from so many rows of
- * an expert on. */
-#define ANEMO_EXPERTS_AMX_BF16(id, form_, layout_, rows_from, idea_)                               \
-    extern const anemo_act anemo_act_bf16;                                                         \
+/* Defines the variant `id` of the anemo_n32_form `form_`, a default from so many rows of an expert
+ * on. */
+#define ANEMO_EXPERTS_AMX_BF16(id, form_, act_, traits_, accepts_, layout_, rows_from, idea_)      \
+    extern const anemo_act anemo_act_##act_;                                                       \
     static size_t workspace_##id(const void *problem, int32_t n_threads) {                         \
         return experts_amx_workspace(problem, n_threads);                                          \
     }                                                                                              \
     static anemo_status run_##id(const anemo_exec *exec, const void *problem, const void *args) {  \
-        return experts_amx_run(exec, problem, args, &anemo_act_bf16, &(form_));                    \
+        return experts_amx_run(exec, problem, args, &anemo_act_##act_, &(form_));                  \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \
@@ -224,13 +223,14 @@ static inline anemo_status experts_amx_run(const anemo_exec *exec,
         .name = #id,                                                                               \
         .op = ANEMO_OP_MOE_EXPERTS,                                                                \
         .backend = ANEMO_CPU,                                                                      \
-        .needs = {.cpu_features = ANEMO_AMX_BF16_NEEDS},                                           \
+        .needs = {.cpu_features = ANEMO_CPU_AVX512 | ANEMO_CPU_AVX512_VBMI |                       \
+                                  ANEMO_CPU_AVX512_BF16 | ANEMO_CPU_AMX_BF16},                     \
         .layout = layout_,                                                                         \
-        .act = "bf16",                                                                             \
-        .traits = ANEMO_TRAIT_ROW_INVARIANT,                                                       \
+        .act = #act_,                                                                              \
+        .traits = traits_,                                                                         \
         .m_from = rows_from,                                                                       \
         .idea = idea_,                                                                             \
-        .accepts = anemo_moe_experts_accepts,                                                      \
+        .accepts = accepts_,                                                                       \
         .workspace_bytes = workspace_##id,                                                         \
         .run = run_##id,                                                                           \
     };
