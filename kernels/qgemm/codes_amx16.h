@@ -11,11 +11,10 @@
  * f16 follows. Looking up words (vpermw, two operations on Granite Rapids) is for tables.
  *
  * bf16. The exponent of an f16, three bits to the right, is one of a bf16, 112 too small: shift,
- * round, and clear what the sign left behind. So w is scaled
- * by 2^12 in f16, so that nothing above 2^-26 is subnormal, which bf16 tiles take for 0, and by
- * 2^-100 as bf16; x is multiplied by 2^100, and has to be below 2^28. A group that may hold a
- * weight of 15.75, or whose scale is less than an f16 can say, goes through floats instead, twice
- * as many instructions.
+ * round, and clear what the sign left behind. w is multiplied by 2^12 in f16, so that nothing above
+ * 2^-26 is subnormal, which bf16 tiles take for 0. As bf16 it is w 2^-100, so x is multiplied by
+ * 2^100, and has to be below 2^28. A group that may hold a weight of 15.75, or whose scale is less
+ * than an f16 can say, goes through floats instead, twice as many instructions.
  *
  * Few rows. Up to 32 rows of x there is no panel of a chunk: 32 columns are decoded while those
  * before them are multiplied, block after block in the order of memory, which is asked for evenly,

@@ -57,6 +57,7 @@ static inline void float_x_chunk(const uint8_t *row, int64_t k, int64_t column, 
         .tile_rows = ANEMO_AMX_ROWS,                                                               \
         .chunk = AMX16_CHUNK,                                                                      \
         .blocks = AMX16_BLOCKS,                                                                    \
+        .stretch = AMX16_TERMS > 1 ? 256 : 0, /* L2 holds its chunk of x, and sums */              \
         .starts_sums = true,                                                                       \
         .panel_bytes = AMX16_PANEL_BYTES,                                                          \
         .block_bytes = anemo_float_n32_bytes,                                                      \

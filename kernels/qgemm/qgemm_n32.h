@@ -101,6 +101,7 @@ typedef struct anemo_n32_form {
     int64_t tile_rows;        /* rows of x in a tile at most */
     int64_t chunk;            /* columns */
     int64_t blocks;           /* of 32 rows that take turns at a chunk of x; 0: 1 */
+    int64_t stretch;          /* rows of x in an item at most; 0: 512 */
     int64_t stream_rows;      /* up to so many rows are multiplied without decoding, */
     int64_t stream_tile_rows; /* in tiles of so many */
     size_t panel_bytes;       /* of a decoded chunk; 0: never decoded */
@@ -146,8 +147,13 @@ static inline bool n32_has_offset(const anemo_qgemm_problem *p) {
     return any;
 }
 
-static inline int64_t n32_stretch_rows(const anemo_qgemm_problem *p) {
-    return p->m_max < ANEMO_N32_STRETCH ? p->m_max : ANEMO_N32_STRETCH;
+static inline int64_t n32_stretch_most(const anemo_n32_form *form) {
+    return form->stretch > 0 ? form->stretch : ANEMO_N32_STRETCH;
+}
+
+static inline int64_t n32_stretch_rows(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
+    const int64_t most = n32_stretch_most(form);
+    return p->m_max < most ? p->m_max : most;
 }
 
 static inline int64_t n32_blocks_max(const anemo_n32_form *form) {
@@ -157,7 +163,7 @@ static inline int64_t n32_blocks_max(const anemo_n32_form *form) {
 /* Of all blocks of an item, side by side. */
 static inline size_t n32_sums_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
     const int64_t products = (n32_act_mul(p) ? 2 : 1) * n32_blocks_max(form);
-    return (size_t)(products * n32_stretch_rows(p)) * 32 * sizeof(float);
+    return (size_t)(products * n32_stretch_rows(form, p)) * 32 * sizeof(float);
 }
 
 static inline size_t n32_x_sums_bytes(const anemo_n32_form *form, const anemo_qgemm_problem *p) {
@@ -415,7 +421,7 @@ static inline anemo_status n32_run(const anemo_exec *exec, const anemo_n32_form 
     }
     /* x is cut where a stretch is full, and where there are too few blocks to fill the threads. */
     const int64_t blocks = anemo_qgemm_blocks(p, 32), tiles = anemo_ceil_div(a->m, form->tile_rows);
-    const int64_t full = anemo_ceil_div(a->m, ANEMO_N32_STRETCH);
+    const int64_t full = anemo_ceil_div(a->m, n32_stretch_most(form));
     const int64_t filling = anemo_ceil_div(4 * (int64_t)exec->n_threads, blocks);
     const int64_t wanted = exec->n_threads == 1 ? 1 : filling < tiles ? filling : tiles;
     j.stretches = wanted > full ? wanted : full;
