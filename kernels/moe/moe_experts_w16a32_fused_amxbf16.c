@@ -26,7 +26,6 @@ static bool accepts_bf16(const void *problem, char *why, size_t why_bytes) {
 }
 
 ANEMO_FLOAT_AMX_BF16_FORM(float_x_chunk, NULL)
-ANEMO_EXPERTS_AMX_BF16(moe_experts_w16a32_fused_amxbf16, form, f32, 0, accepts_bf16, "float_n32",
-                       2,
+ANEMO_EXPERTS_AMX_BF16(moe_experts_w16a32_fused_amxbf16, form, f32, 0, accepts_bf16, "float_n32", 2,
                        "bf16 weights as they are, floats in three bf16 terms, bf16 matrix tiles, "
                        "one task per expert and column slice")
