@@ -130,7 +130,9 @@ static void the_other_ways_to_read_are_right(void **state) {
 
 static void quick_leaves_nobody_out(void **state) {
     (void)state;
-    anemo_check_report report = check(&(anemo_check_options){.seed = 3, .quick = true});
+    anemo_check_report report = check(&(anemo_check_options){
+        .seed = 3, .quick = true, .filter = ANEMO_SANITIZE ? "moe" : NULL}); /* they saw the grid */
+    assert_true(report.n_lines > 0);
     assert_int_equal(report.failed, 0);
     for (int32_t i = 0; i < report.n_lines; i++)
         assert_true(report.lines[i].run > 0 || report.lines[i].verdict == ANEMO_CHECK_SKIPPED);
