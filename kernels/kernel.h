@@ -93,8 +93,8 @@ typedef enum anemo_backend { ANEMO_CPU = 0, ANEMO_CUDA = 1 } anemo_backend;
 #define ANEMO_CPU_NEON_DOT    (1u << 5)
 #define ANEMO_CPU_NEON_I8MM   (1u << 6)
 #define ANEMO_CPU_AMX_INT8    (1u << 7) /* with AMX-TILE, and leave of the kernel to use it */
-#define ANEMO_CPU_AMX_BF16    (1u << 8) /* likewise */
-#define ANEMO_CPU_AMX_FP16    (1u << 9) /* likewise, with AVX512-FP16 */
+#define ANEMO_CPU_AMX_BF16    (1u << 8) /* likewise, with AVX512-FP16 */
+#define ANEMO_CPU_AMX_FP16    (1u << 9) /* likewise */
 
 typedef struct anemo_needs {
     uint32_t cpu_features;
