@@ -32,7 +32,7 @@ typedef struct experts_case {
     check_routing routing;
 } experts_case;
 
-enum { TYPES = 9 };
+enum { TYPES = 12, MIXED = 8 };
 static void weight_types(int index, anemo_weight_type *gate, anemo_weight_type *up,
                          anemo_weight_type *down) {
     const anemo_weight_type q4 =
@@ -48,10 +48,15 @@ static void weight_types(int index, anemo_weight_type *gate, anemo_weight_type *
         check_weight_type_linear(4, 32, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM),
         check_weight_type_linear(8, 0, ANEMO_SCALE_F32, ANEMO_OFFSET_NONE),
         check_weight_type_linear(4, 32, ANEMO_SCALE_F16, ANEMO_OFFSET_MINIMUM),
-        q4};
+        q4,
+        check_weight_type_linear(4, 32, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_MINIMUM),
+        check_weight_type_table(32, ANEMO_SCALE_E8M0),
+        check_weight_type_linear(5, 32, ANEMO_SCALE_F16, ANEMO_OFFSET_NONE)};
     *gate = *up = *down = one[index];
-    if (index == TYPES - 1) /* each matrix a type of its own, as some files mix them */
+    if (index == MIXED) /* each matrix a type of its own, as some files mix them */
         *up = *down = q8;
+    if (index == MIXED + 1) /* Q4_K_M */
+        *down = check_weight_type_linear(6, 16, ANEMO_SCALE_TWO_LEVEL, ANEMO_OFFSET_NONE);
 }
 
 static const experts_case forms[] = {

@@ -186,8 +186,9 @@ static void choose_lines(session *s, case_run *run) {
 
 /* ---------------------------------------------------------------- correct before fast */
 
-/* A kernel that is content with AVX2 is held against what AVX2 can do with codes of its width; on a
- * GPU every kernel may use the matrix units, with float activations in parts of bf16. */
+/* A kernel that is content with AVX2 is held against what AVX2 can do with codes of its width, one
+ * that takes codes of any width with the narrowest; on a GPU every kernel may use the matrix units,
+ * with float activations in parts of bf16. */
 anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
     if (v->backend == ANEMO_CUDA) {
         return v->act && strncmp(v->act, "a8", 2) == 0 ? ANEMO_CEILING_INT8 : ANEMO_CEILING_BF16;
@@ -199,8 +200,9 @@ anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
         if ((v->needs.cpu_features & ~ANEMO_CPU_AVX2) || !v->needs.cpu_features) {
             return ANEMO_CEILING_INT8;
         }
-        return v->layout && strncmp(v->layout, "w4", 2) == 0 ? ANEMO_CEILING_INT8_AVX2_U4
-                                                             : ANEMO_CEILING_INT8_AVX2_U8;
+        const bool as_words = !v->layout || strncmp(v->layout, "w8", 2) == 0 ||
+                              strncmp(v->layout, "w4t", 3) == 0; /* codes_avx2.h */
+        return as_words ? ANEMO_CEILING_INT8_AVX2_U8 : ANEMO_CEILING_INT8_AVX2_U4;
     }
     if (v->needs.cpu_features & (ANEMO_CPU_AMX_BF16 | ANEMO_CPU_AMX_FP16)) {
         return ANEMO_CEILING_BF16_AMX;

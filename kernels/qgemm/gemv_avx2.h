@@ -179,8 +179,8 @@ ANEMO_AVX2_INLINE void avx2_gemv(int bits, int act_group, bool has_offset, int s
                     avx2_w8_digit_sums(has_offset, w[b], j->digits + 2 * column, a.columns,
                                        j->row + a.sum_at, sum[0]);
                 }
-                avx2_add_group(has_offset, 1, 4, &t, a.scale_at, a.sum_at, scale[b], offset[b], sum,
-                               0, y[b]);
+                avx2_add_group(has_offset, 1, 4, &t, a.scale_at, a.sum_at, NULL, scale[b],
+                               offset[b], sum, 0, y[b]);
                 w[b] += a.columns * 4 * bits;
             }
         }

@@ -45,6 +45,16 @@ static bool accepts_fine(int bits, const anemo_weight_type *type, int64_t n, int
            anemo_refuse(why, why_bytes, "groups of 16, or e8m0 or two-level scales are accepted");
 }
 
+/* Codes of any kind, so that each matrix of a problem may have its own: files of experts mix them.
+ */
+static bool accepts_any(const anemo_weight_type *type, int64_t n, int64_t k, char *why,
+                        size_t why_bytes) {
+    if (anemo_code_is_float(type)) {
+        return anemo_refuse(why, why_bytes, "codes of 4, 5, 6 or 8 bits are accepted");
+    }
+    return accepts_codes(type->code, type->bits, type, n, k, why, why_bytes);
+}
+
 static size_t packed_bytes(const anemo_weight_type *type, int64_t n, int64_t k) {
     return (size_t)anemo_ceil_div(n, ANEMO_N32_ROWS) * anemo_n32_shape_of(type, k).block_bytes;
 }
@@ -331,3 +341,4 @@ ANEMO_N32_LAYOUT(w8s_n32k4, accepts_fine(8, type, n, k, why, why_bytes))
 ANEMO_N32_LAYOUT(w5_n32k8, accepts_codes(ANEMO_CODE_LINEAR, 5, type, n, k, why, why_bytes))
 ANEMO_N32_LAYOUT(w6_n32k8, accepts_codes(ANEMO_CODE_LINEAR, 6, type, n, k, why, why_bytes))
 ANEMO_N32_LAYOUT(w4t_n32k8, accepts_codes(ANEMO_CODE_TABLE, 4, type, n, k, why, why_bytes))
+ANEMO_N32_LAYOUT(wx_n32, accepts_any(type, n, k, why, why_bytes))

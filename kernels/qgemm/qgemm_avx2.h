@@ -1,5 +1,5 @@
-/* The qgemm around the AVX2 tile: who computes which block, and the epilogue. Included by
- * qgemm_w4a8_tile_avx2.c and qgemm_w8a8_tile_avx2.c, which fix `bits`.
+/* The qgemm around the AVX2 tiles: who computes which block, and the epilogue. Included by the
+ * variants, which fix the code.
  *
  * An item of the parallel loop is one block of 32 rows of W times a stretch of rows of x. Normally
  * the stretch is all of x, so that every weight is read from memory once; only when there are fewer
@@ -8,15 +8,11 @@
 #define ANEMO_QGEMM_AVX2_H
 
 #include "kernels/qgemm/epilogue.h"
-#include "kernels/qgemm/gemv_avx2.h"
+#include "kernels/qgemm/kernels_avx2.h"
 #include "kernels/qgemm/qgemm_internal.h"
+#include "kernels/qgemm/tile_small_avx2.h"
 
 enum { ANEMO_AVX2_BLOCKS_BYTES = 512 * 1024 };
-
-typedef void (*anemo_avx2_rows_fn)(int64_t mr, const anemo_avx2_tile *t,
-                                   float out[][ANEMO_AVX2_COLUMNS]);
-typedef void (*anemo_avx2_gemv_fn)(int streams, const anemo_avx2_gemv *g,
-                                   float out[][ANEMO_AVX2_COLUMNS]);
 
 typedef struct anemo_avx2_job {
     const anemo_qgemm_problem *p;
@@ -25,10 +21,9 @@ typedef struct anemo_avx2_job {
     size_t row_bytes;  /* of the a8 record */
     int64_t tiles;     /* ceil(m / 6): rows of x are spread evenly over them */
     int64_t stretches; /* pieces x is cut into */
-    anemo_avx2_rows_fn tile;
-    anemo_avx2_gemv_fn gemv; /* m = 1 */
-    const int8_t *digits;    /* of x: m = 1, w8 */
-    bool alike;              /* all parts have the same type */
+    const anemo_avx2_kernel *kernel;
+    const int8_t *digits; /* of x: m = 1, where the kernel wants them */
+    bool alike;           /* all parts have the same type */
 } anemo_avx2_job;
 
 static inline void avx2_one_tile(const anemo_avx2_job *j, anemo_qgemm_block b, int64_t row,
@@ -43,7 +38,7 @@ static inline void avx2_one_tile(const anemo_avx2_job *j, anemo_qgemm_block b, i
         t.shape = &j->shape[part];
         t.block = (const uint8_t *)j->a->weight[part] +
                   (size_t)(b.row / ANEMO_N32_ROWS) * t.shape->block_bytes;
-        j->tile(mr, &t, out[act_mul ? part : 0]);
+        j->kernel->rows(mr, &t, out[act_mul ? part : 0]);
     }
     for (int64_t i = 0; i < mr; i++) {
         if (act_mul) {
@@ -100,7 +95,7 @@ static inline void avx2_gemv_items(const anemo_avx2_job *j, int64_t first, int64
         g.block[i] = avx2_block(j, b[i].part, b[i].row);
         g.shape = &j->shape[b[i].part];
     }
-    j->gemv(streams, &g, out);
+    j->kernel->gemv(streams, &g, out);
     for (int i = 0; i < streams; i++) {
         anemo_epilogue_row(j->p, j->a, b[i].part, 0, b[i].row, b[i].rows, out[i]);
     }
@@ -115,11 +110,11 @@ static inline void avx2_gemv_act_mul(const anemo_avx2_job *j, int64_t item) {
         g.shape = &j->shape[part];
         g.block[j->alike ? part : 0] = avx2_block(j, part, b.row);
         if (!j->alike) {
-            j->gemv(1, &g, out + part);
+            j->kernel->gemv(1, &g, out + part);
         }
     }
     if (j->alike) {
-        j->gemv(2, &g, out);
+        j->kernel->gemv(2, &g, out);
     }
     anemo_epilogue_act_mul(j->p, j->a, 0, b.row, b.rows, out[0], out[1]);
 }
@@ -145,43 +140,45 @@ static inline void avx2_gemv_range(void *ctx, int64_t begin, int64_t end, int th
 
 /* ---------------------------------------------------------------- the variant */
 
-/* Layout and act_group must fit: weight groups are multiples of the activation group. */
-static inline bool anemo_avx2_accepts(const anemo_qgemm_problem *p, int32_t act_group, char *why,
-                                      size_t why_bytes) {
+/* Layout and act_group must fit: weight groups are multiples of the activation group, or 16 where
+ * `sixteens`. */
+static inline bool anemo_avx2_accepts(const anemo_qgemm_problem *p, int32_t act_group,
+                                      bool sixteens, char *why, size_t why_bytes) {
     if (!anemo_qgemm_valid(p, why, why_bytes)) {
         return false;
     }
     for (int32_t i = 0; i < p->n_parts; i++) {
-        if (p->type[i].group % act_group != 0) {
+        const int32_t group = p->type[i].group;
+        if (group % act_group != 0 && !(sixteens && group == 16)) {
             return anemo_refuse(why, why_bytes,
                                 "weight group %d; multiples of %d or one per row are accepted",
-                                (int)p->type[i].group, act_group);
+                                (int)group, (int)act_group);
         }
     }
     return true;
 }
 
 /* The digits of one row of x. */
-static inline size_t anemo_avx2_workspace(const anemo_qgemm_problem *p) {
-    return p->type[0].bits == 8 ? avx2_digits_bytes(p->k) : 0;
+static inline size_t anemo_avx2_workspace(const anemo_qgemm_problem *p,
+                                          const anemo_avx2_kernel *kernel) {
+    return kernel->digits ? avx2_digits_bytes(p->k) : 0;
 }
 
 static inline anemo_status anemo_avx2_run(const anemo_exec *exec, const anemo_qgemm_problem *p,
                                           const anemo_qgemm_args *a, const anemo_act *act,
-                                          anemo_avx2_rows_fn tile, anemo_avx2_gemv_fn gemv) {
-    anemo_avx2_job j = {.p = p, .a = a, .row_bytes = act->row_bytes(p->k), .tile = tile};
+                                          const anemo_avx2_kernel *kernel) {
+    anemo_avx2_job j = {.p = p, .a = a, .row_bytes = act->row_bytes(p->k), .kernel = kernel};
     j.alike = true;
     for (int32_t i = 0; i < p->n_parts; i++) {
         j.shape[i] = anemo_n32_shape_of(&p->type[i], p->k);
         j.alike = j.alike && memcmp(&p->type[i], &p->type[0], sizeof p->type[0]) == 0;
     }
     const int64_t blocks = anemo_qgemm_blocks(p, ANEMO_N32_ROWS);
-    if (exec->workspace_bytes < anemo_avx2_workspace(p)) {
+    if (exec->workspace_bytes < anemo_avx2_workspace(p, kernel)) {
         return ANEMO_E_MEMORY;
     }
     if (a->m == 1) {
-        j.gemv = gemv;
-        if (p->type[0].bits == 8) {
+        if (kernel->digits) {
             avx2_digits(a->x, p->k, exec->workspace);
             j.digits = exec->workspace;
         }
@@ -195,28 +192,22 @@ static inline anemo_status anemo_avx2_run(const anemo_exec *exec, const anemo_qg
     return ANEMO_OK;
 }
 
-/* Defines the variant NAME reading a8_gGROUP. */
-#define ANEMO_AVX2_VARIANT(id, width, group_, layout_, idea_)                                      \
+/* Defines the variant `id` reading a8_gGROUP, and its anemo_avx2_KERNEL of rows_GROUP and
+ * gemv_GROUP; `sixteens`: also for weight groups of 16. */
+#define ANEMO_AVX2_DEFINE(id, kernel_, group_, sixteens, digits_, layout_, idea_)                  \
+    const anemo_avx2_kernel anemo_avx2_##kernel_ = {rows_##group_, gemv_##group_, digits_};        \
     extern const anemo_act anemo_act_a8_g##group_;                                                 \
-    static void rows_##group_(int64_t mr, const anemo_avx2_tile *t,                                \
-                              float out[][ANEMO_AVX2_COLUMNS]) {                                   \
-        avx2_tile_rows(width, group_, mr, t, out);                                                 \
-    }                                                                                              \
-    static void gemv_##group_(int streams, const anemo_avx2_gemv *g,                               \
-                              float out[][ANEMO_AVX2_COLUMNS]) {                                   \
-        avx2_gemv_streams(width, group_, streams, g, out);                                         \
-    }                                                                                              \
     static bool accepts_##group_(const void *problem, char *why, size_t why_bytes) {               \
-        return anemo_avx2_accepts(problem, group_, why, why_bytes);                                \
+        return anemo_avx2_accepts(problem, group_, sixteens, why, why_bytes);                      \
     }                                                                                              \
     static anemo_status run_##group_(const anemo_exec *exec, const void *problem,                  \
                                      const void *args) {                                           \
-        return anemo_avx2_run(exec, problem, args, &anemo_act_a8_g##group_, rows_##group_,         \
-                              gemv_##group_);                                                      \
+        return anemo_avx2_run(exec, problem, args, &anemo_act_a8_g##group_,                        \
+                              &anemo_avx2_##kernel_);                                              \
     }                                                                                              \
     static size_t workspace_##group_(const void *problem, int32_t n_threads) {                     \
         (void)n_threads;                                                                           \
-        return anemo_avx2_workspace(problem);                                                      \
+        return anemo_avx2_workspace(problem, &anemo_avx2_##kernel_);                               \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \
@@ -233,5 +224,27 @@ static inline anemo_status anemo_avx2_run(const anemo_exec *exec, const anemo_qg
         .workspace_bytes = workspace_##group_,                                                     \
         .run = run_##group_,                                                                       \
     };
+
+/* Plain codes of `width` bits. */
+#define ANEMO_AVX2_VARIANT(id, kernel_, width, group_, layout_, idea_)                             \
+    static void rows_##group_(int64_t mr, const anemo_avx2_tile *t,                                \
+                              float out[][ANEMO_AVX2_COLUMNS]) {                                   \
+        avx2_tile_rows(width, group_, mr, t, out);                                                 \
+    }                                                                                              \
+    static void gemv_##group_(int streams, const anemo_avx2_gemv *g,                               \
+                              float out[][ANEMO_AVX2_COLUMNS]) {                                   \
+        avx2_gemv_streams(width, group_, streams, g, out);                                         \
+    }                                                                                              \
+    ANEMO_AVX2_DEFINE(id, kernel_, group_, false, (width) == 8, layout_, idea_)
+
+/* The others (tile_small_avx2.h). */
+#define ANEMO_AVX2_SMALL_VARIANT(id, kernel_, code, layout_, idea_)                                \
+    static void rows_32(int64_t mr, const anemo_avx2_tile *t, float out[][ANEMO_AVX2_COLUMNS]) {   \
+        avx2_small_rows(code, mr, t, out);                                                         \
+    }                                                                                              \
+    static void gemv_32(int streams, const anemo_avx2_gemv *g, float out[][ANEMO_AVX2_COLUMNS]) {  \
+        avx2_small_streams(code, streams, g, out);                                                 \
+    }                                                                                              \
+    ANEMO_AVX2_DEFINE(id, kernel_, 32, (code) != 5, false, layout_, idea_)
 
 #endif

@@ -1,18 +1,6 @@
 /* The tile of 8-bit dot products on AVX2, shared by w4a8 and w8a8: up to 6 rows of x and 32 rows of
  * W (layout_n32.h), all in integers but for one step per activation group (32 or 128 columns).
  *
- * 4-bit codes. vpmaddubsw multiplies 4 columns of 8 rows of W (u8) with 4 broadcast activations
- * (s8) and adds neighbours into 16 bits. A product of two is at most 2 * 15 * 127 = 3810, as codes
- * of activations lie in -127 .. 127 (the quantiser rounds x 127 / max|x|: -128 does not occur, and
- * would do no harm here: 8 * 2 * 15 * 128 = 30720). Eight of them, 30480, still fit. So 32 columns
- * are summed in 16 bits before one vpmaddwd with ones widens them: 9 multiplier operations for 256
- * products, where widening after every second one takes 12 and after every one 16.
- *
- * 8-bit codes. 2 * 255 * 127 does not fit 16 bits, vpmaddubsw would saturate. The codes are split
- * into words instead, even bytes by a mask and odd ones by a shift, and vpmaddwd multiplies them
- * with words of x, which are made once per group for all 32 rows of W. A product of two is at most
- * 64770, a group of 128 columns 4.1 million: exact in 32 bits, with nothing to prove about signs.
- *
  * Where the integers end, as in tile_avx512vnni.h:
  * - without offset: y += sx sw (sum c a - 2^(bits-1) sum a), the bracket still in integers;
  * - minimum o: y += sx sw sum c a - o (sx sum a);  zero point z: the same with o = sw z.
@@ -59,85 +47,10 @@
 #ifndef ANEMO_TILE_AVX2_H
 #define ANEMO_TILE_AVX2_H
 
-#include "anemo_config.h"
-#include "kernels/qgemm/layout_n32.h"
-
-#include <immintrin.h>
-
-enum { ANEMO_AVX2_ROWS = 6, ANEMO_AVX2_COLUMNS = 32, ANEMO_AVX2_GROUP_MAX = 128 };
+#include "kernels/qgemm/codes_avx2.h"
 
 /* Bytes that a single tile fetches ahead of itself. */
 enum { ANEMO_AVX2_NEAR = 8192 };
-
-/* What a tile reads: one block of W and up to 6 a8 records. */
-typedef struct anemo_avx2_tile {
-    const anemo_n32_shape *shape;
-    const uint8_t *block;
-    const int8_t *row[ANEMO_AVX2_ROWS]; /* records; gathered rows need no copy */
-    int64_t near;                       /* mr = 1: asks for W so far ahead */
-    bool alone;                         /* no other tile reads the block: it asks for W ahead */
-} anemo_avx2_tile;
-
-/* What is broadcast from an a8 record, straight from memory: four codes or a sum, and a scale. */
-typedef int32_t anemo_avx2_word __attribute__((may_alias, aligned(4)));
-typedef float anemo_avx2_number __attribute__((may_alias, aligned(4)));
-
-/* Every tile height, offset kind and group size is its own unrolled copy of the code below, so that
- * the accumulators stay in registers. Under the sanitizers one general copy is enough. */
-#if ANEMO_SANITIZE
-#define ANEMO_AVX2_INLINE static __attribute__((noinline, unused))
-#define ANEMO_AVX2_UNROLL
-#elif defined __clang__
-#define ANEMO_AVX2_INLINE static inline __attribute__((always_inline))
-#define ANEMO_AVX2_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define ANEMO_AVX2_INLINE static inline __attribute__((always_inline))
-#define ANEMO_AVX2_UNROLL _Pragma("GCC unroll 16")
-#endif
-
-/* 4 columns of a row of x against two vectors of codes: the inner loop, written as instructions. Of
- * 16 registers 12 are sums and 2 are codes; compilers regroup the additions, hoist the broadcasts,
- * and then keep sums in memory. */
-#define ANEMO_AVX2_DOT(multiply, add, sum0, sum1, codes0, codes1, four)                            \
-    do {                                                                                           \
-        __m256i t_, u_;                                                                            \
-        __asm__("vpbroadcastd %[a], %[t]\n\t" multiply " %[t], %[c0], %[u]\n\t" multiply           \
-                " %[t], %[c1], %[t]\n\t" add " %[u], %[s0], %[s0]\n\t" add " %[t], %[s1], %[s1]"   \
-                : [s0] "+x"(sum0), [s1] "+x"(sum1), [t] "=&x"(t_), [u] "=&x"(u_)                   \
-                : [c0] "x"(codes0), [c1] "x"(codes1),                                              \
-                  [a] "m"(*(const anemo_avx2_word *)(const void *)(four)));                        \
-    } while (0)
-#define ANEMO_AVX2_DOT_FIRST(multiply, sum0, sum1, codes0, codes1, four)                           \
-    __asm__("vpbroadcastd %[a], %[s1]\n\t" multiply " %[s1], %[c0], %[s0]\n\t" multiply            \
-            " %[s1], %[c1], %[s1]"                                                                 \
-            : [s0] "=&x"(sum0), [s1] "=&x"(sum1)                                                   \
-            : [c0] "x"(codes0), [c1] "x"(codes1),                                                  \
-              [a] "m"(*(const anemo_avx2_word *)(const void *)(four)))
-
-/* Compilers know that integer additions may be regrouped, and make of a chain of them a tree for
- * which there are no registers. This keeps the chain. */
-#define ANEMO_AVX2_KEEP(v) __asm__("" : "+x"(v))
-
-/* From here on the results live in memory and the halves of a block are a loop: v and what lies in
- * memory are hidden from the compiler, which would unroll it and keep in registers what it cannot.
- * Up to ANEMO_AVX2_TOGETHER rows there are registers for the results as well. */
-#if defined __clang__
-#define ANEMO_AVX2_TOGETHER 1
-#else
-#define ANEMO_AVX2_TOGETHER 2
-#endif
-#define ANEMO_AVX2_APART(v) __asm__ volatile("" : "+r"(v) : : "memory")
-
-/* Vectors of 8 rows of W that a tile of mr rows takes at once: 4 are a whole block. */
-#define ANEMO_AVX2_ACROSS(mr) ((mr) <= 2 ? 4 : 2)
-
-ANEMO_AVX2_INLINE __m256i avx2_load(const void *at) {
-    return _mm256_loadu_si256((const __m256i *)at);
-}
-
-ANEMO_AVX2_INLINE __m256i avx2_word(const void *at) {
-    return _mm256_set1_epi32(*(const anemo_avx2_word *)at);
-}
 
 ANEMO_AVX2_INLINE __m256 avx2_numbers(const anemo_n32_shape *s, const uint8_t *at, int v) {
     if (s->scale_bytes == 2) {
@@ -175,71 +88,12 @@ ANEMO_AVX2_INLINE void avx2_near(int bits, const uint8_t *w, int64_t near, int64
     _mm_prefetch((const char *)w + near - 64, _MM_HINT_T0);
 }
 
-/* w4: 32 columns of 16 rows of W, into 16-bit sums of 8 products of two. */
-ANEMO_AVX2_INLINE void avx2_w4_half(int mr, const uint8_t *w, const anemo_avx2_tile *t,
-                                    int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
-    const __m256i low = _mm256_set1_epi8(15);
-    ANEMO_AVX2_UNROLL
-    for (int quad = 0; quad < 8; quad++) {
-        __m256i codes[2];
-        ANEMO_AVX2_UNROLL
-        for (int v = 0; v < 2; v++) {
-            const __m256i both = avx2_load(w + 128 * (quad / 2) + 32 * v);
-            codes[v] = _mm256_and_si256(quad % 2 ? _mm256_srli_epi16(both, 4) : both, low);
-        }
-        ANEMO_AVX2_UNROLL
-        for (int i = 0; i < mr; i++) {
-            const int8_t *four = t->row[i] + column + 4 * quad;
-            if (quad == 0) {
-                ANEMO_AVX2_DOT_FIRST("vpmaddubsw", sum[i][0], sum[i][1], codes[0], codes[1], four);
-            } else {
-                ANEMO_AVX2_DOT("vpmaddubsw", "vpaddw", sum[i][0], sum[i][1], codes[0], codes[1],
-                               four);
-            }
-        }
-    }
-}
-
-/* The same of 32 rows of W and one or two of x, which leave registers for 128 bytes at once. */
-ANEMO_AVX2_INLINE void avx2_w4_whole(int mr, const uint8_t *w, const anemo_avx2_tile *t,
-                                     int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
-    const __m256i low = _mm256_set1_epi8(15);
-    ANEMO_AVX2_UNROLL
-    for (int step = 0; step < 4; step++) {
-        __m256i a[2][2];
-        ANEMO_AVX2_UNROLL
-        for (int i = 0; i < mr; i++) {
-            a[i][0] = avx2_word(t->row[i] + column + 8 * step);
-            a[i][1] = avx2_word(t->row[i] + column + 8 * step + 4);
-        }
-        ANEMO_AVX2_UNROLL
-        for (int v = 0; v < 4; v++) {
-            if (mr == 1 && t->near && v % 2 == 0) {
-                _mm_prefetch((const char *)w + t->near + 128 * step + 32 * v, _MM_HINT_T0);
-            }
-            __m256i both = avx2_load(w + 128 * step + 32 * v);
-            ANEMO_AVX2_KEEP(both);
-            const __m256i w0 = _mm256_and_si256(both, low);
-            const __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-            ANEMO_AVX2_UNROLL
-            for (int i = 0; i < mr; i++) {
-                const __m256i p0 = _mm256_maddubs_epi16(w0, a[i][0]);
-                const __m256i p1 = _mm256_maddubs_epi16(w1, a[i][1]);
-                sum[i][v] = step == 0 ? p0 : _mm256_add_epi16(sum[i][v], p0);
-                ANEMO_AVX2_KEEP(sum[i][v]);
-                sum[i][v] = _mm256_add_epi16(sum[i][v], p1);
-                ANEMO_AVX2_KEEP(sum[i][v]);
-            }
-        }
-    }
-}
-
 ANEMO_AVX2_INLINE void avx2_w4_chunk(int mr, int across, const uint8_t *w, const anemo_avx2_tile *t,
                                      int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
     if (across == 4) {
         avx2_w4_whole(mr, w, t, column, sum);
     } else {
-        avx2_w4_half(mr, w, t, column, sum);
+        avx2_bytes_run(4, false, mr, across, w, 0, 8, t, column, sum);
     }
 }
 
@@ -271,27 +125,10 @@ ANEMO_AVX2_INLINE void avx2_w4_sums(bool has_offset, int mr, int across, const u
     }
 }
 
-/* w8: the codes of a row of x as words, 32 columns after the other: 8 pairs (k, k+2), of every 4
- * columns one, then the 8 pairs (k+1, k+3). */
-ANEMO_AVX2_INLINE void avx2_w8_words(int mr, const anemo_avx2_tile *t, int64_t column,
-                                     int64_t columns,
-                                     int16_t words[ANEMO_AVX2_ROWS][ANEMO_AVX2_GROUP_MAX]) {
-    ANEMO_AVX2_UNROLL
-    for (int i = 0; i < mr; i++) {
-        for (int64_t c = 0; c < columns; c += 32) {
-            const __m256i x = avx2_load(t->row[i] + column + c);
-            const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
-            _mm256_store_si256((__m256i *)(void *)(words[i] + c), even);
-            _mm256_store_si256((__m256i *)(void *)(words[i] + c + 16), _mm256_srai_epi16(x, 8));
-        }
-    }
-}
-
 ANEMO_AVX2_INLINE void avx2_w8_sums(bool has_offset, int mr, int across, const uint8_t *w,
                                     const anemo_avx2_tile *t, int64_t columns, int64_t sums_at,
                                     int16_t words[ANEMO_AVX2_ROWS][ANEMO_AVX2_GROUP_MAX],
                                     __m256i sum[ANEMO_AVX2_ROWS][4]) {
-    const __m256i low = _mm256_set1_epi16(255);
     ANEMO_AVX2_UNROLL
     for (int i = 0; i < mr; i++) {
         const __m256i centre = _mm256_slli_epi32(avx2_word(t->row[i] + sums_at), 7);
@@ -302,26 +139,8 @@ ANEMO_AVX2_INLINE void avx2_w8_sums(bool has_offset, int mr, int across, const u
         }
     }
     for (int64_t c = 0; c < columns; c += 32) {
-        ANEMO_AVX2_UNROLL
-        for (int half = 0; half < 16; half++) { /* 4 columns, two of them at a time */
-            const int quad = half / 2;
-            __m256i codes[4];
-            ANEMO_AVX2_UNROLL
-            for (int v = 0; v < across; v++) {
-                const __m256i four = avx2_load(w + 32 * c + 256 * (quad / 2) + 64 * (quad % 2) +
-                                               128 * (v / 2) + 32 * (v % 2));
-                codes[v] = half % 2 ? _mm256_srli_epi16(four, 8) : _mm256_and_si256(four, low);
-            }
-            ANEMO_AVX2_UNROLL
-            for (int i = 0; i < mr; i++) {
-                const int16_t *two = words[i] + c + 2 * quad + 16 * (half % 2);
-                ANEMO_AVX2_UNROLL
-                for (int v = 0; v < across; v += 2) {
-                    ANEMO_AVX2_DOT("vpmaddwd", "vpaddd", sum[i][v], sum[i][v + 1], codes[v],
-                                   codes[v + 1], two);
-                }
-            }
-        }
+        avx2_words_run(8, false, mr, across, w + 32 * c, 0, 8, _mm256_setzero_si256(), words, c,
+                       sum);
     }
 }
 
@@ -340,16 +159,19 @@ ANEMO_AVX2_INLINE avx2_act_group avx2_act_group_at(int act_group, int64_t kp, in
                             scale_at, scale_at + 4 * (kp / act_group)};
 }
 
-/* y += what the integer sums of one activation group are worth. */
+/* y += what the integer sums of one group are worth; `totals`: of the rows' codes, or NULL: they
+ * stand in the records. */
 ANEMO_AVX2_INLINE void avx2_add_group(bool has_offset, int mr, int across, const anemo_avx2_tile *t,
-                                      int64_t scales_at, int64_t sums_at, const __m256 *scale,
-                                      const __m256 *offset, __m256i sum[ANEMO_AVX2_ROWS][4],
-                                      int first, __m256 y[ANEMO_AVX2_ROWS][4]) {
+                                      int64_t scales_at, int64_t sums_at, const int32_t *totals,
+                                      const __m256 *scale, const __m256 *offset,
+                                      __m256i sum[ANEMO_AVX2_ROWS][4], int first,
+                                      __m256 y[ANEMO_AVX2_ROWS][4]) {
     ANEMO_AVX2_UNROLL
     for (int i = 0; i < mr; i++) {
         const __m256 sx =
             _mm256_set1_ps(*(const anemo_avx2_number *)(const void *)(t->row[i] + scales_at));
-        const __m256 total = _mm256_mul_ps(_mm256_cvtepi32_ps(avx2_word(t->row[i] + sums_at)), sx);
+        const __m256i codes = totals ? avx2_word(totals + i) : avx2_word(t->row[i] + sums_at);
+        const __m256 total = _mm256_mul_ps(_mm256_cvtepi32_ps(codes), sx);
         ANEMO_AVX2_UNROLL
         for (int v = 0; v < across; v++) {
             const __m256 value = _mm256_cvtepi32_ps(sum[i][v]);
@@ -388,7 +210,7 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
                 avx2_near(bits, w, ANEMO_AVX2_NEAR, a.columns);
             }
             if (bits == 8) {
-                avx2_w8_words(mr, t, column, a.columns, words);
+                avx2_words(mr, t, column, a.columns, words);
             }
             for (int v = 0; v < 4; v += across) {
                 if (mr > ANEMO_AVX2_TOGETHER) {
@@ -402,8 +224,8 @@ ANEMO_AVX2_INLINE void avx2_tile(int bits, int act_group, bool has_offset, int m
                     avx2_w8_sums(has_offset, mr, across, w + 64 * v, t, a.columns, a.sum_at, words,
                                  sum);
                 }
-                avx2_add_group(has_offset, mr, across, t, a.scale_at, a.sum_at, scale, offset, sum,
-                               v, y);
+                avx2_add_group(has_offset, mr, across, t, a.scale_at, a.sum_at, NULL, scale, offset,
+                               sum, v, y);
             }
             w += a.columns * 4 * bits;
         }
