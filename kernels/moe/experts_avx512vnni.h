@@ -26,7 +26,7 @@
 #include "kernels/moe/hidden_avx512.h"
 #include "kernels/moe/moe.h"
 #include "kernels/qgemm/heads_avx512vnni.h"
-#include "kernels/qgemm/streams_avx512vnni.h"
+#include "kernels/qgemm/kernels_avx512vnni.h"
 
 /* Most tiles of a stretch, most columns of a group, bytes of records that stay in L2, and words of
  * heads on the stack: at least one tile's. */
@@ -37,14 +37,10 @@ enum {
     EXPERTS_HEADS = ANEMO_N32_K_MAX / 32 * 2 * VNNI_HEAD
 };
 
-/* vnni_tile_rows of fixed width and group */
-typedef void (*experts_tile_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
-                                float out[][ANEMO_TILE_COLUMNS]);
-
 typedef struct experts_job {
     const anemo_moe_experts_problem *p;
     const anemo_moe_experts_args *a;
-    experts_tile_fn tile;
+    anemo_vnni_rows_fn tile[3];    /* of gate, up, down */
     anemo_vnni_streams_fn streams; /* of gate and up, and of two blocks of down; NULL: tiles only */
     anemo_n32_shape gate, up, down;
     int64_t group;           /* of the activation format */
@@ -54,8 +50,8 @@ typedef struct experts_job {
 
 static inline experts_job experts_job_of(const anemo_moe_experts_problem *p,
                                          const anemo_moe_experts_args *a, const anemo_act *act,
-                                         experts_tile_fn tile, anemo_vnni_streams_fn streams,
-                                         void *hidden) {
+                                         const anemo_vnni_rows_fn tile[3],
+                                         anemo_vnni_streams_fn streams, void *hidden) {
     const anemo_n32_shape gate = anemo_n32_shape_of(&p->gate, p->d);
     const anemo_n32_shape down = anemo_n32_shape_of(&p->down, p->ffn);
     const bool plain = memcmp(&p->gate, &p->up, sizeof p->gate) == 0 &&
@@ -64,7 +60,7 @@ static inline experts_job experts_job_of(const anemo_moe_experts_problem *p,
     return (experts_job){.p = p,
                          .streams = plain && vnni_wants_streams() ? streams : NULL,
                          .a = a,
-                         .tile = tile,
+                         .tile = {tile[0], tile[1], tile[2]},
                          .gate = gate,
                          .up = anemo_n32_shape_of(&p->up, p->d),
                          .down = down,
@@ -95,13 +91,18 @@ typedef struct experts_span {
     int64_t head_words;  /* of a tile */
 } experts_span;
 
+/* For tiles of one matrix, or of two on the same rows. */
 static inline experts_span experts_span_of(const experts_job *j, const anemo_n32_shape *shape,
-                                           int64_t row_begin, int64_t row_end, size_t row_bytes) {
+                                           const anemo_n32_shape *other, int64_t row_begin,
+                                           int64_t row_end, size_t row_bytes) {
+    const int group = (int)j->group;
+    const bool fine = vnni_is_fine(shape, group) || vnni_is_fine(other, group);
+    const int64_t rows = VNNI_ROWS(group, fine);
     experts_span s = {.row = row_begin, .rows = row_end - row_begin};
-    const int64_t in_cache = EXPERTS_STRETCH_BYTES / (ANEMO_TILE_ROWS * (int64_t)row_bytes);
-    s.head_words = vnni_head_words(shape, (int)j->group);
+    const int64_t in_cache = EXPERTS_STRETCH_BYTES / (rows * (int64_t)row_bytes);
+    s.head_words = max_i64(vnni_head_words(shape, group), vnni_head_words(other, group));
     const int64_t fit = min_i64(min_i64(in_cache, EXPERTS_FIT), EXPERTS_HEADS / s.head_words);
-    s.tiles = anemo_ceil_div(s.rows, ANEMO_TILE_ROWS);
+    s.tiles = anemo_ceil_div(s.rows, rows);
     s.stretches = anemo_ceil_div(s.tiles, max_i64(1, fit));
     return s;
 }
@@ -147,6 +148,15 @@ static inline void experts_make_heads(const experts_job *j, const anemo_n32_shap
     }
 }
 
+/* Have two matrices the same heads of a row? */
+static inline bool experts_heads_alike(const experts_job *j, const anemo_n32_shape *a,
+                                       const anemo_n32_shape *b) {
+    const int group = (int)j->group;
+    return vnni_has_offset(a) == vnni_has_offset(b) && a->bits == b->bits &&
+           a->is_table == b->is_table && vnni_is_fine(a, group) == vnni_is_fine(b, group) &&
+           (!vnni_is_fine(a, group) || a->group == b->group);
+}
+
 /* What a tile over a block fetches: its share of block `next`, or, alone, the lines a little
  * ahead of it in block `at`. */
 static inline anemo_vnni_ahead experts_ahead(const experts_span *s, int64_t tile,
@@ -190,11 +200,11 @@ static inline void experts_gate_up_tile(const experts_job *j, int32_t e, const e
     if (experts_stream(j, s)) {
         j->streams(mr, &t, at, g);
     } else {
-        j->tile(mr, &t, experts_ahead(s, tile, a->gate[e], &j->gate, block, next), g);
+        j->tile[0](mr, &t, experts_ahead(s, tile, a->gate[e], &j->gate, block, next), g);
         t.shape = &j->up;
         t.block = at[1];
         t.heads = up_heads + (tile - s->first) * s->head_words;
-        j->tile(mr, &t, experts_ahead(s, tile, a->up[e], &j->up, block, next), u);
+        j->tile[1](mr, &t, experts_ahead(s, tile, a->up[e], &j->up, block, next), u);
     }
     for (int64_t c = 0; c < ANEMO_TILE_COLUMNS; c += 16) {
         const int64_t column = block * ANEMO_N32_ROWS + c;
@@ -237,9 +247,9 @@ static inline void experts_gate_up(const void *ctx, int32_t e, int64_t row_begin
     const int64_t end = min_i64(group_end * blocks, anemo_ceil_div(j->p->ffn, ANEMO_N32_ROWS));
     float h[EXPERTS_FIT * ANEMO_TILE_ROWS * EXPERTS_GROUP_MAX];
     _Alignas(64) int32_t gate_heads[EXPERTS_HEADS], other_heads[EXPERTS_HEADS];
-    const bool alike = vnni_has_offset(&j->gate) == vnni_has_offset(&j->up);
+    const bool alike = experts_heads_alike(j, &j->gate, &j->up);
     const anemo_moe_experts_args *a = j->a;
-    experts_span s = experts_span_of(j, &j->gate, row_begin, row_end, j->x_bytes);
+    experts_span s = experts_span_of(j, &j->gate, &j->up, row_begin, row_end, j->x_bytes);
     for (int64_t stretch = 0; stretch < s.stretches; stretch++) {
         experts_stretch(&s, stretch);
         experts_make_heads(j, &j->gate, &s, a->x, j->x_bytes, a->plan.row_token, gate_heads);
@@ -286,7 +296,7 @@ static inline void experts_down_tile(const experts_job *j, int32_t e, const expe
     t.shape = &j->down;
     t.block = experts_block(j->a->down[e], &j->down, block);
     t.heads = heads + (tile - s->first) * s->head_words;
-    j->tile(mr, &t, experts_ahead(s, tile, j->a->down[e], &j->down, block, next), out);
+    j->tile[2](mr, &t, experts_ahead(s, tile, j->a->down[e], &j->down, block, next), out);
     experts_down_store(j, e, row, mr, block, out);
 }
 
@@ -310,7 +320,7 @@ static inline void experts_down(const void *ctx, int32_t e, int64_t row_begin, i
     (void)thread;
     const experts_job *j = ctx;
     _Alignas(64) int32_t heads[EXPERTS_HEADS];
-    experts_span s = experts_span_of(j, &j->down, row_begin, row_end, j->h_bytes);
+    experts_span s = experts_span_of(j, &j->down, &j->down, row_begin, row_end, j->h_bytes);
     for (int64_t stretch = 0; stretch < s.stretches; stretch++) {
         experts_stretch(&s, stretch);
         experts_make_heads(j, &j->down, &s, j->hidden, j->h_bytes, NULL, heads);

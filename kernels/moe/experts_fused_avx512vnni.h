@@ -15,7 +15,8 @@ static inline size_t experts_fused_workspace(const anemo_moe_experts_problem *p,
 static inline anemo_status experts_fused_run(const anemo_exec *exec,
                                              const anemo_moe_experts_problem *p,
                                              const anemo_moe_experts_args *a, const anemo_act *act,
-                                             experts_tile_fn tile, anemo_vnni_streams_fn streams) {
+                                             const anemo_vnni_rows_fn tile[3],
+                                             anemo_vnni_streams_fn streams) {
     if (a->tokens < 0 || a->tokens > p->tokens_max) {
         return ANEMO_E_INPUT;
     }
@@ -52,7 +53,8 @@ static inline anemo_status experts_fused_run(const anemo_exec *exec,
     }                                                                                              \
     static anemo_status run_##group_(const anemo_exec *exec, const void *problem,                  \
                                      const void *args) {                                           \
-        return experts_fused_run(exec, problem, args, &anemo_act_a8_g##group_, tile_##group_,      \
+        static const anemo_vnni_rows_fn tile[3] = {tile_##group_, tile_##group_, tile_##group_};   \
+        return experts_fused_run(exec, problem, args, &anemo_act_a8_g##group_, tile,               \
                                  streams_##group_);                                                \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \

@@ -52,7 +52,8 @@ static anemo_status run(const anemo_exec *exec, const void *problem, const void 
     if (exec->workspace_bytes < workspace_bytes(p, exec->n_threads)) {
         return ANEMO_E_MEMORY;
     }
-    naive_call c = {.job = experts_job_of(p, a, &anemo_act_a8_g32, tile_1, NULL, exec->workspace)};
+    static const anemo_vnni_rows_fn tile[3] = {tile_1, tile_1, tile_1};
+    naive_call c = {.job = experts_job_of(p, a, &anemo_act_a8_g32, tile, NULL, exec->workspace)};
     for (int64_t i = 0; i < a->tokens * p->top_k; i++) {
         c.expert = a->plan.expert[i];
         c.row = a->plan.row_of[i];

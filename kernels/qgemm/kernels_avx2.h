@@ -18,28 +18,14 @@ extern const anemo_avx2_kernel anemo_avx2_w4, anemo_avx2_w4s, anemo_avx2_w4t, an
     anemo_avx2_w6, anemo_avx2_w8, anemo_avx2_w8s;
 extern const anemo_avx2_kernel anemo_avx2_w4g128, anemo_avx2_w8g128; /* these read a8_g128 */
 
-/* NULL: no kernel knows the type. */
+/* Of a valid type; NULL: no kernel knows it. */
 static inline const anemo_avx2_kernel *anemo_avx2_kernel_of(const anemo_weight_type *type) {
-    const bool plain =
-        (type->scale == ANEMO_SCALE_F16 || type->scale == ANEMO_SCALE_F32) && type->group % 32 == 0;
-    if (type->code == ANEMO_CODE_TABLE) {
-        return type->bits == 4 ? &anemo_avx2_w4t : NULL;
-    }
-    if (type->code != ANEMO_CODE_LINEAR || (type->group % 32 != 0 && type->group != 16)) {
-        return NULL;
-    }
-    switch (type->bits) {
-    case 4:
-        return plain ? &anemo_avx2_w4 : &anemo_avx2_w4s;
-    case 5:
-        return type->group != 16 ? &anemo_avx2_w5 : NULL;
-    case 6:
-        return &anemo_avx2_w6;
-    case 8:
-        return plain ? &anemo_avx2_w8 : &anemo_avx2_w8s;
-    default:
-        return NULL;
-    }
+    static const anemo_avx2_kernel *const kernels[ANEMO_N32_KINDS + 1] = {
+        [ANEMO_N32_W4] = &anemo_avx2_w4,   [ANEMO_N32_W4S] = &anemo_avx2_w4s,
+        [ANEMO_N32_W4T] = &anemo_avx2_w4t, [ANEMO_N32_W5] = &anemo_avx2_w5,
+        [ANEMO_N32_W6] = &anemo_avx2_w6,   [ANEMO_N32_W8] = &anemo_avx2_w8,
+        [ANEMO_N32_W8S] = &anemo_avx2_w8s};
+    return type->bits == 5 && type->group == 16 ? NULL : kernels[anemo_n32_kind_of(type)];
 }
 
 #endif

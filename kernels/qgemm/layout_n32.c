@@ -20,17 +20,13 @@ static bool accepts_codes(int code, int bits, const anemo_weight_type *type, int
     return true;
 }
 
-static bool coarse(const anemo_weight_type *type) {
-    return (type->scale == ANEMO_SCALE_F16 || type->scale == ANEMO_SCALE_F32) && type->group != 16;
-}
-
 /* The plain layouts: w4_n32k8 and w8_n32k4. */
 static bool accepts_coarse(int bits, const anemo_weight_type *type, int64_t n, int64_t k, char *why,
                            size_t why_bytes) {
     if (!accepts_codes(ANEMO_CODE_LINEAR, bits, type, n, k, why, why_bytes)) {
         return false;
     }
-    return coarse(type) || anemo_refuse(why, why_bytes,
+    return anemo_n32_is_plain(type) || anemo_refuse(why, why_bytes,
                                         "f16 or f32 scales and groups of 32, 64, 128 or one per "
                                         "row are accepted");
 }
@@ -41,7 +37,7 @@ static bool accepts_fine(int bits, const anemo_weight_type *type, int64_t n, int
     if (!accepts_codes(ANEMO_CODE_LINEAR, bits, type, n, k, why, why_bytes)) {
         return false;
     }
-    return !coarse(type) ||
+    return !anemo_n32_is_plain(type) ||
            anemo_refuse(why, why_bytes, "groups of 16, or e8m0 or two-level scales are accepted");
 }
 

@@ -87,6 +87,37 @@ static inline anemo_n32_shape anemo_n32_shape_of(const anemo_weight_type *type, 
     return s;
 }
 
+/* The layouts by name, for whoever has a kernel for each (experts of mixed types). */
+typedef enum anemo_n32_kind {
+    ANEMO_N32_W4,
+    ANEMO_N32_W4S,
+    ANEMO_N32_W4T,
+    ANEMO_N32_W5,
+    ANEMO_N32_W6,
+    ANEMO_N32_W8,
+    ANEMO_N32_W8S,
+    ANEMO_N32_KINDS /* floats */
+} anemo_n32_kind;
+
+/* w4_n32k8 and w8_n32k4 have f16 or f32 scales and groups of 32 and more; the others leave it to
+ * them. */
+static inline bool anemo_n32_is_plain(const anemo_weight_type *type) {
+    return (type->scale == ANEMO_SCALE_F16 || type->scale == ANEMO_SCALE_F32) && type->group != 16;
+}
+
+/* Of a valid type. */
+static inline anemo_n32_kind anemo_n32_kind_of(const anemo_weight_type *type) {
+    const bool plain = anemo_n32_is_plain(type);
+    if (type->code != ANEMO_CODE_LINEAR) {
+        return type->code == ANEMO_CODE_TABLE ? ANEMO_N32_W4T : ANEMO_N32_KINDS;
+    }
+    return type->bits == 4   ? plain ? ANEMO_N32_W4 : ANEMO_N32_W4S
+           : type->bits == 5 ? ANEMO_N32_W5
+           : type->bits == 6 ? ANEMO_N32_W6
+           : plain           ? ANEMO_N32_W8
+                             : ANEMO_N32_W8S;
+}
+
 /* Where the header of group g's unit begins in a block; the codes follow it. */
 static ANEMO_HOST_DEVICE inline size_t anemo_n32_group_at(const anemo_n32_shape *s, int64_t g) {
     const int64_t unit = g / s->sets;

@@ -15,11 +15,8 @@
 
 #include "kernels/qgemm/epilogue.h"
 #include "kernels/qgemm/heads_avx512vnni.h"
+#include "kernels/qgemm/kernels_avx512vnni.h"
 #include "kernels/qgemm/qgemm_internal.h"
-#include "kernels/qgemm/streams_avx512vnni.h"
-
-typedef void (*anemo_vnni_rows_fn)(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,
-                                   float out[][ANEMO_TILE_COLUMNS]);
 
 /* Pieces of the loop per thread where memory is the limit: threads do not get the same share of it.
  * Where arithmetic is, equal halves are 2 % faster. And words between what two threads write. */
@@ -46,7 +43,7 @@ typedef struct anemo_vnni_job {
     int64_t tiles;     /* rows of x are spread evenly over them */
     int64_t stretches; /* pieces x is cut into */
     int64_t fit;       /* tiles of a stretch, at most */
-    anemo_vnni_rows_fn tile, fine;
+    const anemo_vnni_kernel *kernel;
     anemo_vnni_streams_fn streams; /* NULL: tiles only */
     int64_t *headed; /* per thread, VNNI_APART words apart: the stretch that its heads are of */
     int32_t *heads;  /* per thread, part and tile of a stretch */
@@ -148,7 +145,8 @@ static inline void vnni_one_tile(const anemo_vnni_job *j, int thread, anemo_qgem
                   (size_t)(b.row / ANEMO_N32_ROWS) * t.shape->block_bytes;
         t.heads = vnni_heads_at(j, thread, part, tile - s->first);
         const anemo_vnni_ahead ahead = vnni_ahead(t.block, t.shape, s, tile, s->lines[part]);
-        (j->part[part].fine ? j->fine : j->tile)(mr, &t, ahead, out[act_mul ? part : 0]);
+        (j->part[part].fine ? j->kernel->fine : j->kernel->rows)(mr, &t, ahead,
+                                                                 out[act_mul ? part : 0]);
     }
     if (!act_mul) {
         vnni_store(j, b, row, mr, out[0]);
@@ -304,12 +302,10 @@ static inline size_t anemo_vnni_workspace(const anemo_qgemm_problem *p, const an
 
 static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qgemm_problem *p,
                                           const anemo_qgemm_args *a, const anemo_act *act,
-                                          anemo_vnni_rows_fn tile, anemo_vnni_rows_fn fine,
-                                          anemo_vnni_streams_fn streams) {
+                                          const anemo_vnni_kernel *kernel) {
     anemo_vnni_job j = vnni_job_of(p, act);
     j.a = a;
-    j.tile = tile;
-    j.fine = fine;
+    j.kernel = kernel;
     if (a->m < 0 || a->m > p->m_max) {
         return ANEMO_E_INPUT;
     }
@@ -328,7 +324,7 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
         exec->n_threads == 1 ? 1 : anemo_ceil_div(4 * (int64_t)exec->n_threads, j.blocks);
     j.stretches = for_cache > for_threads ? for_cache : for_threads;
     j.stretches = j.stretches < j.tiles ? j.stretches : j.tiles;
-    j.streams = vnni_streams_fit(&j) ? streams : NULL;
+    j.streams = vnni_streams_fit(&j) ? kernel->streams : NULL;
     const int64_t items = j.blocks * j.stretches;
     const int64_t piece = anemo_ceil_div(items, (int64_t)VNNI_PIECES * exec->n_threads);
     exec->parallel(exec, items, j.tiles == 1 ? piece : 0, vnni_items, &j);
@@ -336,8 +332,8 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
 }
 
 /* Defines the variant `id` for codes of this kind (their bits, or VNNI_TABLE) reading activations
- * a8_ACT, whose groups are `group_`. */
-#define ANEMO_VNNI_VARIANT(id, code_, act_, group_, layout_, idea_)                                \
+ * a8_ACT, whose groups are `group_`, and its anemo_vnni_KERNEL. */
+#define ANEMO_VNNI_VARIANT(id, kernel_, code_, act_, group_, layout_, idea_)                       \
     extern const anemo_act anemo_act_a8_##act_;                                                    \
     static void rows_##act_(int64_t mr, const anemo_vnni_tile *t, anemo_vnni_ahead ahead,          \
                             float out[][ANEMO_TILE_COLUMNS]) {                                     \
@@ -352,6 +348,7 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
                                float out[][ANEMO_TILE_COLUMNS]) {                                  \
         vnni_streams_rows(code_, group_, vnni_is_fine(t->shape, group_), mr, t, block, out);       \
     }                                                                                              \
+    const anemo_vnni_kernel anemo_vnni_##kernel_ = {rows_##act_, fine_##act_, streams_##act_};     \
     static bool accepts_##act_(const void *problem, char *why, size_t why_bytes) {                 \
         return anemo_vnni_accepts(problem, group_, why, why_bytes);                                \
     }                                                                                              \
@@ -360,8 +357,7 @@ static inline anemo_status anemo_vnni_run(const anemo_exec *exec, const anemo_qg
     }                                                                                              \
     static anemo_status run_##act_(const anemo_exec *exec, const void *problem,                    \
                                    const void *args) {                                             \
-        return anemo_vnni_run(exec, problem, args, &anemo_act_a8_##act_, rows_##act_, fine_##act_, \
-                              streams_##act_);                                                     \
+        return anemo_vnni_run(exec, problem, args, &anemo_act_a8_##act_, &anemo_vnni_##kernel_);   \
     }                                                                                              \
     extern const anemo_variant anemo_##id;                                                         \
     const anemo_variant anemo_##id = {                                                             \

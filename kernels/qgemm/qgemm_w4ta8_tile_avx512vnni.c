@@ -4,5 +4,5 @@
 #include "kernels/qgemm/qgemm_avx512vnni.h"
 
 ANEMO_VNNI_VARIANT(
-    qgemm_w4ta8_tile_avx512vnni, VNNI_TABLE, g32, 32, "w4t_n32k8",
+    qgemm_w4ta8_tile_avx512vnni, w4t, VNNI_TABLE, g32, 32, "w4t_n32k8",
     "table codes by vpshufb, u8 x s8 dot products, 6x32 tile, one scale per 32 activations")

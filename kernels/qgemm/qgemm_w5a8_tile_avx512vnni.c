@@ -2,5 +2,5 @@
  * (tile_avx512vnni.h): nibbles as with 4 bits, and a fifth bit by shift and ternary logic. */
 #include "kernels/qgemm/qgemm_avx512vnni.h"
 
-ANEMO_VNNI_VARIANT(qgemm_w5a8_tile_avx512vnni, 5, g32, 32, "w5_n32k8",
+ANEMO_VNNI_VARIANT(qgemm_w5a8_tile_avx512vnni, w5, 5, g32, 32, "w5_n32k8",
                    "u5 x s8 dot products, 6x32 tile, one scale per 32 activations")

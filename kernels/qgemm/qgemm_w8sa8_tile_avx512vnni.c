@@ -2,5 +2,5 @@
  * tiles of vpdpbusd (tile_avx512vnni.h). */
 #include "kernels/qgemm/qgemm_avx512vnni.h"
 
-ANEMO_VNNI_VARIANT(qgemm_w8sa8_tile_avx512vnni, 8, g32, 32, "w8s_n32k4",
+ANEMO_VNNI_VARIANT(qgemm_w8sa8_tile_avx512vnni, w8s, 8, g32, 32, "w8s_n32k4",
                    "u8 x s8 dot products, small scales and groups, one scale per 32 activations")

@@ -18,37 +18,54 @@
 
 /* ---------------------------------------------------------------- scales */
 
-/* Numbers of rows 8 v .. 8 v + 7 from 32 that stand at `at`; first: of their first level. */
-ANEMO_AVX2_INLINE __m256 avx2_small_numbers(const anemo_n32_shape *s, const uint8_t *first,
+/* Numbers of rows 8 v .. 8 v + 7 from 32 that stand at `at`, with their first level. */
+ANEMO_AVX2_INLINE __m256 avx2_small_numbers(const anemo_n32_shape *s, __m256 first,
                                             const uint8_t *at, int v) {
     if (s->scale_bytes > 1) {
         return avx2_numbers(s, at, v);
     }
     const __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(at + 8 * v));
     if (s->two_level) {
-        const __m128i half = _mm_loadu_si128((const __m128i *)(const void *)(first + 16 * v));
-        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
-                             _mm256_cvtph_ps(half));
+        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), first);
     }
     /* The exponent of a float32; 2^-127 alone is subnormal. */
     const __m256i power = _mm256_slli_epi32(_mm256_cvtepu8_epi32(bytes), 23);
     return _mm256_castsi256_ps(_mm256_max_epu32(power, _mm256_set1_epi32(0x00400000)));
 }
 
-/* Scales of group g, at which the walk stands, and what its codes are offset by: 0, o or s z. */
-ANEMO_AVX2_INLINE void avx2_small_scales(const anemo_n32_shape *s, bool has_offset,
-                                         const uint8_t *block, const anemo_n32_place *at, int64_t g,
-                                         __m256 scale[4], __m256 offset[4]) {
+/* A walk through a block: the group it stands at. */
+typedef struct avx2_small_walk {
+    anemo_n32_place at;
+    __m256 first[2][4];         /* level of scales and minima under this header */
+    __m256 scale[4], offset[4]; /* offset: what codes are offset by, 0, o or s z */
+} avx2_small_walk;
+
+/* Goes on to group g of `block`. */
+ANEMO_AVX2_INLINE void avx2_small_next(const anemo_n32_shape *s, bool has_offset,
+                                       const uint8_t *block, int64_t g, avx2_small_walk *walk) {
+    anemo_n32_next_group(s, &walk->at);
+    const uint8_t *header = walk->at.header, *scales = walk->at.scales;
+    if (s->two_level && walk->at.sets + 1 == s->sets) {
+        ANEMO_AVX2_UNROLL
+        for (int v = 0; v < 8; v++) {
+            if (v < 4 || s->has_minimum) {
+                walk->first[v / 4][v % 4] =
+                    _mm256_cvtph_ps(_mm_loadu_si128((const void *)(header + 16 * v)));
+            }
+        }
+    }
     ANEMO_AVX2_UNROLL
     for (int v = 0; v < 4; v++) {
-        scale[v] = avx2_small_numbers(s, at->header, at->scales, v);
-        offset[v] = _mm256_setzero_ps();
+        walk->scale[v] = avx2_small_numbers(s, walk->first[0][v], scales, v);
+        walk->offset[v] = _mm256_setzero_ps();
         if (has_offset && s->has_minimum) {
-            offset[v] = avx2_small_numbers(s, at->header + 64, at->scales + 32 * s->scale_bytes, v);
+            walk->offset[v] =
+                avx2_small_numbers(s, walk->first[1][v], scales + 32 * s->scale_bytes, v);
         } else if (has_offset) {
             const __m128i zero =
                 _mm_loadl_epi64((const __m128i *)(const void *)(block + 32 * g + 8 * v));
-            offset[v] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(zero)), scale[v]);
+            walk->offset[v] =
+                _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(zero)), walk->scale[v]);
         }
     }
 }
@@ -152,39 +169,37 @@ ANEMO_AVX2_INLINE void avx2_small_piece(int code, bool fine, int half, bool has_
     }
 }
 
-/* A walk through blocks of one shape, side by side. */
-typedef struct avx2_small_walk {
-    anemo_n32_place at[ANEMO_AVX2_STREAMS];
-    __m256 scale[ANEMO_AVX2_STREAMS][4], offset[ANEMO_AVX2_STREAMS][4];
+/* Walks through blocks of one shape, side by side. */
+typedef struct avx2_small_walks {
+    avx2_small_walk of[ANEMO_AVX2_STREAMS];
     int64_t groups, left; /* begun; columns left of the last */
-} avx2_small_walk;
+} avx2_small_walks;
 
 /* The next 16 or 32 columns of each block, `half` of the 32 that begin at `column`. */
 ANEMO_AVX2_INLINE void avx2_small_step(int code, bool fine, int half, bool has_offset, int streams,
                                        int mr, __m256i table, const anemo_avx2_tile *t,
                                        const uint8_t *const *block, int64_t column,
                                        int64_t scale_at, avx2_small_rows_at *x,
-                                       avx2_small_walk *walk,
+                                       avx2_small_walks *walks,
                                        __m256 y[ANEMO_AVX2_STREAMS][ANEMO_AVX2_ROWS][4]) {
     const anemo_n32_shape *s = t->shape;
-    const bool begins = walk->left == 0;
-    if (begins && walk->groups == s->groups) {
+    const bool begins = walks->left == 0;
+    if (begins && walks->groups == s->groups) {
         return; /* padding behind the last group of 16 */
     }
-    walk->left = (begins ? s->group : walk->left) - (fine ? 16 : 32);
-    walk->groups += begins;
+    walks->left = (begins ? s->group : walks->left) - (fine ? 16 : 32);
+    walks->groups += begins;
     ANEMO_AVX2_UNROLL
     for (int b = 0; b < streams; b++) {
+        avx2_small_walk *walk = &walks->of[b];
         if (begins) {
-            anemo_n32_next_group(s, &walk->at[b]);
-            avx2_small_scales(s, has_offset, block[b], &walk->at[b], walk->groups - 1,
-                              walk->scale[b], walk->offset[b]);
+            avx2_small_next(s, has_offset, block[b], walks->groups - 1, walk);
         }
         if (half == 0 && (streams > 1 ? t->near != 0 : t->alone)) {
-            avx2_near(s->bits, walk->at[b].w, streams > 1 ? t->near : ANEMO_AVX2_NEAR, 32);
+            avx2_near(s->bits, walk->at.w, streams > 1 ? t->near : ANEMO_AVX2_NEAR, 32);
         }
-        avx2_small_piece(code, fine, half, has_offset, mr, walk->at[b].w, table, t, column,
-                         scale_at, x, walk->scale[b], walk->offset[b], y[b]);
+        avx2_small_piece(code, fine, half, has_offset, mr, walk->at.w, table, t, column, scale_at,
+                         x, walk->scale, walk->offset, y[b]);
     }
 }
 
@@ -197,11 +212,11 @@ ANEMO_AVX2_INLINE void avx2_small_tile(int code, bool fine, bool has_offset, int
     const int64_t kp = anemo_round_up(s->k, 128);
     const __m256i table =
         _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)s->table));
-    avx2_small_walk walk = {.groups = 0};
+    avx2_small_walks walks = {.groups = 0};
     __m256 y[ANEMO_AVX2_STREAMS][ANEMO_AVX2_ROWS][4];
     ANEMO_AVX2_UNROLL
     for (int b = 0; b < streams; b++) {
-        walk.at[b].w = block[b] + s->zero_bytes;
+        walks.of[b].at.w = block[b] + s->zero_bytes;
         for (int i = 0; i < mr; i++) {
             y[b][i][0] = y[b][i][1] = y[b][i][2] = y[b][i][3] = _mm256_setzero_ps();
         }
@@ -211,14 +226,14 @@ ANEMO_AVX2_INLINE void avx2_small_tile(int code, bool fine, bool has_offset, int
         avx2_small_rows_at x;
         avx2_small_prepare(code, fine, mr, t, column, scale_at + kp / 8, &x);
         avx2_small_step(code, fine, 0, has_offset, streams, mr, table, t, block, column, scale_at,
-                        &x, &walk, y);
+                        &x, &walks, y);
         if (fine) {
             avx2_small_step(code, fine, 1, has_offset, streams, mr, table, t, block, column,
-                            scale_at, &x, &walk, y);
+                            scale_at, &x, &walks, y);
         }
         ANEMO_AVX2_UNROLL
         for (int b = 0; b < streams; b++) {
-            walk.at[b].w += AVX2_QUADS_BYTES(code);
+            walks.of[b].at.w += AVX2_QUADS_BYTES(code);
         }
     }
     for (int b = 0; b < streams * mr; b++) {
