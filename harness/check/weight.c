@@ -28,11 +28,13 @@ anemo_weight_type check_weight_type_linear(int bits, int group, anemo_scale scal
 }
 
 anemo_weight_type check_weight_type_table(int group, anemo_scale scale) {
-    static const int8_t table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                     1,    13,   25,  38,  53,  69,  89,  113};
+    static const int8_t wide[16] = {-127, -104, -83, -65, -49, -35, -22, -10, /* IQ4_NL */
+                                    1,    13,   25,  38,  53,  69,  89,  113};
+    static const int8_t narrow[16] = {0, 1,  2,  3,  4,  6,  8,  12, /* MXFP4 */
+                                      0, -1, -2, -3, -4, -6, -8, -12};
     anemo_weight_type type = {
         .code = ANEMO_CODE_TABLE, .bits = 4, .scale = (uint8_t)scale, .group = group};
-    memcpy(type.table, table, sizeof table);
+    memcpy(type.table, scale == ANEMO_SCALE_E8M0 ? narrow : wide, sizeof type.table);
     return type;
 }
 

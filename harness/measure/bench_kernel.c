@@ -200,8 +200,7 @@ anemo_ceiling bench_arithmetic_of(const anemo_variant *v) {
         if ((v->needs.cpu_features & ~ANEMO_CPU_AVX2) || !v->needs.cpu_features) {
             return ANEMO_CEILING_INT8;
         }
-        const bool as_words = !v->layout || strncmp(v->layout, "w8", 2) == 0 ||
-                              strncmp(v->layout, "w4t", 3) == 0; /* codes_avx2.h */
+        const bool as_words = !v->layout || strncmp(v->layout, "w8", 2) == 0; /* codes_avx2.h */
         return as_words ? ANEMO_CEILING_INT8_AVX2_U8 : ANEMO_CEILING_INT8_AVX2_U4;
     }
     if (v->needs.cpu_features & (ANEMO_CPU_AMX_BF16 | ANEMO_CPU_AMX_FP16)) {

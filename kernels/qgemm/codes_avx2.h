@@ -8,7 +8,10 @@
  * 16 or 8 columns are summed in 16 bits before one vpmaddwd with ones widens them: for 256 products
  * 9, 10 or 12 multiplier operations, where widening after every one takes 16.
  *
- * Codes as words. 8 bits, and what tables hold plus 128: 2 * 255 * 127 does not fit 16 bits,
+ * Tables that span less than 32 (MXFP4: -12 to 12) are codes of 5 bits that begin at their least
+ * value.
+ *
+ * Codes as words. 8 bits, and what other tables hold plus 128: 2 * 255 * 127 does not fit 16 bits,
  * vpmaddubsw would saturate. The codes are split into words instead, even bytes by a mask and odd
  * ones by a shift, and vpmaddwd multiplies them with words of x, which are made once per group for
  * all 32 rows of W: 16 operations for 256 products. A product of two is at most 64770, a group of
@@ -23,8 +26,8 @@
 
 enum { ANEMO_AVX2_ROWS = 6, ANEMO_AVX2_COLUMNS = 32, ANEMO_AVX2_GROUP_MAX = 128 };
 
-/* How codes lie in memory: their bits, or AVX2_TABLE. */
-enum { AVX2_TABLE = 16 };
+/* How codes lie in memory: their bits, or tables; a narrow one spans less than 32. */
+enum { AVX2_TABLE = 16, AVX2_NARROW_TABLE = 17 };
 
 /* What a tile reads: one block of W and up to 6 a8 records. */
 typedef struct anemo_avx2_tile {
@@ -32,6 +35,7 @@ typedef struct anemo_avx2_tile {
     const uint8_t *block;
     const int8_t *row[ANEMO_AVX2_ROWS]; /* records; gathered rows need no copy */
     int64_t near;                       /* mr = 1: asks for W so far ahead */
+    int32_t centre;                     /* what narrow tables are offset by */
     bool alone;                         /* no other tile reads the block: it asks for W ahead */
 } anemo_avx2_tile;
 
@@ -102,10 +106,10 @@ ANEMO_AVX2_INLINE __m256i avx2_word(const void *at) {
 #define AVX2_AS_WORDS(code) ((code) == 8 || (code) == AVX2_TABLE)
 
 /* Quads of columns whose products fit 16-bit sums. */
-#define AVX2_RUN(code) ((code) == 4 ? 8 : (code) == 5 ? 4 : 2)
+#define AVX2_RUN(code) ((code) == 4 ? 8 : (code) == 6 ? 2 : 4)
 
 /* Bytes of 32 columns. */
-#define AVX2_QUADS_BYTES(code) ((code) == AVX2_TABLE ? 512 : 128 * (code))
+#define AVX2_QUADS_BYTES(code) ((code) >= AVX2_TABLE ? 512 : 128 * (code))
 
 /* From half of a block to the other. Codes of 6 bits have none: their rows 16 to 31 are decoded
  * otherwise, `upper`. */
@@ -129,7 +133,7 @@ ANEMO_AVX2_INLINE __m256i avx2_high_bits(const uint8_t *at) {
 /* Codes of quad `quad` of the 32 columns at w: 4 columns of 8 rows of W, the v-th of a half (or of
  * the block). `table` is looked up. */
 ANEMO_AVX2_INLINE __m256i avx2_codes(int code, bool upper, const uint8_t *w, int quad, int v,
-                                     __m256i table) {
+                                     const uint8_t *table) {
     const __m256i low = _mm256_set1_epi8(15);
     const int step = quad / 2, second = quad % 2;
     if (code == 8) {
@@ -149,21 +153,22 @@ ANEMO_AVX2_INLINE __m256i avx2_codes(int code, bool upper, const uint8_t *w, int
         const __m256i fifth = avx2_to_fifth(avx2_load(w + 32 * v), quad);
         return _mm256_or_si256(nibble, _mm256_and_si256(fifth, _mm256_set1_epi8(16)));
     }
-    return code == AVX2_TABLE ? _mm256_shuffle_epi8(table, nibble) : nibble;
+    return code >= AVX2_TABLE ? _mm256_shuffle_epi8(avx2_load(table), nibble) : nibble;
 }
 
 /* ---------------------------------------------------------------- as bytes */
 
 /* `quads` quads, from number `first` of the 32 columns at w and `column`, into 16-bit sums. */
 ANEMO_AVX2_INLINE void avx2_bytes_run(int code, bool upper, int mr, int across, const uint8_t *w,
-                                      int first, int quads, const anemo_avx2_tile *t,
-                                      int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
+                                      int first, int quads, const uint8_t *table,
+                                      const anemo_avx2_tile *t, int64_t column,
+                                      __m256i sum[ANEMO_AVX2_ROWS][4]) {
     ANEMO_AVX2_UNROLL
     for (int quad = 0; quad < quads; quad++) {
         __m256i codes[4];
         ANEMO_AVX2_UNROLL
         for (int v = 0; v < across; v++) {
-            codes[v] = avx2_codes(code, upper, w, first + quad, v, _mm256_setzero_si256());
+            codes[v] = avx2_codes(code, upper, w, first + quad, v, table);
         }
         ANEMO_AVX2_UNROLL
         for (int i = 0; i < mr; i++) {
@@ -237,7 +242,7 @@ ANEMO_AVX2_INLINE void avx2_words(int mr, const anemo_avx2_tile *t, int64_t colu
 /* `quads` quads, from number `first` of the 32 columns at w, whose words begin at `column`, added
  * to 32-bit sums. */
 ANEMO_AVX2_INLINE void avx2_words_run(int code, bool upper, int mr, int across, const uint8_t *w,
-                                      int first, int quads, __m256i table,
+                                      int first, int quads, const uint8_t *table,
                                       int16_t words[ANEMO_AVX2_ROWS][ANEMO_AVX2_GROUP_MAX],
                                       int64_t column, __m256i sum[ANEMO_AVX2_ROWS][4]) {
     ANEMO_AVX2_UNROLL

@@ -93,7 +93,7 @@ ANEMO_AVX2_INLINE void avx2_w4_chunk(int mr, int across, const uint8_t *w, const
     if (across == 4) {
         avx2_w4_whole(mr, w, t, column, sum);
     } else {
-        avx2_bytes_run(4, false, mr, across, w, 0, 8, t, column, sum);
+        avx2_bytes_run(4, false, mr, across, w, 0, 8, NULL, t, column, sum);
     }
 }
 
@@ -139,8 +139,7 @@ ANEMO_AVX2_INLINE void avx2_w8_sums(bool has_offset, int mr, int across, const u
         }
     }
     for (int64_t c = 0; c < columns; c += 32) {
-        avx2_words_run(8, false, mr, across, w + 32 * c, 0, 8, _mm256_setzero_si256(), words, c,
-                       sum);
+        avx2_words_run(8, false, mr, across, w + 32 * c, 0, 8, NULL, words, c, sum);
     }
 }
 

@@ -102,7 +102,7 @@ ANEMO_AVX2_INLINE void avx2_small_prepare(int code, bool fine, int mr, const ane
 /* Sums of `quads` quads, from number `first` of the 32 columns at w and `column`, with the
  * correction of weights without offset. */
 ANEMO_AVX2_INLINE void avx2_small_sums(int code, bool upper, bool has_offset, int mr, int across,
-                                       const uint8_t *w, int first, int quads, __m256i table,
+                                       const uint8_t *w, int first, int quads, const uint8_t *table,
                                        const anemo_avx2_tile *t, int64_t column,
                                        avx2_small_rows_at *x, const int32_t *total,
                                        __m256i sum[ANEMO_AVX2_ROWS][4]) {
@@ -110,7 +110,10 @@ ANEMO_AVX2_INLINE void avx2_small_sums(int code, bool upper, bool has_offset, in
     const int shift = code == AVX2_TABLE ? 7 : code - 1;
     ANEMO_AVX2_UNROLL
     for (int i = 0; i < mr; i++) {
-        const __m256i centre = _mm256_slli_epi32(avx2_word(total + i), shift);
+        const __m256i codes = avx2_word(total + i);
+        const __m256i centre = code == AVX2_NARROW_TABLE
+                                   ? _mm256_mullo_epi32(codes, _mm256_set1_epi32(t->centre))
+                                   : _mm256_slli_epi32(codes, shift);
         ANEMO_AVX2_UNROLL
         for (int v = 0; v < across; v++) {
             sum[i][v] = _mm256_setzero_si256();
@@ -125,7 +128,7 @@ ANEMO_AVX2_INLINE void avx2_small_sums(int code, bool upper, bool has_offset, in
     for (int run = 0; run < quads; run += AVX2_RUN(code)) {
         __m256i part[ANEMO_AVX2_ROWS][4];
         avx2_bytes_run(code, upper, mr, across, w, first + run,
-                       quads < AVX2_RUN(code) ? quads : AVX2_RUN(code), t, column, part);
+                       quads < AVX2_RUN(code) ? quads : AVX2_RUN(code), table, t, column, part);
         ANEMO_AVX2_UNROLL
         for (int i = 0; i < mr; i++) {
             ANEMO_AVX2_UNROLL
@@ -140,10 +143,10 @@ ANEMO_AVX2_INLINE void avx2_small_sums(int code, bool upper, bool has_offset, in
 
 /* 16 (fine) or 32 columns of a block, `half` of the 32 at w and `column`, to the floats y. */
 ANEMO_AVX2_INLINE void avx2_small_piece(int code, bool fine, int half, bool has_offset, int mr,
-                                        const uint8_t *w, __m256i table, const anemo_avx2_tile *t,
-                                        int64_t column, int64_t scale_at, avx2_small_rows_at *x,
-                                        const __m256 scale[4], const __m256 offset[4],
-                                        __m256 y[ANEMO_AVX2_ROWS][4]) {
+                                        const uint8_t *w, const uint8_t *table,
+                                        const anemo_avx2_tile *t, int64_t column, int64_t scale_at,
+                                        avx2_small_rows_at *x, const __m256 scale[4],
+                                        const __m256 offset[4], __m256 y[ANEMO_AVX2_ROWS][4]) {
     const int across = ANEMO_AVX2_ACROSS(mr), first = 4 * half, quads = fine ? 4 : 8;
     __m256i sum[ANEMO_AVX2_ROWS][4];
     if (code == 6 && across == 2) { /* the halves of a block are decoded otherwise: no loop */
@@ -177,7 +180,7 @@ typedef struct avx2_small_walks {
 
 /* The next 16 or 32 columns of each block, `half` of the 32 that begin at `column`. */
 ANEMO_AVX2_INLINE void avx2_small_step(int code, bool fine, int half, bool has_offset, int streams,
-                                       int mr, __m256i table, const anemo_avx2_tile *t,
+                                       int mr, const uint8_t *table, const anemo_avx2_tile *t,
                                        const uint8_t *const *block, int64_t column,
                                        int64_t scale_at, avx2_small_rows_at *x,
                                        avx2_small_walks *walks,
@@ -203,6 +206,25 @@ ANEMO_AVX2_INLINE void avx2_small_step(int code, bool fine, int half, bool has_o
     }
 }
 
+/* The least value of a table plus 128; of codes it is nobody's. */
+static inline uint8_t avx2_table_least(const anemo_n32_shape *s) {
+    uint8_t least = 255;
+    for (int i = 0; i < 16; i++) {
+        least = s->table[i] < least ? s->table[i] : least;
+    }
+    return least;
+}
+
+static inline bool avx2_table_is_narrow(const anemo_n32_shape *s) {
+    const int most = avx2_table_least(s) + 31;
+    for (int i = 0; i < 16; i++) {
+        if (s->table[i] > most) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* out[stream * mr + row][32] = x[mr, k] . W[32 rows, k] of each block; code, fine (16 columns at a
  * time), streams and mr are constants. */
 ANEMO_AVX2_INLINE void avx2_small_tile(int code, bool fine, bool has_offset, int streams, int mr,
@@ -210,8 +232,11 @@ ANEMO_AVX2_INLINE void avx2_small_tile(int code, bool fine, bool has_offset, int
                                        float out[][ANEMO_AVX2_COLUMNS]) {
     const anemo_n32_shape *s = t->shape;
     const int64_t kp = anemo_round_up(s->k, 128);
-    const __m256i table =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)s->table));
+    _Alignas(32) uint8_t table[32];
+    for (int i = 0; code >= AVX2_TABLE && i < 32; i++) {
+        const int least = code == AVX2_NARROW_TABLE ? 128 - t->centre : 0;
+        table[i] = (uint8_t)(s->table[i % 16] - least);
+    }
     avx2_small_walks walks = {.groups = 0};
     __m256 y[ANEMO_AVX2_STREAMS][ANEMO_AVX2_ROWS][4];
     ANEMO_AVX2_UNROLL
@@ -262,7 +287,7 @@ ANEMO_AVX2_INLINE void avx2_small_form(int code, int streams, int mr, const anem
     }
 }
 
-/* For an mr known at run time, 1 to 6. */
+/* For an mr known at run time, 2 to 6. */
 ANEMO_AVX2_INLINE void avx2_small_rows(int code, int64_t mr, const anemo_avx2_tile *t,
                                        float out[][ANEMO_AVX2_COLUMNS]) {
 #define ANEMO_AVX2_CASE(rows)                                                                      \
@@ -283,6 +308,7 @@ ANEMO_AVX2_INLINE void avx2_small_rows(int code, int64_t mr, const anemo_avx2_ti
 ANEMO_AVX2_INLINE void avx2_small_streams(int code, int streams, const anemo_avx2_gemv *j,
                                           float out[][ANEMO_AVX2_COLUMNS]) {
     anemo_avx2_tile t = {.shape = j->shape, .row = {j->row}, .alone = true};
+    t.centre = 128 - avx2_table_least(j->shape);
     t.near = streams == 2 ? ANEMO_AVX2_BESIDE : 0;
 #define ANEMO_AVX2_CASE(n)                                                                         \
     case n:                                                                                        \
