@@ -6,7 +6,12 @@
  * an activation serves two products instead of four but a load of weights six instead of three.
  * Lanes and the order of columns are the same in both, and so are the results.
  *
- * Rejected: a 4 x 3 vector shape (24 rows of W do not divide a block). */
+ * Weights are kept in their registers. Loaded again for each product, which is what GCC makes of
+ * them, they cost Zen 1, whose loads take 16 bytes, 15 % of the time of 6 rows.
+ *
+ * Rejected: a 4 x 3 vector shape (24 rows of W do not divide a block); on Zen 1, where tiles stop at
+ * 60 to 70 % of the multipliers even with W in the second-level cache: chunks of 128 to 512 columns,
+ * asking for W 0.5 to 2 KiB ahead in the first level (within 5 %). */
 #include "kernels/qgemm/layout_float_n32.h"
 #include "kernels/qgemm/qgemm_n32.h"
 
@@ -34,6 +39,7 @@ ANEMO_N32_INLINE void multiply(anemo_code code, int rows, int vectors, const flo
     ANEMO_N32_UNROLL
     for (int v = 0; v < vectors; v++) {
         w[v] = load_rows(code, at, odd, v);
+        ANEMO_N32_KEEP(w[v]);
     }
     ANEMO_N32_UNROLL
     for (int i = 0; i < rows; i++) {
