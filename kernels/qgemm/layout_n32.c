@@ -26,9 +26,10 @@ static bool accepts_coarse(int bits, const anemo_weight_type *type, int64_t n, i
     if (!accepts_codes(ANEMO_CODE_LINEAR, bits, type, n, k, why, why_bytes)) {
         return false;
     }
-    return anemo_n32_is_plain(type) || anemo_refuse(why, why_bytes,
-                                        "f16 or f32 scales and groups of 32, 64, 128 or one per "
-                                        "row are accepted");
+    return anemo_n32_is_plain(type) ||
+           anemo_refuse(why, why_bytes,
+                        "f16 or f32 scales and groups of 32, 64, 128 or one per "
+                        "row are accepted");
 }
 
 /* What they leave. */

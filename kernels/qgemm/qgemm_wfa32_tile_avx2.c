@@ -9,9 +9,9 @@
  * Weights are kept in their registers. Loaded again for each product, which is what GCC makes of
  * them, they cost Zen 1, whose loads take 16 bytes, 15 % of the time of 6 rows.
  *
- * Rejected: a 4 x 3 vector shape (24 rows of W do not divide a block); on Zen 1, where tiles stop at
- * 60 to 70 % of the multipliers even with W in the second-level cache: chunks of 128 to 512 columns,
- * asking for W 0.5 to 2 KiB ahead in the first level (within 5 %). */
+ * Rejected: a 4 x 3 vector shape (24 rows of W do not divide a block); on Zen 1, where tiles stop
+ * at 60 to 70 % of the multipliers even with W in the second-level cache: chunks of 128 to 512
+ * columns, asking for W 0.5 to 2 KiB ahead in the first level (within 5 %). */
 #include "kernels/qgemm/layout_float_n32.h"
 #include "kernels/qgemm/qgemm_n32.h"
 
