@@ -153,11 +153,12 @@ static void run(const run_case *c, timeline *lines, int n_lines) {
 
     char text[MAX_RULES][96];
     const char *rules[MAX_RULES];
-    int32_t n_rules =
+    const int32_t n_references =
         c->reference && run_model_backend == ANEMO_CPU ? reference_rules(info, text, rules) : 0;
+    int32_t n_rules = n_references;
     if (c->extra_with)
         rules[n_rules++] = c->extra_with;
-    if (run_model_with)
+    if (run_model_with && !n_references)
         rules[n_rules++] = run_model_with;
     observed o = {.n_lines = 0};
     int64_t longest = 0, rows = 0;

@@ -28,7 +28,7 @@ typedef struct run_result {
 /* Where models run from now on: the CPU, unless a test has brought a GPU. There are no references
  * on a GPU: what would run by them runs by what the plan chooses. */
 extern anemo_backend run_model_backend;
-/* One more --with rule of every run from now on, or NULL. */
+/* One more --with rule of every run from now on but those by references, or NULL. */
 extern const char *run_model_with;
 
 /* Logits after each of tokens[0..n). */
