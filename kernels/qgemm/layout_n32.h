@@ -19,6 +19,8 @@
  * and 16-31 and k+4..k+7 of rows 0-15; the 2 high bits together, lowest first, are k+4..k+7 of rows
  * 16-31
  *
+ * wx_n32 is whichever of these a matrix's type asks for: the layout of experts of mixed types.
+ *
  * Codes stay unsigned; the kernel subtracts what the offset contributes, from the sums that the a8
  * record carries. Columns are padded to 32 and rows to 32, with codes 0 and scales 0.
  *
